@@ -1,0 +1,242 @@
+//! The world as one place's data plane needs it: immutable and indexed. Parts that a change left alone are shared with
+//! the snapshot before it. It is serialised only for people to read.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::resource::cluster::Cidr;
+use crate::resource::{
+    GatewayAddresses, HealthProtocol, Host, MtlsMode, Name, Port, ResourceId, RoutePath, Scheme, SecretRef, Span,
+    TlsMode,
+};
+use crate::wire::{Rejection, RevisionPair};
+
+/// For whom a snapshot is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Place {
+    /// The cluster in which the data plane stands.
+    pub cluster: Name,
+}
+
+/// Everything that a data plane decides by.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    /// For whom.
+    pub place: Place,
+    /// How new.
+    pub revision: RevisionPair,
+    /// The global namespaces of which this cluster is a member.
+    pub namespaces: BTreeMap<Name, Arc<Namespace>>,
+    /// The hosts that are published, by those global namespaces.
+    pub public_hosts: HashMap<Host, Arc<PublicHost>>,
+    /// Which plain-text callers belong to which GNS; the longest prefix first.
+    pub callers: Vec<Caller>,
+    /// Ranges of plain-text callers that belong to no GNS served here, though they may lie in a wider range that does;
+    /// the longest prefix first.
+    pub strangers: Vec<Cidr>,
+    /// Where each cluster's gateways are reached, this one's too.
+    pub gateways: BTreeMap<Name, Arc<[GatewayAddresses]>>,
+    /// What could not be served as it is written, and why.
+    pub rejected: Vec<Rejection>,
+}
+
+/// A global namespace, seen from one of its clusters.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Namespace {
+    /// Its name.
+    pub name: Name,
+    /// A service answers as `<service>.<domain>`.
+    pub domain: Host,
+    /// Its SPIFFE trust domain.
+    pub trust_domain: String,
+    /// The certificates of its CA, in PEM. Empty until the controller has made one: then there are no tunnels.
+    pub roots: Vec<String>,
+    /// The opaque names that gateways bear in this GNS, by cluster; a cluster without one is no member.
+    pub labels: BTreeMap<Name, Host>,
+    /// What is asked of callers.
+    pub mtls: MtlsMode,
+    /// How long a gateway's certificate lives.
+    pub leaf_lifetime: Span,
+    /// Its services, wherever they run.
+    pub services: BTreeMap<Name, Arc<Service>>,
+}
+
+/// A service of a GNS: all its parts, in all clusters.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Service {
+    /// Its GNS.
+    pub global_namespace: Name,
+    /// Its name.
+    pub name: Name,
+    /// Its ports; all parts agree on them.
+    pub ports: Vec<Port>,
+    /// How this cluster's instances are checked.
+    pub health_check: Check,
+    /// The versions that run in this cluster.
+    pub versions: BTreeMap<Name, Arc<Version>>,
+    /// The versions that run elsewhere, by cluster, each with how many instances it has, sick or well.
+    pub remote: BTreeMap<Name, BTreeMap<Name, u32>>,
+}
+
+/// A version's instances in this cluster.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Version {
+    /// Its name.
+    pub name: Name,
+    /// Its instances; none twice.
+    pub instances: Vec<Endpoint>,
+}
+
+/// One instance of this cluster.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Endpoint {
+    /// Its IP address.
+    pub address: IpAddr,
+    /// Its own port, for services of one port.
+    pub port: Option<u16>,
+    /// Its share relative to the others, at least 1.
+    pub weight: u32,
+    /// On which node it runs.
+    pub node: Option<Name>,
+}
+
+impl Endpoint {
+    /// Where requests for this port of the service go.
+    pub fn socket(&self, port: &Port) -> SocketAddr {
+        SocketAddr::new(self.address, self.port.unwrap_or(port.target()))
+    }
+}
+
+/// How instances are checked.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Check {
+    /// What is spoken.
+    pub protocol: HealthProtocol,
+    /// The path of an HTTP check.
+    pub path: String,
+    /// The instance's port, when checks go to another than requests.
+    pub port: Option<u16>,
+    /// From one check to the next.
+    pub interval: Span,
+    /// How long a check may take.
+    pub timeout: Span,
+    /// So many failures in a row make an instance sick.
+    pub unhealthy_threshold: u32,
+    /// So many successes in a row make it well again.
+    pub healthy_threshold: u32,
+    /// Which answers are well.
+    pub accept: Accept,
+}
+
+/// Which answers to a health check are well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Accept {
+    /// 200 to 399: somebody wrote the check.
+    Success,
+    /// Whatever isn't the server's own fault (below 500): nobody wrote a check, so nobody promised that the path exists.
+    BelowServerError,
+}
+
+/// A host that is published.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PublicHost {
+    /// The host.
+    pub host: Host,
+    /// The public service's GNS.
+    pub global_namespace: Name,
+    /// The public service.
+    pub public_service: ResourceId,
+    /// On which ports it answers.
+    pub mode: TlsMode,
+    /// Its certificate, once there is one; never for mode `http`.
+    pub certificate: Option<Arc<HostTls>>,
+    /// How clusters share the work.
+    pub scheme: Scheme,
+    /// How long resolvers may keep an answer.
+    pub ttl: Span,
+    /// Where paths go: exact ones first, then the longest prefix first; the last one takes everything.
+    pub routes: Vec<HostRoute>,
+    /// Whether responses say who served them.
+    pub service_info: bool,
+}
+
+/// A certificate chain and where its key is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostTls {
+    /// The chain in PEM.
+    pub chain: String,
+    /// Where the key is.
+    pub secret_ref: SecretRef,
+}
+
+/// Requests whose path matches go to this port of this service.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostRoute {
+    /// Which paths.
+    pub path: RoutePath,
+    /// The service's name.
+    pub service: Name,
+    /// The service's port.
+    pub port: u16,
+}
+
+/// Plain-text callers of a range of addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Caller {
+    /// The range.
+    pub cidr: Cidr,
+    /// The namespace in which they stand.
+    pub namespace: Name,
+    /// The GNS to which that namespace belongs.
+    pub global_namespace: Name,
+}
+
+impl Snapshot {
+    /// A place about which nothing is known yet.
+    pub fn empty(place: Place) -> Self {
+        Snapshot {
+            place,
+            revision: RevisionPair::default(),
+            namespaces: BTreeMap::new(),
+            public_hosts: HashMap::new(),
+            callers: Vec::new(),
+            strangers: Vec::new(),
+            gateways: BTreeMap::new(),
+            rejected: Vec::new(),
+        }
+    }
+
+    /// The GNS of a plain-text caller, by its address.
+    pub fn caller(&self, address: IpAddr) -> Option<&Caller> {
+        let caller = self.callers.iter().find(|caller| caller.cidr.contains(address))?;
+        let closer = |range: &&Cidr| range.prefix() > caller.cidr.prefix() && range.contains(address);
+        self.strangers.iter().find(closer).is_none().then_some(caller)
+    }
+
+    /// The GNS in whose domain the host stands, and what stands before the domain (`cart`, `v1.cart`, or nothing).
+    pub fn namespace_of<'h>(&self, host: &'h Host) -> Option<(&Arc<Namespace>, &'h str)> {
+        self.namespaces.values().find_map(|gns| Some((gns, host.labels_below(&gns.domain)?)))
+    }
+}
+
+impl Service {
+    /// The port of that number.
+    pub fn port(&self, number: u16) -> Option<&Port> {
+        self.ports.iter().find(|port| port.port == number)
+    }
+}

@@ -1,0 +1,242 @@
+//! The world: the set of facts known at one place, and the one way in which it changes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::resource::{GatewayAddresses, Host, Name, Port, Resource, ResourceId, SecretRef};
+use crate::wire::{Entries, Entry, Rejection, RevisionPair, Update};
+
+/// One thing known: what people wrote, what an agent saw, or what the controller made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Fact {
+    /// A resource: desired, or a service of one's own cluster.
+    Resource(Arc<Resource>),
+    /// What other clusters are told of a service: not where its instances are.
+    Remote(Arc<RemoteService>),
+    /// Where a cluster's gateways are reached, as they themselves say.
+    Gateways(Arc<ClusterGateways>),
+    /// The identity of a GNS.
+    Trust(Arc<GlobalNamespaceTrust>),
+    /// A certificate that the controller made for the hosts of a public service.
+    HostCertificate(Arc<HostCertificate>),
+}
+
+/// A service of another cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RemoteService {
+    /// Where it runs.
+    pub cluster: Name,
+    /// In which namespace of that cluster.
+    pub namespace: Name,
+    /// Its name.
+    pub name: Name,
+    /// Its ports.
+    pub ports: Vec<Port>,
+    /// Its versions, each with how many instances it has, sick or well.
+    pub versions: BTreeMap<Name, u32>,
+}
+
+impl RemoteService {
+    /// What the fact about it is about.
+    pub fn key(&self) -> Key {
+        Key::Remote { cluster: self.cluster.clone(), namespace: self.namespace.clone(), name: self.name.clone() }
+    }
+}
+
+/// A cluster's gateways.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterGateways {
+    /// The cluster.
+    pub cluster: Name,
+    /// Its gateways.
+    pub gateways: Vec<GatewayAddresses>,
+}
+
+/// Whom to believe in a GNS.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GlobalNamespaceTrust {
+    /// The GNS.
+    pub global_namespace: Name,
+    /// Its SPIFFE trust domain.
+    pub trust_domain: String,
+    /// The certificates of its CA in PEM: one, or two while it is being replaced.
+    pub roots: Vec<String>,
+    /// Its member clusters, each with the opaque name that its gateways bear in this GNS.
+    pub labels: BTreeMap<Name, Host>,
+}
+
+/// A certificate made for the hosts of a public service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostCertificate {
+    /// The public service's GNS.
+    pub global_namespace: Name,
+    /// The public service.
+    pub public_service: Name,
+    /// The chain in PEM, the host's own first.
+    pub chain: String,
+    /// Where its key is.
+    pub secret_ref: SecretRef,
+}
+
+/// What a fact is about. Two facts with equal keys are one fact, of which the later counts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)] // as in `Fact`
+pub enum Key {
+    Resource(ResourceId),
+    Remote { cluster: Name, namespace: Name, name: Name },
+    Gateways(Name),
+    Trust(Name),
+    HostCertificate { global_namespace: Name, public_service: Name },
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Key::Resource(id) => write!(f, "{id}"),
+            Key::Remote { cluster, namespace, name } => write!(f, "remote/{cluster}/{namespace}/{name}"),
+            Key::Gateways(cluster) => write!(f, "gateways/{cluster}"),
+            Key::Trust(gns) => write!(f, "trust/{gns}"),
+            Key::HostCertificate { global_namespace, public_service } => {
+                write!(f, "hostCertificate/{global_namespace}/{public_service}")
+            }
+        }
+    }
+}
+
+impl Fact {
+    /// What it is about.
+    pub fn key(&self) -> Key {
+        match self {
+            Fact::Resource(resource) => Key::Resource(resource.id.clone()),
+            Fact::Remote(remote) => remote.key(),
+            Fact::Gateways(gateways) => Key::Gateways(gateways.cluster.clone()),
+            Fact::Trust(trust) => Key::Trust(trust.global_namespace.clone()),
+            Fact::HostCertificate(certificate) => Key::HostCertificate {
+                global_namespace: certificate.global_namespace.clone(),
+                public_service: certificate.public_service.clone(),
+            },
+        }
+    }
+
+    /// As it travels.
+    pub fn entry(&self) -> Result<(String, Arc<serde_json::Value>), serde_json::Error> {
+        Ok((self.key().to_string(), Arc::new(serde_json::to_value(self)?)))
+    }
+}
+
+/// The set of facts known at one place.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct World {
+    /// How new it is.
+    pub revision: RevisionPair,
+    /// What is known, by the text of its key.
+    pub facts: BTreeMap<String, Fact>,
+}
+
+impl World {
+    /// Takes a whole step (the parts of an update already joined). An entry that cannot be read takes away what its
+    /// key meant before, so that nothing is served that nobody wants, touches nothing else, and is returned.
+    pub fn apply(&mut self, update: &Update) -> Vec<Rejection> {
+        if update.reset {
+            self.facts.clear();
+        }
+        self.revision = update.revision;
+        update.entries.iter().filter_map(|entry| self.apply_entry(entry).err()).collect()
+    }
+
+    fn apply_entry(&mut self, entry: &Entry) -> Result<(), Rejection> {
+        self.facts.remove(&entry.key);
+        let Some(value) = &entry.value else { return Ok(()) };
+        let reject = |reason: String| Rejection { key: entry.key.clone(), reason };
+        let fact = Fact::deserialize(&**value).map_err(|e| reject(e.to_string()))?;
+        if fact.key().to_string() != entry.key {
+            return Err(reject(format!("the entry says that it is {}", fact.key())));
+        }
+        self.facts.insert(entry.key.clone(), fact);
+        Ok(())
+    }
+
+    /// Every resource.
+    pub fn resources(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.facts.values().filter_map(|fact| match fact {
+            Fact::Resource(resource) => Some(resource),
+            _ => None,
+        })
+    }
+
+    /// The resource of that identity.
+    pub fn resource(&self, id: &ResourceId) -> Option<&Arc<Resource>> {
+        match self.facts.get(&id.to_string()) {
+            Some(Fact::Resource(resource)) => Some(resource),
+            _ => None,
+        }
+    }
+}
+
+/// The steps from one set of entries to another: the one diff, for every stream.
+pub fn diff(old: &Entries, new: &Entries) -> Vec<Entry> {
+    let gone = old.keys().filter(|key| !new.contains_key(*key)).map(|key| Entry { key: key.clone(), value: None });
+    let changed = new.iter().filter(|(key, value)| old.get(*key) != Some(value));
+    gone.chain(changed.map(|(key, value)| Entry { key: key.clone(), value: Some(value.clone()) })).collect()
+}
+
+/// Takes a whole step on unread entries.
+pub fn patch(entries: &mut Entries, reset: bool, changes: Vec<Entry>) {
+    if reset {
+        entries.clear();
+    }
+    for Entry { key, value } in changes {
+        match value {
+            Some(value) => entries.insert(key, value),
+            None => entries.remove(&key),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::collection::btree_map;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    proptest! {
+        #[test]
+        fn a_diff_leads_from_one_to_the_other(
+            old in btree_map("[a-d]", 0..3u8, 0..4),
+            new in btree_map("[a-d]", 0..3u8, 0..4),
+        ) {
+            let entries = |map: &BTreeMap<String, u8>| map.iter().map(|(k, v)| (k.clone(), json!(v).into())).collect();
+            let (mut old, new): (Entries, Entries) = (entries(&old), entries(&new));
+            let steps = diff(&old, &new);
+            patch(&mut old, false, steps);
+            prop_assert_eq!(&old, &new);
+            prop_assert!(diff(&old, &new).is_empty());
+        }
+    }
+
+    #[test]
+    fn an_unreadable_entry_harms_only_its_own_scope() {
+        let cluster = json!({"resource": {"id": "Cluster/north", "spec": {"Cluster": {}}}});
+        let entry = |key: &str, value| Entry { key: key.into(), value: Some(Arc::new(value)) };
+        let update = |entries| Update { revision: RevisionPair::default(), reset: false, last: true, entries };
+        let mut world = World::default();
+        let rejected = world.apply(&update(vec![
+            entry("Cluster/north", cluster.clone()),
+            entry("Cluster/south", json!({"resource": 5})),
+            entry("Cluster/west", cluster),
+        ]));
+        assert_eq!(world.facts.keys().collect::<Vec<_>>(), ["Cluster/north"]);
+        assert_eq!(rejected.iter().map(|r| r.key.as_str()).collect::<Vec<_>>(), ["Cluster/south", "Cluster/west"]);
+        assert!(world.resource(&"Cluster/north".parse().unwrap()).is_some());
+    }
+}

@@ -1,0 +1,191 @@
+//! Compiling worlds into snapshots.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod support;
+
+use std::sync::Arc;
+
+use config::compile::compile;
+use config::resource::{Name, Resource, ResourceId, Spec};
+use config::snapshot::{Accept, Place, Snapshot};
+use config::world::{Fact, World};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use support::{assert_golden, resources, text, world};
+
+fn place(cluster: &str) -> Place {
+    Place { cluster: cluster.parse().unwrap() }
+}
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+fn fact(value: Value) -> Fact {
+    serde_json::from_value(value).unwrap()
+}
+
+fn golden_world() -> World {
+    let facts: Vec<Fact> = serde_saphyr::from_str(&text("golden/facts.yaml")).unwrap();
+    world(resources(&text("golden/resources.yaml")).into_iter().map(Fact::Resource).chain(facts))
+}
+
+fn as_text(snapshot: &Snapshot) -> String {
+    let mut value = serde_json::to_value(snapshot).unwrap();
+    value.sort_all_objects();
+    serde_json::to_string_pretty(&value).unwrap() + "\n"
+}
+
+#[test]
+fn golden_snapshots() {
+    for cluster in ["north", "south", "stranger"] {
+        let snapshot = compile(&golden_world(), &place(cluster), None);
+        assert_golden(&format!("golden/{cluster}.json"), &as_text(&snapshot));
+    }
+}
+
+#[test]
+fn what_a_change_left_alone_is_shared() {
+    let mut world = golden_world();
+    let old = compile(&world, &place("north"), None);
+    let id: ResourceId = "Service/north/shop/cart".parse().unwrap();
+    let mut cart = Resource::clone(world.resource(&id).unwrap());
+    let Spec::Service(spec) = &mut cart.spec else { panic!() };
+    spec.versions[0].instances.clear();
+    world.facts.insert(id.to_string(), Fact::Resource(Arc::new(cart)));
+    let new = compile(&world, &place("north"), Some(&old));
+
+    let shared = |gns: &str| Arc::ptr_eq(&old.namespaces[gns], &new.namespaces[gns]);
+    assert!(!shared("kiosk") && shared("shop"), "cart of north belongs to kiosk");
+    let service = |of: &Snapshot, service: &str| of.namespaces["kiosk"].services[service].clone();
+    assert!(Arc::ptr_eq(&service(&old, "menu"), &service(&new, "menu")));
+    assert!(!Arc::ptr_eq(&service(&old, "cart"), &service(&new, "cart")));
+    assert!(old.public_hosts.iter().all(|(host, public)| Arc::ptr_eq(public, &new.public_hosts[host])));
+    assert!(old.gateways.iter().all(|(cluster, gateways)| Arc::ptr_eq(gateways, &new.gateways[cluster])));
+}
+
+#[test]
+fn the_closest_range_says_who_a_caller_is() {
+    let snapshot = compile(&golden_world(), &place("north"), None);
+    let gns = |ip: &str| snapshot.caller(ip.parse().unwrap()).map(|caller| caller.global_namespace.to_string());
+    assert_eq!(gns("10.1.2.3").as_deref(), Some("kiosk"), "north/shop belongs to kiosk, whose row names the cluster");
+    assert_eq!(gns("10.9.1.1").as_deref(), Some("kiosk"));
+    assert_eq!(gns("10.9.9.1"), None, "a namespace of no GNS inside a range of one");
+    assert_eq!(gns("192.0.2.1"), None);
+}
+
+#[test]
+fn checks_come_from_the_service_then_the_public_service_then_nobody() {
+    let snapshot = compile(&golden_world(), &place("south"), None);
+    let web = &snapshot.namespaces["shop"].services["web"].health_check;
+    assert_eq!((web.path.as_str(), web.accept), ("/healthz", Accept::Success));
+    let snapshot = compile(&golden_world(), &place("north"), None);
+    let cart = &snapshot.namespaces["kiosk"].services["cart"].health_check;
+    assert_eq!((cart.path.as_str(), cart.accept), ("/", Accept::BelowServerError));
+}
+
+#[test]
+fn a_gns_that_cannot_be_served_keeps_its_namespaces_from_others() {
+    let gns = |name: &str, namespace: Value, mtls: &str| {
+        fact(json!({"resource": {"id": format!("GlobalNamespace/{name}"), "spec": {"GlobalNamespace": {
+            "domain": format!("{name}.internal"),
+            "mtls": mtls,
+            "members": [{"cluster": {"prefix": ""}, "namespace": namespace}],
+        }}}}))
+    };
+    let service = fact(json!({"resource": {"id": "Service/north/vault/keys", "spec": {"Service": {
+        "ports": [{"name": "http", "port": 80}],
+    }}}}));
+    let open = gns("open", json!({"prefix": ""}), "permissive");
+    let snapshot =
+        compile(&world([open, gns("closed", json!({"exact": "vault"}), "strict"), service]), &place("north"), None);
+    assert_eq!(snapshot.namespaces.keys().collect::<Vec<_>>(), [&name("open")]);
+    assert!(snapshot.namespaces["open"].services.is_empty());
+    assert_eq!(snapshot.rejected[0].key, "GlobalNamespace/closed");
+}
+
+#[test]
+fn a_spec_of_another_kind_than_its_identity_is_rejected() {
+    let odd = fact(json!({"resource": {"id": "Cluster/north", "spec": {"Node": {}}}}));
+    let snapshot = compile(&world([odd]), &place("north"), None);
+    assert_eq!(snapshot.rejected.len(), 1);
+}
+
+/// Few names, so that facts meet.
+fn short() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["a", "b", "c"])
+}
+
+fn matcher() -> impl Strategy<Value = Value> {
+    prop_oneof![short().prop_map(|n| json!({"exact": n})), Just(json!({"prefix": ""})), Just(json!({"prefix": "a"}))]
+}
+
+fn ports() -> impl Strategy<Value = Value> {
+    let port = (0u16..3, prop::option::of(0u16..3), prop::sample::select(vec!["http", "tcp"]));
+    let port = port.prop_map(|(n, target, protocol)| {
+        json!({"name": format!("p{n}"), "port": 80 * n, "targetPort": target, "protocol": protocol})
+    });
+    vec(port, 0..3).prop_map(Value::Array)
+}
+
+fn any_fact() -> impl Strategy<Value = Fact> {
+    let gns = (short(), short(), matcher(), matcher(), prop::option::of(short())).prop_map(|(n, d, c, ns, host)| {
+        let hosts: Vec<String> = host.iter().map(|host| format!("{host}.example.com")).collect();
+        json!({"resource": {"id": format!("GlobalNamespace/{n}"), "spec": {"GlobalNamespace": {
+            "domain": format!("{d}.internal"), "members": [{"cluster": c, "namespace": ns}], "publicHosts": hosts}}}})
+    });
+    let service = (short(), short(), short(), ports(), vec((short(), 1u8..3), 0..3));
+    let service = service.prop_map(|(c, ns, n, ports, versions)| {
+        let version =
+            |(name, ip): &(&str, u8)| json!({"name": name, "instances": [{"address": format!("10.0.0.{ip}")}]});
+        let versions: Vec<Value> = versions.iter().map(version).collect();
+        json!({"resource": {"id": format!("Service/{c}/{ns}/{n}"), "spec": {"Service": {
+            "ports": ports, "versions": versions}}}})
+    });
+    let remote = (short(), short(), short(), ports(), any::<u32>()).prop_map(|(c, ns, n, ports, count)| {
+        json!({"remote": {"cluster": c, "namespace": ns, "name": n, "ports": ports, "versions": {"v1": count}}})
+    });
+    let public = (short(), short(), short(), prop::bool::ANY).prop_map(|(gns, n, host, plain)| {
+        let tls = if plain { json!({"mode": "http"}) } else { json!({"certificate": "selfSigned"}) };
+        json!({"resource": {"id": format!("PublicService/{gns}/{n}"), "spec": {"PublicService": {
+            "globalNamespace": gns, "service": n, "port": 80, "tls": tls,
+            "hosts": [{"name": format!("{host}.example.com")}]}}}})
+    });
+    let cluster = (short(), short(), 8u8..10).prop_map(|(c, ns, bits)| {
+        json!({"resource": {"id": format!("Cluster/{c}"), "spec": {"Cluster": {
+            "workloads": [{"cidr": format!("10.0.0.0/{bits}"), "namespace": ns}]}}}})
+    });
+    prop_oneof![gns, service, remote, public, cluster].prop_map(fact)
+}
+
+proptest! {
+    #[test]
+    fn the_previous_snapshot_changes_nothing_but_what_is_shared(
+        before in vec(any_fact(), 0..20),
+        after in vec(any_fact(), 0..20),
+    ) {
+        let previous = compile(&world(before), &place("a"), None);
+        let world = world(after);
+        let fresh = compile(&world, &place("a"), None);
+        prop_assert_eq!(&compile(&world, &place("a"), Some(&previous)), &fresh);
+        let again = compile(&world, &place("a"), Some(&fresh));
+        let shared = again.namespaces.iter().all(|(name, gns)| Arc::ptr_eq(gns, &fresh.namespaces[name]));
+        prop_assert!(shared && again == fresh);
+    }
+
+    #[test]
+    fn every_instance_counts_once_and_every_route_ends(facts in vec(any_fact(), 0..30)) {
+        let snapshot = compile(&world(facts), &place("a"), None);
+        for version in snapshot.namespaces.values().flat_map(|gns| gns.services.values()).flat_map(|s| s.versions.values()) {
+            let mut sockets: Vec<_> = version.instances.iter().map(|i| (i.address, i.port)).collect();
+            sockets.sort();
+            sockets.dedup();
+            prop_assert_eq!(sockets.len(), version.instances.len());
+        }
+        for host in snapshot.public_hosts.values() {
+            prop_assert!(snapshot.namespaces.contains_key(&host.global_namespace));
+            prop_assert_eq!(&host.routes.last().unwrap().path, &config::resource::RoutePath::PathPrefix("/".into()));
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! The one place where errors become answers.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::ca::AuthorityError;
+use crate::global::Error;
+use crate::http::message::Errors;
+use crate::store::StoreError;
+
+/// An answer that is no success.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    errors: Errors,
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        ApiError { status, errors: Errors::one(message) }
+    }
+
+    /// What went wrong inside is for the log; callers only learn that it did.
+    fn internal(error: &Error) -> Self {
+        tracing::error!(%error, "a request failed");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "the controller failed at this; its log says why")
+    }
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        let status = match &error {
+            Error::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Error::NotFound(_) | Error::Authority(AuthorityError::UnknownGns(_)) => StatusCode::NOT_FOUND,
+            Error::Refused(_) | Error::Stale(_) | Error::Authority(AuthorityError::NotMember { .. }) => {
+                StatusCode::FORBIDDEN
+            }
+            Error::Conflict(_) | Error::Store(StoreError::Overtaken { .. }) => StatusCode::CONFLICT,
+            Error::Authority(AuthorityError::Csr(_)) => StatusCode::BAD_REQUEST,
+            _ => return Self::internal(&error),
+        };
+        match error {
+            Error::Invalid(errors) => ApiError { status, errors: Errors { errors } },
+            other => Self::new(status, other.to_string()),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.errors)).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

@@ -1,0 +1,122 @@
+//! What people and their tools call.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use config::resource::{Kind, Name, ResourceId};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::App;
+use super::body::Body;
+use super::error::ApiError;
+use crate::global::core::Core;
+use crate::global::status::{MeshStatus, PeerRow, is_in};
+use crate::global::{Applied, Apply, Error, blocking};
+use crate::store::Owner;
+
+/// Runs what waits for the disk, and answers with what comes of it.
+pub(super) async fn wait<T: Send + 'static>(
+    app: &App,
+    work: impl FnOnce(&Core) -> Result<T, Error> + Send + 'static,
+) -> Result<Json<T>, ApiError> {
+    let done = blocking(&app.core, work).await;
+    let gone = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the controller is shutting down");
+    Ok(Json(done.ok_or_else(gone)??))
+}
+
+pub(super) async fn apply(State(app): State<Arc<App>>, Body(apply): Body<Apply>) -> Result<Json<Applied>, ApiError> {
+    wait(&app, move |core| core.apply(apply)).await
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Filter {
+    kind: Option<Kind>,
+    global_namespace: Option<Name>,
+}
+
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    filter: Result<Query<Filter>, QueryRejection>,
+) -> Result<Json<Value>, ApiError> {
+    let Query(Filter { kind, global_namespace }) = filter.map_err(|error| bad_request(error.body_text()))?;
+    wait(&app, move |core| {
+        let items = core.manifests(|resource| {
+            kind.is_none_or(|kind| resource.id.kind() == kind)
+                && global_namespace.as_ref().is_none_or(|gns| is_in(resource, gns))
+        });
+        Ok(json!({ "items": items }))
+    })
+    .await
+}
+
+pub(super) async fn get(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+    let id = resource_id(&id)?;
+    wait(&app, move |core| core.manifests(|resource| resource.id == id).pop().ok_or(Error::NotFound(id))).await
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Writer {
+    managed_by: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Deleted {
+    revision: u64,
+}
+
+pub(super) async fn delete(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    writer: Result<Query<Writer>, QueryRejection>,
+) -> Result<Json<Deleted>, ApiError> {
+    let Query(Writer { managed_by }) = writer.map_err(|error| bad_request(error.body_text()))?;
+    let owner = managed_by.as_deref().unwrap_or("api").parse::<Owner>();
+    let (id, owner) = (resource_id(&id)?, owner.map_err(|error| bad_request(error.to_string()))?);
+    wait(&app, move |core| Ok(Deleted { revision: core.delete(&id, owner)? })).await
+}
+
+pub(super) async fn status(State(app): State<Arc<App>>) -> Result<Json<MeshStatus>, ApiError> {
+    wait(&app, |core| Ok(core.status())).await
+}
+
+#[derive(Serialize)]
+pub(super) struct Peers {
+    items: Vec<PeerRow>,
+}
+
+pub(super) async fn peers(State(app): State<Arc<App>>) -> Result<Json<Peers>, ApiError> {
+    wait(&app, |core| Ok(Peers { items: core.peers() })).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CreateToken {
+    cluster: Name,
+}
+
+#[derive(Serialize)]
+pub(super) struct CreatedToken {
+    token: String,
+}
+
+pub(super) async fn create_token(
+    State(app): State<Arc<App>>,
+    Body(CreateToken { cluster }): Body<CreateToken>,
+) -> Result<Json<CreatedToken>, ApiError> {
+    let address = app.address.clone();
+    wait(&app, move |core| Ok(CreatedToken { token: core.create_token(&cluster, address)?.to_string() })).await
+}
+
+fn resource_id(text: &str) -> Result<ResourceId, ApiError> {
+    text.parse().map_err(|error| bad_request(format!("{error}")))
+}
+
+fn bad_request(message: String) -> ApiError {
+    ApiError::new(StatusCode::BAD_REQUEST, message)
+}

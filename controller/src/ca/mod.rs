@@ -1,0 +1,383 @@
+//! The controller's certificate authorities: which ones there are, and what each may sign.
+//!
+//! The making of certificates is in `identity`; here is the policy. Keys are in the vault, and the authorities follow
+//! the desired state by [`Authorities::reconcile`], which may be repeated at any time.
+
+mod gns;
+mod hosts;
+mod upload;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use config::resource::{Host, Name, SecretRef};
+use config::world::{GlobalNamespaceTrust, HostCertificate};
+use identity::bundle::BundleError;
+use identity::ca::{CaError, Chain, Lifetimes, TopLevelCa};
+use identity::csr::CsrError;
+use identity::key::KeyError;
+use identity::keyed::KeyedError;
+use identity::spiffe::SpiffeError;
+use identity::{Identity, KeyedCertificate, PrivateKey, Role, SigningRequest, SpiffeId, TrustBundle, TrustDomain};
+use thiserror::Error;
+use time::OffsetDateTime;
+use zeroize::Zeroizing;
+
+use crate::store::{Store, StoreError};
+use crate::vault::{Vault, VaultError};
+
+pub use gns::WantedGns;
+pub use upload::{UploadFault, check_upload, covers};
+
+const TOP_LEVEL: &str = "ca/top-level";
+
+/// Why an authority cannot be opened, made, or does not sign.
+#[derive(Debug, Error)]
+pub enum AuthorityError {
+    /// The state directory is another mesh's.
+    #[error("this state directory is of the mesh {stored:?}, not {asked:?}: start with --mesh {stored}, or elsewhere")]
+    OtherMesh {
+        /// Whose it is.
+        stored: String,
+        /// What the settings say.
+        asked: String,
+    },
+    /// No such GNS.
+    #[error("there is no global namespace {0}")]
+    UnknownGns(Name),
+    /// Not its member.
+    #[error("the cluster {cluster} is no member of the global namespace {gns}: no row of its spec.members matches it")]
+    NotMember {
+        /// The GNS.
+        gns: Name,
+        /// The cluster.
+        cluster: Name,
+    },
+    /// The authority itself.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// The request.
+    #[error(transparent)]
+    Csr(#[from] CsrError),
+    /// The vault.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A name that is none.
+    #[error(transparent)]
+    Name(#[from] SpiffeError),
+    /// No key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Not a pair.
+    #[error(transparent)]
+    Keyed(#[from] KeyedError),
+    /// Not a root.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// No randomness.
+    #[error("the system gave no randomness")]
+    Randomness,
+}
+
+/// What there should be certificates for.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// Every GNS.
+    pub global_namespaces: BTreeMap<Name, WantedGns>,
+    /// The hosts of the public services whose certificate the controller makes, by GNS and name.
+    pub hosts: BTreeMap<(Name, Name), BTreeSet<Host>>,
+}
+
+/// Every authority that the controller holds, and what it made with them.
+#[derive(Debug)]
+pub struct Authorities {
+    top_level: TopLevelCa,
+    gns: gns::GnsAuthorities,
+    hosts: hosts::HostCertificates,
+    vault: Arc<Vault>,
+}
+
+impl Authorities {
+    /// Reads the authorities of `mesh`; at the first start, makes the top-level CA.
+    ///
+    /// # Errors
+    /// When they cannot be read, or are those of another mesh.
+    pub fn open(
+        mesh: &str,
+        store: &Arc<dyn Store>,
+        vault: &Arc<Vault>,
+        now: OffsetDateTime,
+    ) -> Result<Self, AuthorityError> {
+        let top_level = open_top_level(mesh, vault, now)?;
+        let gns = gns::GnsAuthorities::open(top_level.domain().clone(), store, Arc::clone(vault))?;
+        let hosts = hosts::HostCertificates::open(store, Arc::clone(vault))?;
+        Ok(Authorities { top_level, gns, hosts, vault: Arc::clone(vault) })
+    }
+
+    /// Makes what is wanted and not there, renews what is two thirds through its life, and drops what is no longer
+    /// wanted.
+    ///
+    /// # Errors
+    /// The first thing that failed; what came before it is done.
+    pub fn reconcile(&mut self, wanted: &Wanted, now: OffsetDateTime) -> Result<(), AuthorityError> {
+        self.gns.reconcile(&self.top_level, &wanted.global_namespaces, now)?;
+        self.hosts.reconcile(&self.top_level, &wanted.hosts, now)
+    }
+
+    /// The mesh's trust domain.
+    pub fn mesh(&self) -> &TrustDomain {
+        self.top_level.domain()
+    }
+
+    /// The top-level CA's certificate in PEM.
+    pub fn ca_pem(&self) -> String {
+        identity::pem::encode_certificates([self.top_level.certificate()])
+    }
+
+    /// The SHA-256 of the top-level CA's certificate, in lower-case hexadecimal: what tokens pin.
+    pub fn ca_sha256(&self) -> &str {
+        &self.top_level.facts().fingerprint
+    }
+
+    /// The roots of the control plane.
+    ///
+    /// # Errors
+    /// When the top-level CA is no root; it is.
+    pub fn roots(&self) -> Result<TrustBundle, AuthorityError> {
+        Ok(TrustBundle::new([self.top_level.certificate().clone()])?)
+    }
+
+    /// The controller's own server certificate, with a new key, for these host names and IP addresses.
+    ///
+    /// # Errors
+    /// When one is no host name, or the CA doesn't sign.
+    pub fn controller_identity(&self, names: &[String], now: OffsetDateTime) -> Result<Identity, AuthorityError> {
+        let key = PrivateKey::generate()?;
+        let request = SigningRequest::own(SpiffeId::new(self.mesh().clone(), Role::Controller)?, &key)?;
+        let chain = self.top_level.issue_controller(&request, names.iter().map(String::as_str), now)?;
+        Ok(Identity::new(KeyedCertificate::new(chain, &key)?)?)
+    }
+
+    /// The identity to which the agent of a cluster is entitled.
+    ///
+    /// # Errors
+    /// When the cluster's name is none.
+    pub fn agent_id(&self, cluster: &Name) -> Result<SpiffeId, AuthorityError> {
+        Ok(SpiffeId::new(self.mesh().clone(), Role::Agent { cluster: cluster.to_string() })?)
+    }
+
+    /// An agent's certificate. Whether the cluster may have one is the caller's to know.
+    ///
+    /// # Errors
+    /// When the request asks for anything but the cluster's agent, or the CA doesn't sign.
+    pub fn issue_agent(&self, cluster: &Name, csr: &str, now: OffsetDateTime) -> Result<Chain, AuthorityError> {
+        let request = crate::http::csr::check(csr, &self.agent_id(cluster)?)?;
+        Ok(self.top_level.issue_agent(&request, now)?)
+    }
+
+    /// The certificate of a cluster's issuing CA in a GNS, in PEM, for who is proven to be the cluster's agent.
+    ///
+    /// # Errors
+    /// When the GNS is unknown, the cluster not its member, the request wrong, or the CA doesn't sign.
+    pub fn issue_issuing(
+        &self,
+        gns: &Name,
+        wanted: &WantedGns,
+        cluster: &Name,
+        csr: &str,
+        now: OffsetDateTime,
+    ) -> Result<String, AuthorityError> {
+        let request = crate::http::csr::check(csr, &self.agent_id(cluster)?)?;
+        self.gns.issue_issuing(gns, wanted, cluster, &request, now)
+    }
+
+    /// Whom to believe in a GNS.
+    pub fn trust(&self, gns: &Name) -> Option<GlobalNamespaceTrust> {
+        self.gns.trust(gns)
+    }
+
+    /// When the CA of a GNS that signs now expires.
+    pub fn gns_expiry(&self, gns: &Name) -> Option<OffsetDateTime> {
+        self.gns.expiry(gns)
+    }
+
+    /// The certificate that was made for a public service.
+    pub fn host_certificate(&self, gns: &Name, public_service: &Name) -> Option<HostCertificate> {
+        self.hosts.get(gns, public_service)
+    }
+
+    /// Forgets the opaque names of a cluster, so that what an earlier incarnation holds names nobody any more.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub fn forget_labels(&mut self, cluster: &Name) -> Result<(), AuthorityError> {
+        self.gns.forget_labels(cluster)
+    }
+
+    /// Puts the key of a host's certificate into the vault.
+    ///
+    /// # Errors
+    /// When the vault cannot be written.
+    pub fn keep_key(&self, reference: &SecretRef, key: &Zeroizing<String>) -> Result<(), VaultError> {
+        self.vault.put(&key_reference(reference), key)
+    }
+
+    /// The key of a host's certificate.
+    ///
+    /// # Errors
+    /// When the vault cannot be read.
+    pub fn key(&self, reference: &SecretRef) -> Result<Option<Zeroizing<String>>, VaultError> {
+        self.vault.get(&key_reference(reference))
+    }
+
+    /// Forgets the keys of hosts' certificates that are none of `needed`.
+    ///
+    /// # Errors
+    /// When the vault cannot be written.
+    pub fn retain_keys(&self, needed: &BTreeSet<SecretRef>) -> Result<(), VaultError> {
+        let needed: BTreeSet<String> = needed.iter().map(key_reference).collect();
+        let keys = self.vault.references()?.into_iter().filter(|reference| reference.starts_with(HOST_KEYS));
+        keys.filter(|reference| !needed.contains(reference)).try_for_each(|reference| self.vault.remove(&reference))
+    }
+}
+
+const HOST_KEYS: &str = "host/";
+
+/// Where the vault keeps the key of a host's certificate.
+fn key_reference(reference: &SecretRef) -> String {
+    format!("{HOST_KEYS}{}", reference.key_sha256)
+}
+
+fn open_top_level(mesh: &str, vault: &Vault, now: OffsetDateTime) -> Result<TopLevelCa, AuthorityError> {
+    if let Some(stored) = vault.get(TOP_LEVEL)? {
+        let ca = TopLevelCa::import(&stored)?;
+        return match ca.domain().as_str() {
+            stored if stored != mesh => {
+                Err(AuthorityError::OtherMesh { stored: stored.to_owned(), asked: mesh.to_owned() })
+            }
+            _ => Ok(ca),
+        };
+    }
+    let ca = TopLevelCa::create(mesh, now)?;
+    vault.put(TOP_LEVEL, &ca.export())?;
+    tracing::info!(mesh, sha256 = ca.facts().fingerprint, "made the top-level CA");
+    Ok(ca)
+}
+
+/// Lifetimes as a GNS wants them.
+///
+/// # Errors
+/// When a level would outlive a third of the one above it, or they are too long or too short.
+pub fn lifetimes(spec: &config::resource::CertificateLifetimes) -> Result<Lifetimes, identity::ca::LifetimeError> {
+    let span = |span: config::resource::Span| time::Duration::try_from(span.duration()).unwrap_or(time::Duration::MAX);
+    Lifetimes::new(span(spec.leaf_lifetime), span(spec.issuing_lifetime), span(spec.ca_lifetime))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use identity::ca::renew_at;
+    use time::Duration;
+
+    use super::*;
+    use crate::store::{EmbeddedStore, Table};
+
+    const START: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+
+    struct Place {
+        _directory: tempfile::TempDir,
+        store: Arc<dyn Store>,
+        vault: Arc<Vault>,
+    }
+
+    fn place() -> Place {
+        let directory = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(directory.path()).unwrap());
+        let vault = Arc::new(Vault::open(Arc::clone(&store), directory.path()).unwrap());
+        Place { _directory: directory, store, vault }
+    }
+
+    impl Place {
+        fn open(&self) -> Authorities {
+            Authorities::open("mesh.example", &self.store, &self.vault, START).unwrap()
+        }
+    }
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    fn wanted(members: &[&str], hosts: &[&str]) -> Wanted {
+        let gns = WantedGns {
+            domain: "shop.internal".parse().unwrap(),
+            lifetimes: Lifetimes::default(),
+            members: members.iter().map(|cluster| name(cluster)).collect(),
+        };
+        let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
+        Wanted { global_namespaces: [(name("shop"), gns)].into(), hosts: [((name("shop"), name("web")), hosts)].into() }
+    }
+
+    #[test]
+    fn what_was_made_is_the_same_after_a_restart() {
+        let place = place();
+        let mut authorities = place.open();
+        authorities.reconcile(&wanted(&["north", "south"], &["a.example"]), START).unwrap();
+        let of = |authorities: &Authorities| {
+            let certificate = authorities.host_certificate(&name("shop"), &name("web")).unwrap();
+            (authorities.ca_pem(), authorities.trust(&name("shop")).unwrap(), certificate)
+        };
+        let before = of(&authorities);
+        assert_eq!((before.1.roots.len(), before.1.labels.len()), (1, 2));
+        let mut authorities = place.open();
+        authorities.reconcile(&wanted(&["north", "south"], &["a.example"]), START).unwrap();
+        assert_eq!(of(&authorities), before);
+        assert_eq!(place.store.records(Table::CrossSigned).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn who_leaves_and_returns_bears_another_name() {
+        let place = place();
+        let mut authorities = place.open();
+        let mut label = |members: &[&str]| {
+            authorities.reconcile(&wanted(members, &[]), START).unwrap();
+            authorities.trust(&name("shop")).unwrap().labels.get("north").cloned()
+        };
+        let first = label(&["north"]).unwrap();
+        assert_eq!(label(&[]), None);
+        assert_ne!(label(&["north"]).unwrap(), first);
+    }
+
+    #[test]
+    fn nothing_is_left_of_what_is_no_longer_wanted() {
+        let place = place();
+        let mut authorities = place.open();
+        authorities.reconcile(&wanted(&["north"], &["a.example"]), START).unwrap();
+        authorities.reconcile(&Wanted::default(), START).unwrap();
+        assert!(authorities.trust(&name("shop")).is_none());
+        assert_eq!(place.vault.references().unwrap(), [TOP_LEVEL]);
+        assert!(place.store.records(Table::Labels).unwrap().is_empty());
+    }
+
+    #[test]
+    fn host_certificates_follow_their_hosts_and_are_renewed_in_time() {
+        let place = place();
+        let mut authorities = place.open();
+        let mut made = |hosts: &[&str], at: OffsetDateTime| {
+            authorities.reconcile(&wanted(&[], hosts), at).unwrap();
+            let certificate = authorities.host_certificate(&name("shop"), &name("web")).unwrap();
+            assert!(authorities.key(&certificate.secret_ref).unwrap().is_some());
+            certificate
+        };
+        let first = made(&["a.example"], START);
+        assert_eq!(made(&["a.example"], START + Duration::days(10)), first);
+        let second = made(&["a.example", "b.example"], START + Duration::days(10));
+        assert!(covers(&second.chain, &"b.example".parse().unwrap()));
+        let latest = renew_at(START + Duration::days(10), START + Duration::days(40), 1.0);
+        let third = made(&["a.example", "b.example"], latest);
+        assert_ne!(third.secret_ref, second.secret_ref);
+        assert_eq!(place.vault.references().unwrap().iter().filter(|key| key.starts_with(HOST_KEYS)).count(), 1);
+    }
+}

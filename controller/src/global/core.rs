@@ -1,0 +1,336 @@
+//! The state of a global controller, and every way in which it changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use config::resource::{Address, ClusterSpec, Name, Resource, ResourceId, Spec};
+use config::wire::{AgentSequence, Entries};
+use identity::pem::encode_certificates;
+use identity::{Facts, Identity, Role};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use tokio::sync::Notify;
+
+use super::apply::{Action, Applied, Apply, plan, refusal};
+use super::enrolment::Enrolments;
+use super::error::Error;
+use super::link::Link;
+use super::observed::Observation;
+use super::readiness::Reports;
+use super::telling::Telling;
+use super::token::JoinTokens;
+use super::view::{Made, View, clusters, wanted};
+use crate::ca::Authorities;
+use crate::http::ClientCertificate;
+use crate::http::message::{Certified, Join, Joined, Renewed};
+use crate::http::token::Token;
+use crate::store::{Desired, Owner, Revision, Store};
+use crate::sync::cache::{make_private_dir, read_checked, write_checked};
+use crate::vault::Vault;
+
+/// What changes often, under a lock that is held for moments only.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) view: View,
+    pub(super) links: BTreeMap<Name, Link>,
+    /// Counts streams, so that a lost one is told from its successor.
+    pub(super) streams: u64,
+    /// Whose observations are newer than the cache on disk.
+    pub(super) unsaved: BTreeSet<Name>,
+}
+
+impl State {
+    /// Takes a new desired state with what was made for it, and forgets clusters that it doesn't have.
+    fn install(&mut self, desired: Arc<Desired>, made: Arc<Made>) {
+        let present: BTreeSet<&Name> = clusters(&desired).collect();
+        self.view.observed.retain(|cluster, _| present.contains(cluster));
+        let gone = self.links.iter().filter(|(cluster, _)| !present.contains(cluster));
+        gone.for_each(|(_, link)| link.end.cancel());
+        self.links.retain(|cluster, _| present.contains(cluster));
+        self.view.desired = desired;
+        self.view.made = made;
+    }
+}
+
+/// A global controller without its sockets.
+pub(crate) struct Core {
+    pub(super) mesh: String,
+    store: Arc<dyn Store>,
+    tokens: JoinTokens,
+    pub(super) enrolments: Arc<Enrolments>,
+    /// Writers of the desired state take this lock, one after another, also while they wait for the disk. Whoever
+    /// holds both locks took this one first.
+    authorities: Mutex<Authorities>,
+    state: Mutex<State>,
+    /// Whoever holds this may take the state's lock, not the other way round.
+    telling: Mutex<Telling>,
+    /// Something changed that agents may have to know.
+    pub(super) changed: Notify,
+    observations: PathBuf,
+}
+
+/// An observation as the cache on disk has it.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    at: AgentSequence,
+    entries: Entries,
+}
+
+impl Core {
+    /// Opens what is in the state directory. Blocks.
+    pub(super) fn open(mesh: &str, directory: &std::path::Path, store: Arc<dyn Store>) -> Result<Self, Error> {
+        let vault = Arc::new(Vault::open(Arc::clone(&store), directory)?);
+        let authorities = Authorities::open(mesh, &store, &vault, OffsetDateTime::now_utc())?;
+        let enrolments = Enrolments::open(authorities.mesh().clone(), authorities.roots()?, &store)?;
+        let core = Core {
+            mesh: mesh.to_owned(),
+            tokens: JoinTokens::new(&store),
+            enrolments: Arc::new(enrolments),
+            authorities: Mutex::new(authorities),
+            state: Mutex::default(),
+            telling: Mutex::default(),
+            changed: Notify::new(),
+            observations: directory.join("observed"),
+            store,
+        };
+        make_private_dir(&core.observations)?;
+        let desired = core.store.load()?;
+        core.state().view.observed = core.load_observations(&desired);
+        core.settle(&mut core.authorities(), Arc::new(desired));
+        Ok(core)
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn telling(&self) -> MutexGuard<'_, Telling> {
+        self.telling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn authorities(&self) -> MutexGuard<'_, Authorities> {
+        self.authorities.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All that is known now.
+    pub(crate) fn view(&self) -> View {
+        self.state().view.clone()
+    }
+
+    /// The agents and members of every cluster, as of now.
+    pub(crate) fn reports(&self) -> Reports {
+        let now = Instant::now();
+        self.state().links.iter().map(|(cluster, link)| (cluster.clone(), link.report(now))).collect()
+    }
+
+    /// The cluster of whose agent this is the certificate, if it still counts. Who acts on the answer asks under the
+    /// lock that keeps it true: [`Self::authorities`] or [`Self::state`].
+    pub(crate) fn agent_of(&self, shown: &ClientCertificate) -> Result<Name, Error> {
+        shown.check(&*self.enrolments, OffsetDateTime::now_utc())?;
+        let Role::Agent { cluster } = shown.id.role() else {
+            return Err(Error::Refused(format!("{} is no agent: gateways and DNS servers call theirs", shown.id)));
+        };
+        cluster.parse().map_err(|error| Error::Refused(format!("{error}")))
+    }
+
+    /// Applies manifests, all or none. Blocks.
+    pub(crate) fn apply(&self, apply: Apply) -> Result<Applied, Error> {
+        let mut authorities = self.authorities();
+        let (view, dry_run) = (self.view(), apply.dry_run);
+        let keys = |reference: &_| authorities.key(reference).ok().flatten();
+        let plan = plan(&view, apply, &keys, OffsetDateTime::now_utc()).map_err(Error::Invalid)?;
+        if dry_run || plan.is_empty() {
+            return Ok(Applied { revision: view.desired.head, results: plan.results });
+        }
+        // Keys first: no revision may name a key that the vault doesn't have.
+        plan.keys.iter().try_for_each(|(reference, key)| authorities.keep_key(reference, key))?;
+        let revision = self.commit(&mut authorities, &view.desired, &plan.revision)?;
+        for outcome in plan.results.iter().filter(|outcome| outcome.action != Action::Unchanged) {
+            tracing::info!(revision, id = %outcome.id, action = ?outcome.action, by = %plan.revision.by, "applied");
+        }
+        Ok(Applied { revision, results: plan.results })
+    }
+
+    /// Removes a resource. A cluster thereby leaves the mesh. Blocks.
+    pub(crate) fn delete(&self, id: &ResourceId, by: Owner) -> Result<u64, Error> {
+        let mut authorities = self.authorities();
+        let view = self.view();
+        if let Some(refusal) = refusal(&view, id, by) {
+            return Err(Error::Invalid(vec![refusal]));
+        }
+        if !view.desired.resources.contains_key(id) {
+            return Err(Error::NotFound(id.clone()));
+        }
+        let at = OffsetDateTime::now_utc().unix_timestamp();
+        let removal = Revision { at, by, upserts: Vec::new(), removals: vec![id.clone()] };
+        let revision = self.commit(&mut authorities, &view.desired, &removal)?;
+        tracing::info!(revision, %id, %by, "deleted");
+        Ok(revision)
+    }
+
+    fn commit(&self, authorities: &mut Authorities, desired: &Desired, revision: &Revision) -> Result<u64, Error> {
+        let head = self.store.append(desired.head, revision)?;
+        let mut desired = desired.clone();
+        desired.apply(revision);
+        self.settle(authorities, Arc::new(desired));
+        Ok(head)
+    }
+
+    /// Makes the certificates that the desired state asks for, and publishes both together. What cannot be made now is
+    /// told in the status, and tried again by [`Self::maintain`].
+    fn settle(&self, authorities: &mut Authorities, desired: Arc<Desired>) {
+        let reconciled = authorities.reconcile(&wanted(&desired), OffsetDateTime::now_utc());
+        let before = self.view().made;
+        let made = Made::of(&desired, authorities, &before, reconciled.err().map(|error| error.to_string()));
+        if let Some(fault) = &made.fault {
+            tracing::error!(fault, "not everything that the desired state asks for could be made");
+        }
+        if let Err(error) = authorities.retain_keys(&made.needed_keys(&desired)) {
+            tracing::warn!(%error, "keys that nothing needs stay in the vault");
+        }
+        self.state().install(Arc::clone(&desired), Arc::new(made));
+        if let Err(error) = self.expel(&desired) {
+            tracing::error!(%error, "a cluster that left could not be shut out; it is tried again within a minute");
+        }
+        self.changed.notify_one();
+    }
+
+    /// Clusters that are no longer desired leave the mesh.
+    fn expel(&self, desired: &Desired) -> Result<(), Error> {
+        let present: BTreeSet<&Name> = clusters(desired).collect();
+        let gone = self.enrolments.clusters().into_iter().filter(|cluster| !present.contains(cluster));
+        gone.into_iter().try_for_each(|cluster| {
+            tracing::warn!(%cluster, "left the mesh");
+            let _ = std::fs::remove_file(self.observation_path(&cluster)); // may never have been written
+            Ok(self.enrolments.leave(&cluster)?)
+        })
+    }
+
+    /// Renews what is due and repeats what failed. Blocks.
+    pub(super) fn maintain(&self) {
+        let mut authorities = self.authorities();
+        let desired = self.view().desired;
+        self.settle(&mut authorities, desired);
+    }
+
+    /// A token with which the cluster may join, at that address. Blocks.
+    pub(crate) fn create_token(&self, cluster: &Name, address: Address) -> Result<Token, Error> {
+        let secret = self.tokens.create(cluster, OffsetDateTime::now_utc())?;
+        let ca_sha256 = self.authorities().ca_sha256().to_owned();
+        tracing::info!(%cluster, "made a join token");
+        Ok(Token { address, mesh: self.mesh.clone(), cluster: cluster.clone(), ca_sha256, secret })
+    }
+
+    /// A cluster joins. Everything is checked before the token is spent. Blocks.
+    pub(crate) fn join(&self, join: &Join) -> Result<Joined, Error> {
+        let now = OffsetDateTime::now_utc();
+        let mut authorities = self.authorities();
+        self.tokens.check(&join.secret, &join.cluster, now)?;
+        self.enrolments.check(&join.cluster, join.replace)?;
+        let chain = authorities.issue_agent(&join.cluster, &join.csr, now)?;
+        self.tokens.redeem(&join.secret, &join.cluster, now)?;
+        // The cluster's resource first: what is enrolled without one would be expelled.
+        self.declare(&mut authorities, join, now)?;
+        self.enrolments.join(&join.cluster, join.replace, &leaf(&chain)?)?;
+        self.supersede(&mut authorities, &join.cluster)?;
+        tracing::info!(cluster = %join.cluster, replace = join.replace, "joined the mesh");
+        let (certificate, ca) = (encode_certificates(&chain), authorities.ca_pem());
+        Ok(Joined { certificate, mesh: self.mesh.clone(), ca })
+    }
+
+    /// Makes the cluster's resource, unless somebody wrote one.
+    fn declare(&self, authorities: &mut Authorities, join: &Join, now: OffsetDateTime) -> Result<(), Error> {
+        let (id, desired) = (ResourceId::Cluster(join.cluster.clone()), self.view().desired);
+        let cluster = Resource { id, labels: join.labels.clone(), spec: Spec::Cluster(ClusterSpec::default()) };
+        match desired.resources.get(&cluster.id) {
+            Some(old) if old.managed_by != Owner::Join || *old.resource == cluster => Ok(()),
+            _ => {
+                let upserts = vec![Arc::new(cluster)];
+                let revision = Revision { at: now.unix_timestamp(), by: Owner::Join, upserts, removals: Vec::new() };
+                self.commit(authorities, &desired, &revision).map(drop)
+            }
+        }
+    }
+
+    /// Ends what an earlier incarnation of the cluster still holds.
+    fn supersede(&self, authorities: &mut Authorities, cluster: &Name) -> Result<(), Error> {
+        if self.enrolments.get(cluster).is_none_or(|enrolment| enrolment.incarnation == 1) {
+            return Ok(());
+        }
+        authorities.forget_labels(cluster)?;
+        let mut state = self.state();
+        if let Some(link) = state.links.remove(cluster) {
+            link.end.cancel();
+        }
+        let desired = state.view.desired.clone();
+        drop(state);
+        self.settle(authorities, desired);
+        Ok(())
+    }
+
+    /// A successor of an agent's certificate. Blocks.
+    pub(crate) fn renew(&self, agent: &ClientCertificate, csr: &str) -> Result<Renewed, Error> {
+        let now = OffsetDateTime::now_utc();
+        let authorities = self.authorities();
+        let cluster = self.agent_of(agent)?;
+        let chain = authorities.issue_agent(&cluster, csr, now)?;
+        self.enrolments.renew(&cluster, &leaf(&chain)?, now)?;
+        tracing::info!(%cluster, "renewed the agent's certificate");
+        Ok(Renewed { certificate: encode_certificates(&chain) })
+    }
+
+    /// The certificate of a cluster's issuing CA in a GNS. Blocks.
+    pub(crate) fn issuing(&self, agent: &ClientCertificate, gns: &Name, csr: &str) -> Result<Certified, Error> {
+        let authorities = self.authorities();
+        let cluster = self.agent_of(agent)?;
+        let wanted = wanted(&self.view().desired);
+        let unknown = || Error::NotFound(ResourceId::GlobalNamespace(gns.clone()));
+        let wanted = wanted.global_namespaces.get(gns).ok_or_else(unknown)?;
+        let chain = authorities.issue_issuing(gns, wanted, &cluster, csr, OffsetDateTime::now_utc())?;
+        tracing::info!(%cluster, %gns, "signed an issuing CA");
+        Ok(Certified { chain })
+    }
+
+    /// The top-level CA's certificate in PEM.
+    pub(crate) fn ca_pem(&self) -> String {
+        self.authorities().ca_pem()
+    }
+
+    /// The controller's own server certificate for these names, with a new key.
+    pub(super) fn identity(&self, names: &[String]) -> Result<Identity, Error> {
+        Ok(self.authorities().controller_identity(names, OffsetDateTime::now_utc())?)
+    }
+
+    fn observation_path(&self, cluster: &Name) -> PathBuf {
+        self.observations.join(format!("{cluster}.json"))
+    }
+
+    fn load_observations(&self, desired: &Desired) -> BTreeMap<Name, Arc<Observation>> {
+        let load = |cluster: &Name| {
+            let Kept { at, entries } = read_checked(&self.observation_path(cluster))?;
+            Some((cluster.clone(), Arc::new(Observation::restore(cluster.clone(), at, entries))))
+        };
+        clusters(desired).filter_map(load).collect()
+    }
+
+    /// Writes the observations that changed since the last time, so that a restart knows them. Blocks.
+    pub(super) fn save_observations(&self) {
+        let mut state = self.state();
+        let unsaved = std::mem::take(&mut state.unsaved);
+        let observed = state.view.observed.clone();
+        drop(state);
+        for observation in unsaved.iter().filter_map(|cluster| observed.get(cluster)) {
+            let kept = Kept { at: observation.at(), entries: observation.entries() };
+            if let Err(error) = write_checked(&self.observation_path(observation.cluster()), &kept) {
+                tracing::warn!(%error, "what an agent sees could not be cached");
+            }
+        }
+    }
+}
+
+fn leaf(chain: &[rustls_pki_types::CertificateDer<'_>]) -> Result<Facts, Error> {
+    let leaf = chain.first().ok_or(Error::Internal("a certificate was signed, but is not there".to_owned()))?;
+    Facts::read(leaf).map_err(|error| Error::Internal(error.to_string()))
+}

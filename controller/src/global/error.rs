@@ -1,0 +1,76 @@
+//! Why the global controller doesn't do what it was asked.
+
+use config::resource::ResourceId;
+use identity::files::FileError;
+use thiserror::Error;
+
+use super::enrolment::EnrolmentError;
+use super::token::TokenRefusal;
+use crate::ca::AuthorityError;
+use crate::http::Stale;
+use crate::http::message::ErrorItem;
+use crate::store::StoreError;
+use crate::vault::VaultError;
+
+/// Why the global controller doesn't start, or doesn't do what it was asked.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The batch is refused, for each of these reasons.
+    #[error("refused: {}", .0.iter().map(|item| item.message.as_str()).collect::<Vec<_>>().join("; "))]
+    Invalid(Vec<ErrorItem>),
+    /// No such resource.
+    #[error("there is no {0}")]
+    NotFound(ResourceId),
+    /// A token that doesn't admit, or a cluster that cannot be admitted.
+    #[error("{0}")]
+    Refused(String),
+    /// The caller's certificate counts no more.
+    #[error(transparent)]
+    Stale(#[from] Stale),
+    /// It contradicts what is there.
+    #[error("{0}")]
+    Conflict(String),
+    /// An authority.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The vault.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {0}: {1}; free the port, or choose another with --listen")]
+    Listen(std::net::SocketAddr, std::io::Error),
+    /// An advertised name that is none.
+    #[error("{0:?} is neither a host name nor an IP address: correct --advertise")]
+    Advertised(String),
+    /// Rustls.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    /// A bug.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl From<TokenRefusal> for Error {
+    fn from(refusal: TokenRefusal) -> Self {
+        match refusal {
+            TokenRefusal::Store(error) => error.into(),
+            other => Error::Refused(other.to_string()),
+        }
+    }
+}
+
+impl From<EnrolmentError> for Error {
+    fn from(error: EnrolmentError) -> Self {
+        match error {
+            EnrolmentError::Store(error) => error.into(),
+            EnrolmentError::Taken(_) => Error::Conflict(error.to_string()),
+            other => Error::Refused(other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What the stream of one cluster's agent shows: whether it is there, and how far it and its members are.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use config::wire::{Ack, Hello, MemberReport};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::sync::Published;
+
+/// The newest stream of one cluster's agent, living or lost.
+pub(crate) struct Link {
+    /// Which stream.
+    pub(crate) stream: u64,
+    pub(crate) hello: Hello,
+    pub(crate) connected: bool,
+    pub(crate) heard: Instant,
+    /// What the agent said last of itself and its members, and when.
+    pub(crate) ack: Option<(Ack, Instant)>,
+    pub(crate) feed: watch::Sender<Arc<Published>>,
+    pub(crate) end: CancellationToken,
+}
+
+/// What is known now of a cluster's agent and members.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LinkReport {
+    /// Whether the agent's stream is up.
+    pub(crate) connected: bool,
+    /// How long ago the agent was last heard.
+    pub(crate) silent_for: Duration,
+    /// The agent's release.
+    pub(crate) version: String,
+    /// What the agent said last.
+    pub(crate) ack: Ack,
+}
+
+impl Link {
+    /// What is known as of `now`: while the agent is away, its members are as unheard as it is.
+    pub(crate) fn report(&self, now: Instant) -> LinkReport {
+        let (mut ack, at) = self.ack.clone().unwrap_or_else(|| (Ack::default(), now));
+        let age = now.saturating_duration_since(at);
+        ack.members.iter_mut().for_each(|member| grow_old(member, age, self.connected));
+        LinkReport {
+            connected: self.connected,
+            silent_for: now.saturating_duration_since(self.heard),
+            version: self.hello.version.clone(),
+            ack,
+        }
+    }
+}
+
+/// While the agent is connected it reports each change of its members, so their silence is as it said.
+fn grow_old(member: &mut MemberReport, age: Duration, agent_connected: bool) {
+    if !agent_connected || !member.connected {
+        let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        member.silent_for_ms = member.silent_for_ms.saturating_add(age);
+        member.connected = false;
+    }
+}

@@ -1,0 +1,233 @@
+//! Whether a resource is `Ready`: whether every member that must serve it said that it does.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use config::resource::{Condition, ConditionStatus, Name, Resource, ResourceId};
+use config::wire::{MemberReport, MemberRole};
+
+use super::link::LinkReport;
+use super::projection::global_namespace;
+use super::view::{View, is_self_signed};
+
+/// The agents and members of every cluster.
+pub(crate) type Reports = BTreeMap<Name, LinkReport>;
+
+/// Every condition of a desired resource, `Ready` first. `checks` is what the look across resources found.
+pub(crate) fn conditions(
+    view: &View,
+    reports: &Reports,
+    resource: &Resource,
+    checks: Vec<Condition>,
+) -> Vec<Condition> {
+    let revision = view.desired.resources.get(&resource.id).map_or(0, |stored| stored.revision);
+    let ready = unmet(&checks)
+        .or_else(|| unmade(view, resource))
+        .unwrap_or_else(|| Serving::of(view, reports, resource, revision).condition());
+    [ready].into_iter().chain(checks).collect()
+}
+
+fn ready(status: ConditionStatus, reason: &str, message: String) -> Condition {
+    Condition { kind: "Ready".to_owned(), status, reason: reason.to_owned(), message }
+}
+
+/// What refers to something absent isn't ready, for the reason that the check gave.
+fn unmet(checks: &[Condition]) -> Option<Condition> {
+    let unmet = checks.iter().find(|condition| condition.status == ConditionStatus::False)?;
+    Some(ready(ConditionStatus::False, &unmet.reason, unmet.message.clone()))
+}
+
+/// A service whose certificate the controller should have made and hasn't isn't ready.
+fn unmade(view: &View, resource: &Resource) -> Option<Condition> {
+    let config::resource::Spec::PublicService(spec) = &resource.spec else { return None };
+    let of = (spec.global_namespace.clone(), resource.id.name().clone());
+    let gns = ResourceId::GlobalNamespace(spec.global_namespace.clone());
+    let missing = is_self_signed(spec)
+        && view.desired.resources.contains_key(&gns)
+        && !view.made.host_certificates.contains_key(&of);
+    let fault = view.made.fault.as_deref().unwrap_or("the controller tries again within a minute");
+    let message = format!("the certificate of its hosts is not made: {fault}");
+    missing.then(|| ready(ConditionStatus::False, "CertificateMissing", message))
+}
+
+/// How far the members are that must serve a resource.
+#[derive(Default)]
+struct Serving {
+    clusters: usize,
+    acting: usize,
+    rejections: Vec<String>,
+    silent: Vec<String>,
+    behind: Vec<String>,
+}
+
+impl Serving {
+    fn of(view: &View, reports: &Reports, resource: &Resource, revision: u64) -> Self {
+        let clusters = match (&resource.id, global_namespace(resource)) {
+            (ResourceId::Cluster(name), _) => [name].into(),
+            (_, Some(gns)) => view.members(gns),
+            _ => [].into(),
+        };
+        let mut serving = Serving { clusters: clusters.len(), ..Serving::default() };
+        for cluster in clusters {
+            match reports.get(cluster) {
+                Some(report) => serving.add(cluster, report, resource, revision),
+                None => serving.silent.push(format!("the agent of {cluster}, since this controller started")),
+            }
+        }
+        serving
+    }
+
+    fn add(&mut self, cluster: &Name, report: &LinkReport, resource: &Resource, revision: u64) {
+        if !report.connected {
+            self.silent.push(format!("the agent of {cluster}, for {}", age(report.silent_for)));
+        }
+        for member in report.ack.members.iter().filter(|member| member.role != MemberRole::Agent) {
+            self.add_member(cluster, member, resource, revision);
+        }
+    }
+
+    fn add_member(&mut self, cluster: &Name, member: &MemberReport, resource: &Resource, revision: u64) {
+        let name = format!("{cluster}/{}", member.name);
+        let rejection = member.rejected.iter().find(|rejection| is_about(&rejection.key, resource));
+        match rejection {
+            _ if !member.connected => {
+                self.silent.push(format!("{name}, for {}", age(Duration::from_millis(member.silent_for_ms))));
+            }
+            _ if member.at.global < revision => self.behind.push(format!("{name} at revision {}", member.at.global)),
+            Some(rejection) => self.rejections.push(format!("{name}: {}", rejection.reason)),
+            None => self.acting += 1,
+        }
+    }
+
+    fn condition(self) -> Condition {
+        use ConditionStatus::{False, True, Unknown};
+        let Serving { clusters, acting, rejections, silent, behind } = self;
+        match () {
+            () if !rejections.is_empty() => ready(False, "Rejected", rejections.join("; ")),
+            () if !silent.is_empty() => {
+                ready(Unknown, "MembersUnreachable", format!("not heard: {}", silent.join(", ")))
+            }
+            () if !behind.is_empty() => ready(Unknown, "Progressing", format!("not there yet: {}", behind.join(", "))),
+            () if clusters == 0 => {
+                ready(False, "NoClusters", "no cluster of the mesh is a member, so nobody serves it".to_owned())
+            }
+            () if acting == 0 => {
+                ready(False, "NoMembers", "no gateway or DNS server is enrolled in its clusters".to_owned())
+            }
+            () => ready(True, "Serving", format!("{acting} gateways and DNS servers act on it")),
+        }
+    }
+}
+
+/// Whether a rejected entry is the resource, or was made for it.
+fn is_about(key: &str, resource: &Resource) -> bool {
+    let made_for = match &resource.id {
+        ResourceId::GlobalNamespace(name) => format!("trust/{name}"),
+        ResourceId::PublicService { global_namespace, name } => format!("hostCertificate/{global_namespace}/{name}"),
+        _ => String::new(),
+    };
+    key == resource.id.to_string() || key == made_for
+}
+
+fn age(silence: Duration) -> String {
+    match silence.as_secs() {
+        seconds @ ..120 => format!("{seconds} s"),
+        seconds @ ..7200 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3600),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use std::sync::Arc;
+
+    use config::wire::{Ack, Rejection, RevisionPair};
+    use serde_json::json;
+
+    use super::*;
+    use crate::store::{Desired, Owner, Revision};
+
+    fn resource(id: &str, spec: serde_json::Value) -> Arc<Resource> {
+        let kind = id.split('/').next().unwrap();
+        Arc::new(serde_json::from_value(json!({"id": id, "spec": {kind: spec}})).unwrap())
+    }
+
+    fn view() -> View {
+        let rows = json!([{"cluster": {"prefix": ""}, "namespace": {"exact": "shop"}}]);
+        let upserts = vec![
+            resource("Cluster/north", json!({})),
+            resource("Cluster/south", json!({})),
+            resource("GlobalNamespace/shop", json!({"domain": "shop.internal", "members": rows})),
+            resource("GlobalNamespace/none", json!({"domain": "none.internal"})),
+        ];
+        let mut desired = Desired::default();
+        desired.apply(&Revision { at: 0, by: Owner::Api, upserts, removals: vec![] });
+        View { desired: Arc::new(desired), ..View::default() }
+    }
+
+    fn report(connected: bool, members: &[(&str, bool, u64, Option<&str>)]) -> LinkReport {
+        let member = |(name, connected, global, rejected): &(&str, bool, u64, Option<&str>)| MemberReport {
+            name: name.parse().unwrap(),
+            role: MemberRole::Gateway,
+            connected: *connected,
+            silent_for_ms: 5_000,
+            at: RevisionPair { global: *global, ..RevisionPair::default() },
+            rejected: rejected.iter().map(|key| Rejection { key: (*key).into(), reason: "no".into() }).collect(),
+            peers: vec![],
+        };
+        let ack = Ack { members: members.iter().map(member).collect(), ..Ack::default() };
+        LinkReport { connected, silent_for: Duration::from_secs(7), ack, ..LinkReport::default() }
+    }
+
+    fn ready_of(
+        id: &str,
+        reports: [(&str, LinkReport); 2],
+        checks: Vec<Condition>,
+    ) -> (ConditionStatus, String, String) {
+        let view = view();
+        let reports = reports.into_iter().map(|(name, report)| (name.parse().unwrap(), report)).collect();
+        let resource = view.desired.resources[&id.parse().unwrap()].resource.clone();
+        let ready = conditions(&view, &reports, &resource, checks).remove(0);
+        (ready.status, ready.reason, ready.message)
+    }
+
+    #[test]
+    fn every_member_must_have_said_so() {
+        use ConditionStatus::{False, True, Unknown};
+        let of = |north, south| ready_of("GlobalNamespace/shop", [("north", north), ("south", south)], vec![]);
+        let well = || report(true, &[("g1", true, 1, None)]);
+        assert_eq!(of(well(), well()).0, True);
+        let (status, reason, message) = of(well(), report(true, &[("g2", true, 0, None)]));
+        assert_eq!((status, reason.as_str()), (Unknown, "Progressing"));
+        assert!(message.contains("south/g2"), "{message}");
+        let (status, reason, message) = of(well(), report(true, &[("g2", false, 1, None)]));
+        assert_eq!((status, reason.as_str()), (Unknown, "MembersUnreachable"));
+        assert!(message.contains("south/g2, for 5 s"), "{message}");
+        let (status, reason, message) = of(well(), report(false, &[]));
+        assert_eq!((status, reason.as_str()), (Unknown, "MembersUnreachable"));
+        assert!(message.contains("the agent of south, for 7 s"), "{message}");
+        let rejecting = report(true, &[("g2", true, 1, Some("trust/shop"))]);
+        assert_eq!(of(well(), rejecting), (False, "Rejected".into(), "south/g2: no".into()));
+        assert_eq!(of(report(true, &[]), report(true, &[])).1, "NoMembers");
+    }
+
+    #[test]
+    fn nobody_is_not_everybody() {
+        let reports = || [("north", report(true, &[])), ("south", report(true, &[]))];
+        assert_eq!(ready_of("GlobalNamespace/none", reports(), vec![]).1, "NoClusters");
+    }
+
+    #[test]
+    fn what_refers_to_nothing_is_not_ready_and_says_why() {
+        let check = Condition {
+            kind: "ResolvedRefs".into(),
+            status: ConditionStatus::False,
+            reason: "UnknownGlobalNamespace".into(),
+            message: "there is no such GNS".into(),
+        };
+        let reports = [("north", report(true, &[])), ("south", report(true, &[]))];
+        let (status, reason, _) = ready_of("GlobalNamespace/shop", reports, vec![check]);
+        assert_eq!((status, reason.as_str()), (ConditionStatus::False, "UnknownGlobalNamespace"));
+    }
+}

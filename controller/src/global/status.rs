@@ -1,0 +1,204 @@
+//! How the mesh is doing, for people and their tools.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use config::conditions::Overview;
+use config::manifest::to_manifest;
+use config::resource::{Condition, Kind, Name, Resource, ResourceId, Spec, Status};
+use config::wire::{MemberReport, MemberRole, PeerReport, RevisionPair};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::core::Core;
+use super::link::LinkReport;
+use super::projection::global_namespace;
+use super::readiness::{Reports, conditions};
+use super::view::View;
+
+/// The state of a mesh.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MeshStatus {
+    /// The mesh's name.
+    pub mesh: String,
+    /// The revision of the desired state.
+    pub revision: u64,
+    /// Its clusters.
+    pub clusters: Vec<ClusterStatus>,
+    /// How many resources of each kind there are.
+    pub counts: BTreeMap<Kind, usize>,
+    /// The CAs of the global namespaces.
+    pub authorities: Vec<AuthorityStatus>,
+    /// What the controller could not make, as the last attempt had it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+}
+
+/// A cluster, its agent and its members.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterStatus {
+    /// The cluster.
+    pub name: Name,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether it has joined, rather than only being declared.
+    pub enrolled: bool,
+    /// Whether its agent's stream is up.
+    pub connected: bool,
+    /// How long ago its agent was last heard, in milliseconds; nothing when not since the controller started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_for_ms: Option<u64>,
+    /// The agent's release.
+    pub version: String,
+    /// What the agent acts on.
+    pub at: RevisionPair,
+    /// How many revisions the agent is behind.
+    pub lag: u64,
+    /// Its gateways and DNS servers.
+    pub members: Vec<MemberStatus>,
+    /// How many services its agent sees.
+    pub services: usize,
+    /// How many instances they have.
+    pub instances: usize,
+}
+
+/// A member.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    /// As its agent knows it.
+    #[serde(flatten)]
+    pub report: MemberReport,
+    /// How many revisions it is behind.
+    pub lag: u64,
+}
+
+/// The CA of a GNS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthorityStatus {
+    /// The GNS.
+    pub global_namespace: Name,
+    /// When its certificate expires, in seconds since 1970.
+    pub expires: i64,
+    /// How many roots members trust now: two while one takes the other's place.
+    pub roots: usize,
+}
+
+/// How one gateway sees another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerRow {
+    /// The cluster of who sees.
+    pub from_cluster: Name,
+    /// Who sees.
+    pub from_gateway: Name,
+    /// What it sees.
+    #[serde(flatten)]
+    pub report: PeerReport,
+}
+
+impl Core {
+    /// How the mesh is doing.
+    pub(crate) fn status(&self) -> MeshStatus {
+        let (view, reports) = (self.view(), self.reports());
+        let mut counts: BTreeMap<Kind, usize> = BTreeMap::new();
+        resources(&view).for_each(|resource| *counts.entry(resource.id.kind()).or_default() += 1);
+        let authority = |(gns, expiry): (&Name, &time::OffsetDateTime)| AuthorityStatus {
+            global_namespace: gns.clone(),
+            expires: expiry.unix_timestamp(),
+            roots: view.made.trust.get(gns).map_or(0, |trust| trust.roots.len()),
+        };
+        MeshStatus {
+            mesh: self.mesh.clone(),
+            revision: view.desired.head,
+            clusters: view.clusters().map(|cluster| self.cluster_status(&view, &reports, cluster)).collect(),
+            counts,
+            authorities: view.made.expiries.iter().map(authority).collect(),
+            fault: view.made.fault.clone(),
+        }
+    }
+
+    fn cluster_status(&self, view: &View, reports: &Reports, name: &Name) -> ClusterStatus {
+        let desired = view.desired.resources.get(&ResourceId::Cluster(name.clone()));
+        let known = reports.get(name);
+        let LinkReport { connected, version, ack, .. } = known.cloned().unwrap_or_default();
+        let lag = |at: RevisionPair| view.desired.head.saturating_sub(at.global);
+        let (services, instances) = view.observed.get(name).map_or((0, 0), |seen| count(seen.resources()));
+        let members = ack.members.into_iter().filter(|member| member.role != MemberRole::Agent);
+        ClusterStatus {
+            name: name.clone(),
+            labels: desired.map(|stored| stored.resource.labels.clone()).unwrap_or_default(),
+            enrolled: self.enrolments.get(name).is_some(),
+            connected,
+            silent_for_ms: known.map(|report| millis(report.silent_for)),
+            version,
+            at: ack.at,
+            lag: lag(ack.at),
+            members: members.map(|report| MemberStatus { lag: lag(report.at), report }).collect(),
+            services,
+            instances,
+        }
+    }
+
+    /// How the gateways see one another.
+    pub(crate) fn peers(&self) -> Vec<PeerRow> {
+        let mut rows = Vec::new();
+        for (cluster, report) in self.reports() {
+            for member in report.ack.members {
+                rows.extend(member.peers.into_iter().map(|report| PeerRow {
+                    from_cluster: cluster.clone(),
+                    from_gateway: member.name.clone(),
+                    report,
+                }));
+            }
+        }
+        rows
+    }
+
+    /// The resources that `wanted` picks, as manifests with their status.
+    pub(crate) fn manifests(&self, wanted: impl Fn(&Resource) -> bool) -> Vec<Value> {
+        let (view, reports) = (self.view(), self.reports());
+        let world = view.world();
+        let overview = Overview::of(&world);
+        let picked = resources(&view).filter(|resource| wanted(resource));
+        picked.map(|resource| manifest(&view, &reports, resource, overview.conditions(&resource.id))).collect()
+    }
+}
+
+fn manifest(view: &View, reports: &Reports, resource: &Resource, checks: Vec<Condition>) -> Value {
+    let Some(stored) = view.desired.resources.get(&resource.id) else {
+        return to_manifest(resource, None); // observed: what an agent sees is so, and waits for nobody
+    };
+    let conditions = conditions(view, reports, resource, checks);
+    let mut manifest = to_manifest(resource, Some(&Status { revision: stored.revision, conditions }));
+    if let Some(status) = manifest.get_mut("status").and_then(Value::as_object_mut) {
+        status.insert("managedBy".to_owned(), stored.managed_by.to_string().into());
+    }
+    manifest
+}
+
+/// Every resource, desired ones first.
+fn resources(view: &View) -> impl Iterator<Item = &Resource> {
+    let desired = view.desired.resources.values().map(|stored| &*stored.resource);
+    desired.chain(view.observations().flat_map(|(_, seen)| seen.resources()).map(|resource| &**resource))
+}
+
+/// Whether a resource belongs to a GNS, or is it.
+pub(crate) fn is_in(resource: &Resource, gns: &Name) -> bool {
+    global_namespace(resource) == Some(gns)
+}
+
+fn count<'r>(resources: impl Iterator<Item = &'r std::sync::Arc<Resource>>) -> (usize, usize) {
+    resources.fold((0, 0), |(services, instances), resource| match &resource.spec {
+        Spec::Service(spec) => {
+            (services + 1, instances + spec.versions.iter().map(|version| version.instances.len()).sum::<usize>())
+        }
+        _ => (services, instances),
+    })
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

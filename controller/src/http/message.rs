@@ -1,0 +1,135 @@
+//! The requests and answers of enrolment and of renewal, at the controller and at the agent.
+
+use std::collections::BTreeMap;
+
+use config::resource::Name;
+use config::wire::MemberRole;
+use serde::{Deserialize, Serialize};
+
+/// No request of these is longer, in bytes: strangers may send them too.
+pub const MAX_REQUEST: usize = 64 * 1024;
+
+/// `POST /v1alpha1/join`, at the controller: a cluster asks to be in the mesh.
+pub const JOIN: &str = "/v1alpha1/join";
+/// `POST /v1alpha1/issuing`, at the controller: an agent asks for its issuing CA in a GNS.
+pub const ISSUING: &str = "/v1alpha1/issuing";
+/// `POST /v1alpha1/renew`, at both: the certificate that the caller shows gets a successor.
+pub const RENEW: &str = "/v1alpha1/renew";
+/// `POST /v1alpha1/enrol`, at the agent: a data plane asks to be a member.
+pub const ENROL: &str = "/v1alpha1/enrol";
+/// `POST /v1alpha1/identity`, at the agent: a gateway asks for its identity in a GNS.
+pub const IDENTITY: &str = "/v1alpha1/identity";
+
+/// Asks to be in the mesh. Has no `Debug`: the secret belongs in no log.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Join {
+    /// The token's secret.
+    pub secret: String,
+    /// The cluster's name.
+    pub cluster: Name,
+    /// The request for the agent's certificate, in PEM.
+    pub csr: String,
+    /// The cluster's labels: its region, its zone.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Take the place of a cluster of that name which is already in the mesh.
+    #[serde(default)]
+    pub replace: bool,
+}
+
+/// The cluster is in the mesh.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Joined {
+    /// The agent's certificate chain in PEM, its own first.
+    pub certificate: String,
+    /// The mesh's name.
+    pub mesh: String,
+    /// The top-level CA's certificate in PEM.
+    pub ca: String,
+}
+
+/// Asks for this cluster's issuing CA in a GNS, or for a gateway's identity in it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Certify {
+    /// The GNS.
+    pub global_namespace: Name,
+    /// The request in PEM.
+    pub csr: String,
+}
+
+/// A certificate and those that lead to its root.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Certified {
+    /// In PEM, the asked-for certificate first.
+    pub chain: String,
+}
+
+/// Asks for a successor of the certificate that the caller shows.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Renew {
+    /// The request in PEM.
+    pub csr: String,
+}
+
+/// The successor.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Renewed {
+    /// The chain in PEM, its own certificate first.
+    pub certificate: String,
+}
+
+/// Asks to be a member. Has no `Debug`: the secret belongs in no log.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Enrol {
+    /// The member token's secret.
+    pub secret: String,
+    /// The member's name, unique in its cluster.
+    pub name: Name,
+    /// Gateway or DNS server.
+    pub role: MemberRole,
+    /// The request for the member's certificate, in PEM.
+    pub csr: String,
+}
+
+/// The data plane is a member.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Enrolled {
+    /// The member's certificate chain in PEM, its own first.
+    pub certificate: String,
+    /// The cluster control CA's certificate in PEM.
+    pub ca: String,
+    /// The cluster.
+    pub cluster: Name,
+    /// The mesh's name.
+    pub mesh: String,
+}
+
+/// A refused request: every error at once.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Errors {
+    /// At least one.
+    pub errors: Vec<ErrorItem>,
+}
+
+/// One error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorItem {
+    /// The resource, where the error is one resource's.
+    #[serde(default)]
+    pub id: Option<String>,
+    /// Where in the resource.
+    #[serde(default)]
+    pub path: String,
+    /// What is wrong, and the remedy.
+    pub message: String,
+}
+
+impl Errors {
+    /// One error that is no resource's.
+    pub fn one(message: impl Into<String>) -> Self {
+        Errors { errors: vec![ErrorItem { id: None, path: String::new(), message: message.into() }] }
+    }
+}

@@ -1,0 +1,156 @@
+//! How the agent gets into the mesh: once with a token, afterwards with what it kept.
+//!
+//! ```text
+//! agent.pem       the agent's certificate, the top-level CA's, and the key
+//! controller      the controller's address
+//! control-ca.pem  the cluster control CA with its key
+//! member.token    by which gateways and DNS servers enrol here
+//! incarnation     counts the agent's lives
+//! ```
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use config::resource::{Address, Name};
+use identity::ca::{CaError, ControlCa};
+use identity::files::{FileError, read_private, write_private};
+use identity::{PrivateKey, Role, RoleKind, SpiffeId, TrustDomain};
+use time::OffsetDateTime;
+use zeroize::Zeroizing;
+
+use super::{AgentError, Settings};
+use crate::http::csr;
+use crate::http::message::{JOIN, Join, Joined};
+use crate::http::token::Token;
+use crate::member::credential::{Credential, check_pin, enrolment_client};
+use crate::member::read_token;
+use crate::secret::random;
+use crate::sync::cache::set_aside;
+
+/// An agent in its mesh.
+pub(super) struct Admission {
+    pub(super) credential: Credential,
+    pub(super) controller: Address,
+    pub(super) cluster: Name,
+    pub(super) mesh: TrustDomain,
+}
+
+/// Where the agent keeps its credential.
+pub(super) fn credential_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("agent.pem")
+}
+
+/// Takes up the credential on disk, or joins with the token.
+pub(super) async fn admit(settings: &Settings) -> Result<Admission, AgentError> {
+    let token: Option<Token> = settings.join.as_deref().map(|text| text.parse()).transpose()?;
+    let path = credential_path(&settings.state_dir);
+    let kept = path.exists().then(|| Credential::load(&path)).transpose()?;
+    match (kept, token) {
+        // What else is in the state directory belongs to that mesh and cluster too.
+        (Some(kept), Some(token)) if !is_of(&kept, &token) => Err(AgentError::AlreadyIn(kept.id().clone())),
+        (Some(kept), Some(_)) if !settings.replace => {
+            tracing::info!(id = %kept.id(), "already in the mesh; the join token is not used");
+            admission(settings, kept)
+        }
+        (_, Some(token)) => join(settings, &token).await,
+        (Some(kept), None) => admission(settings, kept),
+        (None, None) => Err(AgentError::NoToken(settings.state_dir.clone())),
+    }
+}
+
+fn is_of(kept: &Credential, token: &Token) -> bool {
+    kept.id().cluster() == Some(token.cluster.as_str()) && check_pin(token, kept).is_ok()
+}
+
+fn admission(settings: &Settings, credential: Credential) -> Result<Admission, AgentError> {
+    if !credential.is_alive() {
+        return Err(AgentError::Expired(credential.id().clone()));
+    }
+    let cluster = credential.id().cluster().and_then(|name| name.parse().ok());
+    let mesh = credential.id().trust_domain().clone();
+    let path = settings.state_dir.join("controller");
+    let kept = || fs::read_to_string(&path).ok()?.trim().parse().ok();
+    let controller = settings.controller.clone().or_else(kept).ok_or(AgentError::NoController(path.clone()))?;
+    Ok(Admission { cluster: cluster.ok_or(AgentError::NoToken(path))?, credential, controller, mesh })
+}
+
+async fn join(settings: &Settings, token: &Token) -> Result<Admission, AgentError> {
+    let role = Role::Agent { cluster: token.cluster.to_string() };
+    let id = SpiffeId::new(TrustDomain::mesh(&token.mesh)?, role)?;
+    let key = PrivateKey::generate().map_err(CaError::from)?;
+    let request = Join {
+        secret: token.secret.to_string(),
+        cluster: token.cluster.clone(),
+        csr: csr::make(&id, &key).map_err(crate::member::credential::CredentialError::from)?,
+        labels: settings.labels.clone(),
+        replace: settings.replace,
+    };
+    let address = settings.controller.clone().unwrap_or_else(|| token.address.clone());
+    let reached = Token { address: address.clone(), ..token.clone() };
+    let client = enrolment_client(&reached, RoleKind::Controller)?;
+    let answer: Joined = client.post(JOIN, &request).await.map_err(AgentError::Join)?;
+    let credential = Credential::new(&id, &answer.certificate, &answer.ca, &key)?;
+    check_pin(token, &credential)?;
+    write_private(&settings.state_dir.join("controller"), address.to_string().as_bytes())?;
+    credential.store(&credential_path(&settings.state_dir))?;
+    tracing::info!(%id, "joined the mesh");
+    admission(settings, credential)
+}
+
+/// The cluster control CA: the one on disk, unless that is of another cluster or damaged; else a new one.
+pub(super) fn control_ca(state_dir: &Path, mesh: &TrustDomain, cluster: &Name) -> Result<ControlCa, AgentError> {
+    let path = state_dir.join("control-ca.pem");
+    if path.exists() {
+        match load_control_ca(&path) {
+            Ok(ca) if is_control_ca_of(&ca, mesh, cluster) => return Ok(ca),
+            Ok(_) => set_aside(&path, "it is of another cluster or mesh"),
+            Err(reason) => set_aside(&path, &reason),
+        }
+    }
+    let ca = ControlCa::create(mesh.as_str(), cluster.as_str(), OffsetDateTime::now_utc())?;
+    write_private(&path, ca.export().as_bytes())?;
+    Ok(ca)
+}
+
+fn load_control_ca(path: &Path) -> Result<ControlCa, String> {
+    let bytes = read_private(path).map_err(|e| e.to_string())?;
+    let text = std::str::from_utf8(&bytes).map_err(|e| e.to_string())?;
+    ControlCa::import(text).map_err(|e| e.to_string())
+}
+
+fn is_control_ca_of(ca: &ControlCa, mesh: &TrustDomain, cluster: &Name) -> bool {
+    let subject = &ca.facts().subject;
+    subject.common_name.as_deref() == Some(cluster.as_str()) && subject.organization.as_deref() == Some(mesh.as_str())
+}
+
+/// Writes the token for members, with the secret of the last one, so that what was handed out stays good.
+pub(super) fn write_member_token(
+    state_dir: &Path,
+    address: Address,
+    mesh: &TrustDomain,
+    cluster: &Name,
+    ca: &ControlCa,
+) -> Result<Token, AgentError> {
+    let path = state_dir.join("member.token");
+    let ca_sha256 = ca.facts().fingerprint.clone();
+    let kept = read_token(&path).ok().filter(|kept| kept.ca_sha256 == ca_sha256);
+    let secret = match kept {
+        Some(kept) => kept.secret,
+        None => random().ok_or(AgentError::Randomness)?,
+    };
+    let token = Token { address, mesh: mesh.to_string(), cluster: cluster.clone(), ca_sha256, secret };
+    let text = Zeroizing::new(format!("{token}\n"));
+    write_private(&path, text.as_bytes())?;
+    Ok(token)
+}
+
+/// A number greater than that of any life before: the time in milliseconds, or, if the clock went back, one more
+/// than last time.
+pub(super) fn next_incarnation(state_dir: &Path) -> Result<u64, FileError> {
+    let path = state_dir.join("incarnation");
+    let last: u64 = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+    let next = now.max(last.saturating_add(1));
+    write_private(&path, next.to_string().as_bytes())?;
+    Ok(next)
+}

@@ -1,0 +1,205 @@
+//! Where members enrol, renew and get identities: all that the agent signs.
+
+use std::sync::Arc;
+
+use axum::extract::{DefaultBodyLimit, Extension, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use config::resource::Name;
+use config::wire::MemberRole;
+use identity::ca::{CaError, Chain, ControlCa, IssuingCa};
+use identity::csr::CsrError;
+use identity::facts::FactsError;
+use identity::pem::encode_certificates;
+use identity::spiffe::SpiffeError;
+use identity::{Facts, Role, SpiffeId, TrustDomain};
+use time::OffsetDateTime;
+use tokio::sync::watch;
+use zeroize::Zeroizing;
+
+use super::certificates::{Certificates, RenewalError};
+use super::roster::Roster;
+use super::standing::Standings;
+use crate::http::message::{
+    Certified, Certify, ENROL, Enrol, Enrolled, Errors, IDENTITY, MAX_REQUEST, RENEW, Renew, Renewed,
+};
+use crate::http::{ClientCertificate, Peer, Stale, csr};
+use crate::member::holdings::Held;
+use crate::secret::equal;
+use crate::sync::Refusal;
+
+/// Whoever signs for members, and by what.
+pub(super) struct Office {
+    pub(super) cluster: Name,
+    pub(super) mesh: TrustDomain,
+    pub(super) control_ca: ControlCa,
+    pub(super) certificates: Arc<Certificates>,
+    pub(super) secret: Zeroizing<String>,
+    pub(super) roster: Arc<Roster>,
+    pub(super) standings: watch::Receiver<Arc<Standings>>,
+    pub(super) issuing: watch::Receiver<Arc<Held<IssuingCa>>>,
+}
+
+/// Why the agent doesn't sign.
+#[derive(Debug, thiserror::Error)]
+enum OfficeError {
+    #[error("the member token is not this agent's, or no longer: read it anew from the agent's state directory")]
+    Secret,
+    #[error("an agent is no member: it joins the mesh by the controller")]
+    NoMember,
+    #[error("a client certificate of a member of this cluster is needed: enrol first")]
+    Anonymous,
+    #[error("{0} is no gateway of this cluster, or has not said so yet: only gateways have identities in a GNS")]
+    NoGateway(Name),
+    #[error("cluster {1} is not a member of GNS {0}, as far as its agent knows")]
+    NoStanding(Name, Name),
+    #[error("the agent waits for its issuing CA in GNS {0}, or for a new one: ask again")]
+    NotYet(Name),
+    #[error("the agent is shutting down")]
+    Stopping,
+    #[error(transparent)]
+    Full(#[from] Refusal),
+    #[error(transparent)]
+    Stale(#[from] Stale),
+    #[error(transparent)]
+    Renewal(#[from] RenewalError),
+    #[error(transparent)]
+    Name(#[from] SpiffeError),
+    #[error(transparent)]
+    Request(#[from] CsrError),
+    #[error(transparent)]
+    Sign(#[from] CaError),
+    #[error("a certificate was signed, but is not there")]
+    Unsigned,
+    #[error("what was signed cannot be read: {0}")]
+    Unreadable(#[from] FactsError),
+}
+
+impl IntoResponse for OfficeError {
+    fn into_response(self) -> Response {
+        let status = match self {
+            OfficeError::Secret | OfficeError::Anonymous => StatusCode::UNAUTHORIZED,
+            OfficeError::NoGateway(_) | OfficeError::NoStanding(..) => StatusCode::FORBIDDEN,
+            OfficeError::Stale(_) | OfficeError::Renewal(_) => StatusCode::FORBIDDEN,
+            OfficeError::NotYet(_) | OfficeError::Full(_) | OfficeError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            OfficeError::NoMember | OfficeError::Name(_) | OfficeError::Request(_) => StatusCode::BAD_REQUEST,
+            OfficeError::Sign(_) | OfficeError::Unsigned | OfficeError::Unreadable(_) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        };
+        (status, Json(Errors::one(self.to_string()))).into_response()
+    }
+}
+
+/// The paths that the office answers.
+pub(super) fn router(office: Arc<Office>) -> Router {
+    Router::new()
+        .route(ENROL, post(enrol))
+        .route(RENEW, post(renew))
+        .route(IDENTITY, post(identify))
+        .layer(DefaultBodyLimit::max(MAX_REQUEST))
+        .with_state(office)
+}
+
+/// Signing ends with a write to disk: that waits where waiting harms nobody.
+async fn sign<T: Send + 'static>(
+    office: Arc<Office>,
+    work: impl FnOnce(&Office) -> Result<T, OfficeError> + Send + 'static,
+) -> Result<Json<T>, OfficeError> {
+    let done = tokio::task::spawn_blocking(move || work(&office)).await;
+    Ok(Json(done.map_err(|_| OfficeError::Stopping)??))
+}
+
+async fn enrol(State(office): State<Arc<Office>>, Json(ask): Json<Enrol>) -> Result<Json<Enrolled>, OfficeError> {
+    if !equal(&ask.secret, &office.secret) {
+        return Err(OfficeError::Secret);
+    }
+    if ask.role == MemberRole::Agent {
+        return Err(OfficeError::NoMember);
+    }
+    sign(office, move |office| office.enrol(&ask)).await
+}
+
+async fn renew(
+    State(office): State<Arc<Office>>,
+    Extension(peer): Extension<Peer>,
+    Json(ask): Json<Renew>,
+) -> Result<Json<Renewed>, OfficeError> {
+    sign(office, move |office| office.renew(&peer, &ask.csr)).await
+}
+
+async fn identify(
+    State(office): State<Arc<Office>>,
+    Extension(peer): Extension<Peer>,
+    Json(ask): Json<Certify>,
+) -> Result<Json<Certified>, OfficeError> {
+    sign(office, move |office| office.identify(&peer, &ask)).await
+}
+
+impl Office {
+    fn enrol(&self, ask: &Enrol) -> Result<Enrolled, OfficeError> {
+        let chain = self.certify_member(&ask.name, &ask.csr)?;
+        // The certificates first: what a predecessor begins after this is refused, what it began before is ended.
+        self.certificates.enrol(&ask.name, &facts(&chain)?, OffsetDateTime::now_utc());
+        self.roster.enrol(&ask.name, ask.role)?;
+        tracing::info!(member = %ask.name, role = ?ask.role, "a member enrolled");
+        Ok(Enrolled {
+            certificate: encode_certificates(&chain),
+            ca: encode_certificates([self.control_ca.certificate()]),
+            cluster: self.cluster.clone(),
+            mesh: self.mesh.to_string(),
+        })
+    }
+
+    fn renew(&self, peer: &Peer, request: &str) -> Result<Renewed, OfficeError> {
+        let (shown, name) = self.member(peer)?;
+        let chain = self.certify_member(&name, request)?;
+        self.certificates.renew(shown, &name, &facts(&chain)?, OffsetDateTime::now_utc())?;
+        Ok(Renewed { certificate: encode_certificates(&chain) })
+    }
+
+    fn identify(&self, peer: &Peer, ask: &Certify) -> Result<Certified, OfficeError> {
+        let (_, name) = self.member(peer)?;
+        if self.roster.role(&name) != Some(MemberRole::Gateway) {
+            return Err(OfficeError::NoGateway(name));
+        }
+        let chain = self.certify_gateway(&name, ask)?;
+        tracing::info!(member = %name, gns = %ask.global_namespace, "an identity was issued");
+        Ok(Certified { chain: encode_certificates(&chain) })
+    }
+
+    /// The member that calls, if its certificate still counts.
+    fn member<'p>(&self, peer: &'p Peer) -> Result<(&'p ClientCertificate, Name), OfficeError> {
+        let shown = peer.0.as_ref().ok_or(OfficeError::Anonymous)?;
+        let Role::Member { name, .. } = shown.id.role() else { return Err(OfficeError::Anonymous) };
+        shown.check(&*self.certificates, OffsetDateTime::now_utc())?;
+        Ok((shown, name.parse().map_err(|_| OfficeError::Anonymous)?))
+    }
+
+    fn certify_member(&self, name: &Name, request: &str) -> Result<Chain, OfficeError> {
+        let role = Role::Member { cluster: self.cluster.to_string(), name: name.to_string() };
+        let request = csr::check(request, &SpiffeId::new(self.mesh.clone(), role)?)?;
+        Ok(self.control_ca.issue_member(&request, OffsetDateTime::now_utc())?)
+    }
+
+    fn certify_gateway(&self, name: &Name, ask: &Certify) -> Result<Chain, OfficeError> {
+        let gns = &ask.global_namespace;
+        let standings = self.standings.borrow().clone();
+        let standing = standings.get(gns).ok_or_else(|| OfficeError::NoStanding(gns.clone(), self.cluster.clone()))?;
+        let issuing = self.issuing.borrow().get(gns).cloned();
+        // An issuing CA below roots that are no longer those of the GNS would sign what nobody believes.
+        let issuing =
+            issuing.filter(|held| held.roots == standing.need.roots).ok_or_else(|| OfficeError::NotYet(gns.clone()))?;
+        let role = Role::Gateway { cluster: self.cluster.to_string(), name: name.to_string() };
+        let request = csr::check(&ask.csr, &SpiffeId::new(standing.need.trust_domain.parse()?, role)?)?;
+        let now = OffsetDateTime::now_utc();
+        Ok(issuing.value.issue_gateway(&request, standing.label.as_str(), &standing.lifetimes, now)?)
+    }
+}
+
+/// What the first certificate of a chain says.
+fn facts(chain: &Chain) -> Result<Facts, OfficeError> {
+    Ok(Facts::read(chain.first().ok_or(OfficeError::Unsigned)?)?)
+}

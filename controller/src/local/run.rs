@@ -1,0 +1,225 @@
+//! The agent's tasks, and the channels between them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use axum::routing::MethodRouter;
+use config::resource::{Address, Name};
+use config::wire::{Ack, Hello, MemberRole, PROTOCOL, Rejection};
+use identity::ca::IssuingCa;
+use identity::{RoleKind, Trust};
+use rustls::ServerConfig;
+use time::OffsetDateTime;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::office::{self, Office};
+use super::report::{Reporting, Seeing};
+use super::roster::Roster;
+use super::services::{self, Services, Sighting};
+use super::source::{LocalSource, merge};
+use super::standing::{Standings, needs, standings};
+use super::{Agent, AgentError, Parts, admission, server_tls};
+use crate::http::client::Client;
+use crate::http::server;
+use crate::http::token::Token;
+use crate::member::credential::{Credential, keep_fresh};
+use crate::member::holdings::{Holdings, Needs};
+use crate::sync::client::{Follower, Seen, follow};
+use crate::sync::reading::Reading;
+use crate::sync::{self, Published};
+
+/// Runs the agent until `shutdown`.
+pub(super) async fn run(agent: &Agent, mut parts: Parts, shutdown: CancellationToken) -> Result<(), AgentError> {
+    let sightings = watch::Sender::new(Arc::new(first_sighting(&mut parts.services)));
+    let (roster, cluster) = (parts.roster.clone(), agent.cluster.clone());
+    let mut seeing = Seeing { cluster, roster, sightings: sightings.subscribe() };
+    let (seen, ack) = (watch::Sender::new(Arc::new(seeing.first(parts.incarnation))), watch::Sender::default());
+    let world = watch::Sender::new(parts.cache.load().map(Arc::new));
+    let mut projection = Projection::new(agent, world.subscribe(), seen.subscribe());
+    projection.project(); // before anybody can ask
+    let reporting = projection.reporting(parts.roster.clone(), sightings.subscribe());
+    let door = Door::new(agent, &projection, &parts, shutdown)?;
+    let office = Office {
+        cluster: agent.cluster.clone(),
+        mesh: agent.mesh.clone(),
+        control_ca: parts.control_ca,
+        certificates: parts.certificates,
+        secret: parts.token.secret.clone(),
+        roster: Arc::clone(&parts.roster),
+        standings: projection.standings.subscribe(),
+        issuing: parts.issuing.subscribe(),
+    };
+    let uplink = Uplink {
+        hello: hello(&agent.cluster, parts.incarnation),
+        credential_path: admission::credential_path(&agent.state_dir),
+        credential: parts.credential,
+        controller: parts.controller,
+        issuing: parts.issuing,
+        needs: projection.needs.subscribe(),
+    };
+    tracing::info!(cluster = %agent.cluster, address = %agent.address, "agent running");
+    tokio::select! {
+        served = door.open(parts.listener, Arc::new(office), &parts.token) => served,
+        held = uplink.hold(world.clone(), seen.subscribe(), ack.subscribe()) => held,
+        () = parts.roster.keep() => Ok(()),
+        () = parts.cache.keep(world.subscribe()) => Ok(()),
+        () = follow_services(parts.services, sightings) => Ok(()),
+        () = seeing.watch(seen) => Ok(()),
+        () = projection.run() => Ok(()),
+        () = reporting.report(ack) => Ok(()),
+    }
+}
+
+/// Where members come in.
+struct Door {
+    address: SocketAddr,
+    tls: watch::Sender<Arc<ServerConfig>>,
+    due: OffsetDateTime,
+    source: Arc<LocalSource>,
+    shutdown: CancellationToken,
+}
+
+impl Door {
+    fn new(
+        agent: &Agent,
+        projection: &Projection<'_>,
+        parts: &Parts,
+        shutdown: CancellationToken,
+    ) -> Result<Self, AgentError> {
+        let (config, due) = server_tls::server_tls(&parts.control_ca, &parts.token, parts.certificates.clone())?;
+        let source = Arc::new(LocalSource {
+            mesh: agent.mesh.to_string(),
+            roster: parts.roster.clone(),
+            certificates: parts.certificates.clone(),
+            known: agent.known.subscribe(),
+            feed: projection.feed.subscribe(),
+            shutdown: shutdown.clone(),
+        });
+        Ok(Door { address: agent.address, tls: watch::Sender::new(Arc::new(config)), due, source, shutdown })
+    }
+
+    async fn open(self, listener: std::net::TcpListener, office: Arc<Office>, token: &Token) -> Result<(), AgentError> {
+        let listener = TcpListener::from_std(listener).map_err(|e| AgentError::Listen(self.address, e))?;
+        let stream: MethodRouter = sync::server::handler(self.source);
+        let trust: Arc<dyn Trust> = office.certificates.clone();
+        let router = office::router(office.clone()).route(sync::PATH, stream);
+        tokio::select! {
+            () = server::serve(listener, self.tls.subscribe(), router, self.shutdown) => Ok(()),
+            never = server_tls::keep_fresh(&office.control_ca, token, &trust, self.due, &self.tls) => match never {},
+        }
+    }
+}
+
+/// The way to the controller.
+struct Uplink {
+    hello: Hello,
+    credential_path: PathBuf,
+    credential: Credential,
+    controller: Address,
+    issuing: Holdings<IssuingCa>,
+    needs: watch::Receiver<Arc<Needs>>,
+}
+
+impl Uplink {
+    async fn hold(
+        self,
+        world: watch::Sender<Option<Arc<Published>>>,
+        seen: watch::Receiver<Arc<Seen>>,
+        ack: watch::Receiver<Ack>,
+    ) -> Result<(), AgentError> {
+        let tls = watch::Sender::new(Arc::new(self.credential.client_tls(RoleKind::Controller)?));
+        let client = Client::new(self.controller, tls.subscribe());
+        let follower = Follower { client: client.clone(), hello: self.hello, seen: Some(seen), ack };
+        let renewal = async {
+            keep_fresh(self.credential, &self.credential_path, RoleKind::Controller, &client, &tls).await;
+            tracing::error!("the agent's certificate has expired: join anew with --replace; members are still served");
+            std::future::pending().await
+        };
+        tokio::select! {
+            () = follow(follower, world, CancellationToken::new()) => Ok(()),
+            () = self.issuing.keep_fresh(&client, self.needs) => Ok(()),
+            never = renewal => never,
+        }
+    }
+}
+
+fn first_sighting(services: &mut Option<Services>) -> Sighting {
+    services.as_mut().map(Services::scan).unwrap_or_default()
+}
+
+async fn follow_services(services: Option<Services>, sightings: watch::Sender<Arc<Sighting>>) {
+    match services {
+        Some(services) => services::watch(Arc::new(Mutex::new(services)), sightings).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn hello(cluster: &Name, incarnation: u64) -> Hello {
+    Hello {
+        protocol: PROTOCOL,
+        version: env!("CARGO_PKG_VERSION").into(),
+        features: vec![],
+        name: cluster.clone(),
+        boot: format!("{incarnation:016x}"),
+        role: MemberRole::Agent,
+        addresses: None,
+    }
+}
+
+/// From the controller's world and what the agent sees: what members follow, and what the agent itself needs to know.
+struct Projection<'a> {
+    agent: &'a Agent,
+    world: watch::Receiver<Option<Arc<Published>>>,
+    seen: watch::Receiver<Arc<Seen>>,
+    reading: Reading,
+    feed: watch::Sender<Arc<Published>>,
+    standings: watch::Sender<Arc<Standings>>,
+    needs: watch::Sender<Arc<Needs>>,
+    unread: watch::Sender<Arc<Vec<Rejection>>>,
+}
+
+impl<'a> Projection<'a> {
+    fn new(agent: &'a Agent, world: watch::Receiver<Option<Arc<Published>>>, seen: watch::Receiver<Arc<Seen>>) -> Self {
+        Projection {
+            agent,
+            world,
+            seen,
+            reading: Reading::default(),
+            feed: watch::Sender::default(),
+            standings: watch::Sender::default(),
+            needs: watch::Sender::default(),
+            unread: watch::Sender::default(),
+        }
+    }
+
+    fn reporting(&self, roster: Arc<Roster>, sightings: watch::Receiver<Arc<Sighting>>) -> Reporting {
+        Reporting { roster, sightings, feed: self.feed.subscribe(), unread: self.unread.subscribe() }
+    }
+
+    async fn run(mut self) {
+        loop {
+            tokio::select! {
+                Ok(()) = self.world.changed() => {}
+                Ok(()) = self.seen.changed() => {}
+                else => return,
+            }
+            self.project();
+        }
+    }
+
+    fn project(&mut self) {
+        let world = self.world.borrow_and_update().clone();
+        let seen = self.seen.borrow_and_update().clone();
+        let Some(world) = world else { return };
+        self.feed.send_replace(Arc::new(merge(&self.agent.cluster, &world, &seen)));
+        self.reading.read(&world);
+        self.unread.send_replace(Arc::new(self.reading.rejected()));
+        let standings = standings(self.reading.world(), &self.agent.cluster);
+        self.needs.send_replace(Arc::new(needs(&standings)));
+        self.standings.send_replace(Arc::new(standings));
+        self.agent.known.send_replace(true);
+    }
+}

@@ -1,0 +1,159 @@
+//! The world that members follow: the controller's, with what the agent itself sees in its cluster.
+
+use std::sync::Arc;
+
+use config::resource::Name;
+use config::wire::{Ack, Hello, MemberRole, Observed, RevisionPair};
+use identity::{Role, SpiffeId};
+use time::OffsetDateTime;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::certificates::Certificates;
+use super::roster::Roster;
+use crate::http::{ClientCertificate, Stale};
+use crate::sync::client::Seen;
+use crate::sync::{Feed, Published, Refusal, Session, Source};
+
+/// The agent as a source for its members.
+pub(super) struct LocalSource {
+    pub(super) mesh: String,
+    pub(super) roster: Arc<Roster>,
+    pub(super) certificates: Arc<Certificates>,
+    /// Whether a controller's world is known.
+    pub(super) known: watch::Receiver<bool>,
+    /// The world as members get it; empty until one is known.
+    pub(super) feed: watch::Receiver<Arc<Published>>,
+    /// Ends every stream.
+    pub(super) shutdown: CancellationToken,
+}
+
+impl Source for LocalSource {
+    fn mesh(&self) -> String {
+        self.mesh.clone()
+    }
+
+    fn open(&self, peer: &ClientCertificate, hello: &Hello) -> Result<Feed, Refusal> {
+        check_name(&peer.id, hello)?;
+        if !*self.known.borrow() {
+            // An empty world would take away what the member serves from its own disk.
+            return Err(Refusal("the agent itself knows no world yet: its controller was never in reach".into()));
+        }
+        self.meet(peer, &hello.name)?;
+        let end = self.shutdown.child_token();
+        let number = self.roster.open_stream(hello, end.clone())?;
+        let session = MemberSession { roster: self.roster.clone(), name: hello.name.clone(), number };
+        // Again: of a successor that enrols meanwhile hears either the roster, which ends this stream, or this.
+        self.meet(peer, &hello.name)?;
+        tracing::info!(member = %hello.name, role = ?hello.role, "a member follows");
+        Ok(Feed { world: self.feed.clone(), session: Box::new(session), end })
+    }
+}
+
+impl LocalSource {
+    fn meet(&self, peer: &ClientCertificate, name: &Name) -> Result<(), Refusal> {
+        let met = peer.check(&*self.certificates, OffsetDateTime::now_utc());
+        met.and_then(|()| self.certificates.meet(peer, name)).map_err(|stale: Stale| Refusal(stale.to_string()))
+    }
+}
+
+fn check_name(peer: &SpiffeId, hello: &Hello) -> Result<(), Refusal> {
+    let Role::Member { name, .. } = peer.role() else {
+        return Err(Refusal(format!("{peer} is no member: only gateways and DNS servers follow an agent")));
+    };
+    if hello.role == MemberRole::Agent {
+        return Err(Refusal("an agent follows the controller, not another agent".into()));
+    }
+    let announced = hello.addresses.as_ref().is_none_or(|addresses| addresses.name == hello.name);
+    match hello.name.as_str() == name && announced {
+        true => Ok(()),
+        false => Err(Refusal(format!("{peer} said hello as {}: a member speaks only for itself", hello.name))),
+    }
+}
+
+struct MemberSession {
+    roster: Arc<Roster>,
+    name: Name,
+    number: u64,
+}
+
+impl Session for MemberSession {
+    fn heard(&mut self) {
+        self.roster.heard(&self.name, self.number);
+    }
+
+    fn observed(&mut self, _: Observed) -> Result<(), Refusal> {
+        Err(Refusal("a member observes nothing; only agents do".into()))
+    }
+
+    fn acknowledged(&mut self, ack: Ack) {
+        self.roster.acknowledged(&self.name, self.number, ack);
+    }
+
+    fn leaving(&mut self) {
+        self.roster.leave(&self.name, self.number);
+    }
+}
+
+impl Drop for MemberSession {
+    fn drop(&mut self) {
+        self.roster.lost(&self.name, self.number);
+    }
+}
+
+/// The controller's world, but what the agent sees of its own cluster as it is now: so local changes take effect at
+/// once, also when the controller is away.
+pub(super) fn merge(cluster: &Name, controller: &Published, seen: &Seen) -> Published {
+    let own = ["Service", "Node", "remote"].map(|kind| format!("{kind}/{cluster}/"));
+    let foreign = |key: &str| !own.iter().any(|prefix| key.starts_with(prefix));
+    let mut entries = (*seen.entries).clone();
+    for (key, value) in controller.entries.iter().filter(|(key, _)| foreign(key)) {
+        entries.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    Published {
+        revision: RevisionPair { global: controller.revision.global, agent: seen.at },
+        entries: Arc::new(entries),
+        secrets: controller.secrets.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use config::wire::{Entries, PROTOCOL};
+    use serde_json::json;
+
+    #[test]
+    fn of_its_own_cluster_the_agent_knows_better() {
+        let entries = |items: &[(&str, u8)]| -> Arc<Entries> {
+            Arc::new(items.iter().map(|(key, value)| ((*key).to_owned(), json!(value).into())).collect())
+        };
+        let theirs = entries(&[("Service/north/a/gone", 1), ("gateways/north", 1), ("gateways/south", 1)]);
+        let controller = Published { entries: theirs, ..Published::default() };
+        let seen = Seen { entries: entries(&[("Service/north/a/new", 2), ("gateways/north", 2)]), ..Seen::default() };
+        let merged = merge(&"north".parse().unwrap(), &controller, &seen);
+        let expected = entries(&[("Service/north/a/new", 2), ("gateways/north", 2), ("gateways/south", 1)]);
+        assert_eq!(merged.entries, expected);
+    }
+
+    #[test]
+    fn a_member_speaks_only_for_itself() {
+        let hello = |name: &str, role| Hello {
+            protocol: PROTOCOL,
+            version: String::new(),
+            features: vec![],
+            name: name.parse().unwrap(),
+            boot: String::new(),
+            role,
+            addresses: None,
+        };
+        let peer = |text: &str| text.parse::<SpiffeId>().unwrap();
+        let gw1 = peer("spiffe://m/cluster/north/member/gw1");
+        assert_eq!(check_name(&gw1, &hello("gw1", MemberRole::Gateway)), Ok(()));
+        assert!(check_name(&gw1, &hello("gw2", MemberRole::Gateway)).is_err());
+        assert!(check_name(&gw1, &hello("gw1", MemberRole::Agent)).is_err());
+        let agent = peer("spiffe://m/cluster/north/agent");
+        assert!(check_name(&agent, &hello("gw1", MemberRole::Gateway)).is_err());
+    }
+}

@@ -1,0 +1,144 @@
+//! Where the desired state is kept: a log of revisions, each an immutable blob that one compare-and-set of the head
+//! makes visible. So a batch of any size is atomic, on an embedded database as on a replicated one.
+//!
+//! Beside the log stand small [`Records`] of what is not desired state: tokens, enrolments, sealed secrets.
+
+mod embedded;
+mod records;
+mod revision;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+pub use embedded::EmbeddedStore;
+pub use records::{Record, Records};
+pub use revision::{Desired, Owner, Revision, Stored};
+
+/// Which small records: each is a table of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Table {
+    /// Join tokens, by the SHA-256 of their secret.
+    Tokens,
+    /// Which clusters are enrolled, by name.
+    Enrolments,
+    /// The opaque names of gateways, by `GNS/cluster`.
+    Labels,
+    /// API tokens, by the SHA-256 of the token.
+    ApiTokens,
+    /// GNS CAs' certificates as the top-level CA signed them, by `GNS/fingerprint`: for audit.
+    CrossSigned,
+    /// Certificates for public hosts, by `GNS/public service`.
+    HostCertificates,
+    /// Sealed secrets, by reference.
+    Secrets,
+}
+
+impl Table {
+    fn name(self) -> &'static str {
+        match self {
+            Table::Tokens => "tokens",
+            Table::Enrolments => "enrolments",
+            Table::Labels => "labels",
+            Table::ApiTokens => "apiTokens",
+            Table::CrossSigned => "crossSigned",
+            Table::HostCertificates => "hostCertificates",
+            Table::Secrets => "secrets",
+        }
+    }
+}
+
+/// What keeps revisions and records. Each call is one transaction and is on disk when it returns; calls block.
+pub trait Store: fmt::Debug + Send + Sync {
+    /// The whole desired state.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn load(&self) -> Result<Desired, StoreError>;
+
+    /// Appends a revision if the head is still `expected`, and returns the new head.
+    ///
+    /// # Errors
+    /// [`StoreError::Overtaken`] when the head is another, and then nothing is written.
+    fn append(&self, expected: u64, revision: &Revision) -> Result<u64, StoreError>;
+
+    /// All records of a table, by key.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    fn records(&self, table: Table) -> Result<BTreeMap<String, Vec<u8>>, StoreError>;
+
+    /// One record.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn record(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Sets a record (`None` removes it) if it still is `expected`; says whether it was.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn swap(&self, table: Table, key: &str, expected: Option<&[u8]>, new: Option<&[u8]>) -> Result<bool, StoreError>;
+
+    /// Sets a record (`None` removes it), whatever it was.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn set(&self, table: Table, key: &str, new: Option<&[u8]>) -> Result<(), StoreError> {
+        loop {
+            let old = self.record(table, key)?;
+            if self.swap(table, key, old.as_deref(), new)? {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Why the store cannot do what it should.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// Another process has it.
+    #[error("the database {0} is in use by another process: is a controller of this state directory running already?")]
+    InUse(PathBuf),
+    /// Its content makes no sense.
+    #[error(
+        "the database {path} is damaged ({reason}): restore it, and vault.key beside it, from a backup. Without a \
+         backup, move the whole state directory away and start anew: that makes a new CA, so clusters join again"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Written by a newer version.
+    #[error("the database {path} has format {found}, this version of tombolo reads {expected}: use the newer version")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What the file has.
+        found: u64,
+        /// What we read.
+        expected: u64,
+    },
+    /// The system said no.
+    #[error("cannot use the database {path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Somebody else was faster.
+    #[error(
+        "the desired state is at revision {head}, not {expected}, because somebody changed it meanwhile: try again"
+    )]
+    Overtaken {
+        /// Where the writer thought it was.
+        expected: u64,
+        /// Where it is.
+        head: u64,
+    },
+}

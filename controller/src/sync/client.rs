@@ -1,0 +1,268 @@
+//! The follower's end of the stream: dials for ever, and publishes nothing but whole worlds.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::resource::SecretRef;
+use config::wire::frame::Frame;
+use config::wire::{Ack, AgentSequence, Down, Entries, Hello, Observed, Secret, Up, Update};
+use config::world;
+use hyper::body::Incoming;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::pipe::{Ending, Inlet, Outlet};
+use super::steps::{Joiner, cut};
+use super::{BEAT, PATH, Published, secrets};
+use crate::http::client::Client;
+
+/// Before the first new attempt, and the longest before a later one.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// How long a clean stop waits until the source has heard of it.
+pub const FAREWELL: Duration = Duration::from_secs(1);
+/// So many secrets may come in one step.
+const MAX_SECRETS: usize = 10_000;
+
+/// What an agent sees in its cluster.
+#[derive(Clone, Default)]
+pub struct Seen {
+    /// How new it is.
+    pub at: AgentSequence,
+    /// All that it sees.
+    pub entries: Arc<Entries>,
+}
+
+/// One who follows a source, and what it says there.
+pub struct Follower {
+    /// Dials the source.
+    pub client: Client,
+    /// Who follows.
+    pub hello: Hello,
+    /// What it sees, if it is an agent: sent whole, then whatever differs in the newest.
+    pub seen: Option<watch::Receiver<Arc<Seen>>>,
+    /// How far it is: the newest is sent whenever it changes.
+    pub ack: watch::Receiver<Ack>,
+}
+
+/// Follows until `shutdown`, and then says that it leaves; that takes no longer than [`FAREWELL`]. `world` gets each
+/// whole step; a lost stream, and a new one until its whole world has come, change nothing in it.
+pub async fn follow(mut follower: Follower, world: watch::Sender<Option<Arc<Published>>>, shutdown: CancellationToken) {
+    let mut backoff = Backoff::default();
+    while !shutdown.is_cancelled() {
+        let mut welcome = false;
+        let publish = |published| {
+            welcome = true;
+            world.send_replace(Some(Arc::new(published)));
+        };
+        let Err(ending) = stream(&mut follower, publish, &shutdown).await else { return };
+        let address = follower.client.address();
+        match welcome || backoff.is_first() {
+            true => tracing::warn!(%address, %ending, "not following; dialling again until it works"),
+            false => tracing::debug!(%address, %ending, "still not following"),
+        }
+        if welcome {
+            backoff = Backoff::default();
+        }
+        shutdown.run_until_cancelled(tokio::time::sleep(backoff.next())).await;
+    }
+}
+
+/// 100 ms, doubling to 2 s, ± 20 %.
+#[derive(Default)]
+struct Backoff(Option<Duration>);
+
+impl Backoff {
+    fn is_first(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn next(&mut self) -> Duration {
+        let delay = self.0.map_or(BACKOFF.0, |last| (last * 2).min(BACKOFF.1));
+        self.0 = Some(delay);
+        delay.mul_f64(0.8 + 0.4 * fastrand::f64())
+    }
+}
+
+/// One stream; without an error it ends only by `shutdown`.
+async fn stream(
+    follower: &mut Follower,
+    publish: impl FnMut(Published),
+    shutdown: &CancellationToken,
+) -> Result<(), Ending> {
+    let Some(dialled) = shutdown.run_until_cancelled(dial(follower)).await else { return Ok(()) };
+    let (outlet, mut inlet) = dialled?;
+    tracing::info!(address = %follower.client.address(), "following");
+    let ended = tokio::select! {
+        ended = listen(&mut inlet, publish) => Some(ended),
+        ended = speak(&outlet, follower.seen.as_mut(), &mut follower.ack) => Some(ended),
+        () = shutdown.cancelled() => None,
+    };
+    match ended {
+        Some(Err(ending)) => Err(ending),
+        None => {
+            let _ = timeout(FAREWELL, leave(&outlet, &mut inlet)).await; // who doesn't hear it notices the lost stream
+            Ok(())
+        }
+    }
+}
+
+async fn dial(follower: &Follower) -> Result<(Outlet, Inlet<Incoming>), Ending> {
+    let (outlet, body) = Outlet::new();
+    outlet.message(&Up::Hello(follower.hello.clone())).await?;
+    let mut inlet = Inlet::new(follower.client.stream(PATH, body).await?);
+    match inlet.next().await? {
+        Frame::Message(Down::Welcome { .. }) => {}
+        Frame::Message(Down::Goodbye { reason }) => return Err(Ending::Goodbye(reason)),
+        _ => return Err(Ending::OutOfTurn("the first message must be Welcome")),
+    }
+    Ok((outlet, inlet))
+}
+
+/// Returns when the source has heard it, and ended the stream.
+async fn leave(outlet: &Outlet, inlet: &mut Inlet<Incoming>) -> Result<(), Ending> {
+    outlet.message(&Up::Leaving).await?;
+    while !matches!(inlet.next().await?, Frame::Message(Down::Goodbye { .. })) {}
+    Ok(())
+}
+
+async fn listen(inlet: &mut Inlet<Incoming>, mut publish: impl FnMut(Published)) -> Result<Infallible, Ending> {
+    let mut assembly = Assembly::default();
+    loop {
+        match inlet.next().await? {
+            Frame::Message(Down::Beat) => {}
+            Frame::Message(Down::Update(update)) => assembly.update(update)?.into_iter().for_each(&mut publish),
+            Frame::Message(Down::Goodbye { reason }) => return Err(Ending::Goodbye(reason)),
+            Frame::Message(Down::Welcome { .. }) => return Err(Ending::OutOfTurn("Welcome comes only once")),
+            Frame::Secret(secret) => assembly.secret(secret)?,
+        }
+    }
+}
+
+/// The world of one stream, as it comes.
+#[derive(Default)]
+struct Assembly {
+    joiner: Joiner,
+    arrived: BTreeMap<SecretRef, Secret>,
+    whole: Published,
+}
+
+impl Assembly {
+    fn secret(&mut self, secret: Secret) -> Result<(), Ending> {
+        if let Err(error) = secrets::check(&secret) {
+            tracing::warn!(%error, "a secret was refused");
+            return Ok(()); // its certificate's scope goes without; the others are unharmed
+        }
+        self.arrived.insert(secret.reference().clone(), secret);
+        match self.arrived.len() > MAX_SECRETS {
+            true => Err(Ending::OutOfTurn("too many secrets for one step")),
+            false => Ok(()),
+        }
+    }
+
+    /// Takes a part; returns the new world when it was a step's last.
+    fn update(&mut self, update: Update) -> Result<Option<Published>, Ending> {
+        let Update { revision, reset, last, entries: changes } = update;
+        let Some((reset, changes)) = self.joiner.take(reset, last, changes)? else { return Ok(None) };
+        let before = if reset { Published::default() } else { self.whole.clone() };
+        let (mut entries, mut secrets) = (Arc::unwrap_or_clone(before.entries), Arc::unwrap_or_clone(before.secrets));
+        // Reading all names takes time, and most steps leave them alone.
+        let old_names = changes.iter().filter_map(|change| entries.get(&change.key)).any(|old| secrets::names_any(old));
+        let names_change = reset || old_names || !self.arrived.is_empty();
+        world::patch(&mut entries, reset, changes);
+        secrets.append(&mut self.arrived);
+        if names_change {
+            secrets::retain_named(&mut secrets, &entries);
+        }
+        self.whole = Published { revision, entries: Arc::new(entries), secrets: Arc::new(secrets) };
+        Ok(Some(self.whole.clone()))
+    }
+}
+
+async fn speak(
+    outlet: &Outlet,
+    mut seen: Option<&mut watch::Receiver<Arc<Seen>>>,
+    ack: &mut watch::Receiver<Ack>,
+) -> Result<Infallible, Ending> {
+    let mut sent = None;
+    if let Some(seen) = &mut seen {
+        sent = Some(observe(outlet, None, seen).await?);
+    }
+    ack.mark_changed();
+    loop {
+        tokio::select! {
+            () = changed(seen.as_deref_mut()) => {
+                if let Some(seen) = &mut seen {
+                    sent = Some(observe(outlet, sent.as_deref(), seen).await?);
+                }
+            }
+            () = changed(Some(ack)) => {
+                let ack = ack.borrow_and_update().clone();
+                outlet.message(&Up::Ack(ack)).await?;
+            }
+            () = tokio::time::sleep(BEAT) => outlet.message(&Up::Beat).await?,
+        }
+    }
+}
+
+/// Waits for a change; for ever if there never will be one.
+async fn changed<T>(value: Option<&mut watch::Receiver<T>>) {
+    if let Some(value) = value
+        && value.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
+async fn observe(
+    outlet: &Outlet,
+    sent: Option<&Seen>,
+    seen: &mut watch::Receiver<Arc<Seen>>,
+) -> Result<Arc<Seen>, Ending> {
+    let newest = seen.borrow_and_update().clone();
+    let nothing = Seen::default();
+    let parts = cut(world::diff(&sent.unwrap_or(&nothing).entries, &newest.entries));
+    let count = parts.len();
+    for (at, entries) in parts.into_iter().enumerate() {
+        let step = Observed { at: newest.at, reset: sent.is_none(), last: at + 1 == count, entries };
+        outlet.message(&Up::Observed(step)).await?;
+    }
+    Ok(newest)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use config::wire::{Entry, RevisionPair};
+    use serde_json::json;
+
+    fn part(reset: bool, last: bool, key: &str) -> Update {
+        let entries = vec![Entry { key: key.into(), value: Some(json!(1).into()) }];
+        Update { revision: RevisionPair::default(), reset, last, entries }
+    }
+
+    #[test]
+    fn nothing_counts_before_its_last_part() {
+        let mut assembly = Assembly::default();
+        assert!(assembly.update(part(true, false, "a")).unwrap().is_none());
+        let whole = assembly.update(part(true, true, "b")).unwrap().unwrap();
+        assert_eq!(whole.entries.keys().collect::<Vec<_>>(), ["a", "b"]);
+        let whole = assembly.update(part(false, true, "c")).unwrap().unwrap();
+        assert_eq!(whole.entries.len(), 3);
+        let whole = assembly.update(part(true, true, "d")).unwrap().unwrap();
+        assert_eq!(whole.entries.keys().collect::<Vec<_>>(), ["d"]);
+    }
+
+    #[test]
+    fn the_delays_grow_to_two_seconds() {
+        let mut backoff = Backoff::default();
+        let delays: Vec<_> = (0..8).map(|_| backoff.next()).collect();
+        assert!(delays.first().unwrap() <= &Duration::from_millis(120));
+        assert!(delays.iter().all(|delay| *delay <= Duration::from_millis(2400)));
+        assert!(delays.last().unwrap() >= &Duration::from_millis(1600));
+    }
+}

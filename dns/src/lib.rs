@@ -1,0 +1,22 @@
+//! What a name means: a small authoritative DNS server for the names of global namespaces and of public hosts.
+//!
+//! [`answer()`] decides and is pure. [`DnsServer`] is what others build and run; between the two, `message` reads and
+//! writes DNS messages, `limit` bounds what one network may make us send, and `udp` and `tcp` move bytes. The message
+//! formats are hickory-server's. Its socket loops are not used: they bound neither connections nor the tasks that
+//! datagrams start, and reserve memory for as many questions as a packet claims to hold.
+
+mod answer;
+#[cfg(test)]
+mod fixture;
+mod health;
+mod limit;
+mod message;
+mod metrics;
+mod select;
+mod server;
+mod tcp;
+mod udp;
+
+pub use answer::{Answer, Data, Question, QuestionType, SERVER_LABELS, Soa, answer};
+pub use health::{GatewayState, Health};
+pub use server::{BuildError, DnsServer, RunError, Settings};

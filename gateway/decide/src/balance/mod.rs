@@ -1,0 +1,9 @@
+//! Who serves the next request: first a cluster by weight, then an instance in turn.
+
+mod cluster;
+mod cursor;
+mod smooth;
+
+pub use cluster::{Candidate, Choice, Scheme, cluster_weights};
+pub use cursor::Cursor;
+pub use smooth::SmoothWeighted;

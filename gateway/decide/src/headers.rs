@@ -1,0 +1,170 @@
+//! Headers that must not pass the gateway: those for one hop only, and those by which a client would speak for us.
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// RFC 9110 section 7.6.1; and `Proxy`, which CGI programs take for a setting (httpoxy).
+static HOP_BY_HOP: [HeaderName; 11] = [
+    CONNECTION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    HeaderName::from_static("proxy-authentication-info"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("proxy"),
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("http2-settings"),
+];
+
+/// The headers present that are for this hop only: the well-known ones, and those that `Connection` names (RFC 9110
+/// section 7.6.1). `Content-Length` and `Host` never are: a client could name them to change what the next hop sees.
+///
+/// `TE` is among them even if it says `trailers`; see [`accepts_trailers`].
+pub fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
+    let named = tokens(headers, &CONNECTION)
+        .filter_map(|token| HeaderName::from_bytes(token).ok())
+        .filter(|name| *name != CONTENT_LENGTH && *name != HOST);
+    let well_known = HOP_BY_HOP.iter().cloned();
+    well_known.chain(named).filter(|name| headers.contains_key(name)).collect()
+}
+
+/// Whether the sender takes trailers (`TE: trailers`, RFC 9110 section 10.1.4). gRPC depends on it.
+pub fn accepts_trailers(headers: &HeaderMap) -> bool {
+    tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case(b"trailers"))
+}
+
+/// Removes [`hop_by_hop`], but keeps `TE: trailers`. Who passes on a WebSocket sets `Connection` and `Upgrade` anew
+/// afterwards, for that protocol alone (never `h2c`, which would hide requests from the gateway); our own headers, too,
+/// are set afterwards, out of reach of what `Connection` names.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let trailers = accepts_trailers(headers);
+    remove(headers, hop_by_hop(headers));
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// The headers present by which a sender claims an identity or a way that the request came: `Forwarded` (RFC 7239),
+/// `X-Forwarded-*`, `X-Real-IP`, and Tombolo's own, which only tunnels may carry. Look-alikes count too
+/// (`X_Forwarded_For`): many servers read them as the real ones.
+pub fn claims(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers.keys().filter(|name| is_claim(name.as_str())).cloned().collect()
+}
+
+/// Removes [`claims`].
+pub fn strip_claims(headers: &mut HeaderMap) {
+    remove(headers, claims(headers));
+}
+
+/// Joins the fields into which an HTTP/2 client may split its cookies (RFC 9113 section 8.2.3): servers of HTTP/1.1
+/// expect one, and many read only the first.
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() < 2 {
+        return;
+    }
+    // Each was a header value, and so is what they make with a separator that is fit for one.
+    if let Ok(cookies) = HeaderValue::from_bytes(&crumbs.join(b"; ".as_slice())) {
+        headers.insert(COOKIE, cookies);
+    }
+}
+
+fn is_claim(name: &str) -> bool {
+    let starts = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| resembles(start, prefix));
+    name == FORWARDED.as_str() || starts("x-forwarded-") || resembles(name, "x-real-ip") || starts("tombolo-")
+}
+
+/// Whether a server that takes other characters for dashes could read one for the other. `expected` is lower case, as
+/// all names in a [`HeaderMap`] are.
+pub(crate) fn resembles(name: &str, expected: &str) -> bool {
+    let alike = |(is, should): (u8, u8)| is == should || (should == b'-' && !is.is_ascii_alphanumeric());
+    name.len() == expected.len() && name.bytes().zip(expected.bytes()).all(alike)
+}
+
+fn tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
+    let values = headers.get_all(name).into_iter();
+    values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+}
+
+fn remove(headers: &mut HeaderMap, names: Vec<HeaderName>) {
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(headers: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pair = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        headers.iter().map(pair).collect()
+    }
+
+    fn names(headers: &HeaderMap) -> Vec<&str> {
+        let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    #[test]
+    fn cookie_crumbs_become_one_field() {
+        let mut headers = map(&[("cookie", "a=1")]);
+        headers.append(COOKIE, HeaderValue::from_static("b=2"));
+        join_cookies(&mut headers);
+        assert_eq!(headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2"]);
+    }
+
+    #[test]
+    fn one_hops_headers_stay_on_it() {
+        let mut headers = map(&[
+            ("connection", "Close, X-Secret ,content-length"),
+            ("connection", "te, host, no name, "),
+            ("te", "gzip;q=0.5, Trailers"),
+            ("x-secret", "1"),
+            ("content-length", "3"),
+            ("host", "a"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "close"),
+            ("proxy-status", "kept"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("accept", "*/*"),
+        ]);
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(names(&headers), ["accept", "content-length", "host", "proxy-status", "te"]);
+        assert_eq!(headers.get(TE), Some(&HeaderValue::from_static("trailers")));
+    }
+
+    #[test]
+    fn nothing_to_remove_costs_nothing() {
+        assert_eq!(hop_by_hop(&map(&[("accept", "*/*")])).capacity(), 0);
+        assert_eq!(claims(&map(&[("accept", "*/*")])).capacity(), 0);
+    }
+
+    #[test]
+    fn claims_and_their_look_alikes_go() {
+        let mut headers = map(&[
+            ("forwarded", "for=1.2.3.4"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("x_forwarded_proto", "https"),
+            ("x-forwarded.host", "evil"),
+            ("x-real-ip", "1.2.3.4"),
+            ("x_real_ip", "1.2.3.4"),
+            ("tombolo-source", "spiffe://shop/x"),
+            ("tombolo_refusal", "x"),
+            ("x-forwarder", "kept"),
+            ("tombolo", "kept"),
+            ("via", "kept"),
+        ]);
+        strip_claims(&mut headers);
+        assert_eq!(names(&headers), ["tombolo", "via", "x-forwarder"]);
+    }
+}

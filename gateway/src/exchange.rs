@@ -1,0 +1,92 @@
+//! One request and its answer, as the request path sees them: whatever protocol they came by.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use config::resource::{Host, Name};
+use http::HeaderMap;
+use identity::SpiffeId;
+use pingora_http::{RequestHeader, ResponseHeader};
+
+/// The client is gone, or what it sent can't be read on. There is nobody to answer.
+#[derive(Debug)]
+pub struct Gone;
+
+/// One request, and the way back to whoever sent it.
+pub trait Exchange: Send {
+    /// The head, as it came.
+    fn head(&self) -> &RequestHeader;
+
+    /// Where the connection came in, and from whom.
+    fn entry(&self) -> &Entry;
+
+    /// Whether the head, as it came over the wire, frames its body in two ways: the session shows only one of them.
+    fn framed_twice(&self) -> bool;
+
+    /// Whether the body's end was seen.
+    fn body_done(&mut self) -> bool;
+
+    /// The next part of the body; `None` at its end. Says `100 Continue` first, when the client waits for it.
+    fn read_body(&mut self) -> impl Future<Output = Result<Option<Bytes>, Gone>> + Send;
+
+    /// Comes back when the client has gone. Only once the body is done.
+    fn gone(&mut self) -> impl Future<Output = Gone> + Send;
+
+    /// Sends the head of the answer.
+    fn respond(&mut self, head: Box<ResponseHeader>) -> impl Future<Output = Result<(), Gone>> + Send;
+
+    /// Sends a part of the answer's body, perhaps the last; waits while the client is slow.
+    fn write(&mut self, body: Bytes, end: bool) -> impl Future<Output = Result<(), Gone>> + Send;
+
+    /// Ends the answer with trailers, where the protocol has them.
+    fn trailers(&mut self, trailers: HeaderMap) -> impl Future<Output = Result<(), Gone>> + Send;
+
+    /// The connection must not be used after this exchange.
+    fn close(&mut self);
+}
+
+/// Where a connection came in, and what is known of who opened it. Fixed for the connection's life.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// By which door.
+    pub door: Door,
+    /// The address of whoever opened it.
+    pub client: IpAddr,
+    /// The port on which the gateway listens.
+    pub port: u16,
+}
+
+/// The doors of a gateway.
+#[derive(Debug, Clone)]
+pub enum Door {
+    /// From outside, in plain text.
+    PublicHttp,
+    /// From outside, through TLS opened for this host.
+    PublicHttps {
+        /// The name that the client asked for (RFC 6066 section 3).
+        sni: Host,
+    },
+    /// From a workload of this cluster, in plain text, on a service's own port.
+    Mesh,
+    /// From another cluster's gateway, which has shown this identity of this GNS.
+    Tunnel {
+        /// The GNS in whose identity both sides speak.
+        global_namespace: Name,
+        /// The peer.
+        peer: Arc<SpiffeId>,
+    },
+}
+
+impl Door {
+    /// As in log and metric labels.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Door::PublicHttp => "http",
+            Door::PublicHttps { .. } => "https",
+            Door::Mesh => "mesh",
+            Door::Tunnel { .. } => "tunnel",
+        }
+    }
+}

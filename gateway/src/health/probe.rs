@@ -1,0 +1,65 @@
+//! One active check of one instance.
+
+use std::net::SocketAddr;
+
+use config::resource::HealthProtocol;
+use config::snapshot::{Accept, Check};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// A status line is no longer than this, in bytes, even with a long reason.
+const STATUS_LINE: usize = 256;
+
+/// Whether the instance is well, by this check.
+pub(super) async fn probe(at: SocketAddr, check: &Check) -> bool {
+    timeout(check.timeout.duration(), answer(at, check)).await.is_ok_and(|well| well.unwrap_or(false))
+}
+
+async fn answer(at: SocketAddr, check: &Check) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect(at).await?;
+    stream.set_nodelay(true)?;
+    match check.protocol {
+        HealthProtocol::Http => http(&mut stream, at, check).await,
+        // A gRPC check is refused where it is written; the port's being open is all that could be said of it.
+        HealthProtocol::Tcp | HealthProtocol::Grpc => Ok(true),
+    }
+}
+
+async fn http(stream: &mut TcpStream, at: SocketAddr, check: &Check) -> std::io::Result<bool> {
+    let path = &check.path;
+    let request =
+        format!("GET {path} HTTP/1.1\r\nhost: {at}\r\nuser-agent: tombolo-health\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut line = Vec::with_capacity(STATUS_LINE);
+    while !line.contains(&b'\n') && line.len() < STATUS_LINE {
+        if stream.read_buf(&mut line).await? == 0 {
+            break;
+        }
+    }
+    Ok(status(&line).is_some_and(|status| match check.accept {
+        Accept::Success => (200..400).contains(&status),
+        Accept::BelowServerError => status < 500,
+    }))
+}
+
+/// The status in `HTTP/1.1 200 OK` (RFC 9112 section 4).
+fn status(line: &[u8]) -> Option<u16> {
+    let rest = line.strip_prefix(b"HTTP/1.1 ").or_else(|| line.strip_prefix(b"HTTP/1.0 "))?;
+    let digits = std::str::from_utf8(rest.get(..3)?).ok()?;
+    digits.parse().ok().filter(|status| (100..600).contains(status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_status_line_has_a_status() {
+        assert_eq!(status(b"HTTP/1.1 204 No Content\r\n"), Some(204));
+        assert_eq!(status(b"HTTP/1.0 500\r\n"), Some(500));
+        for wrong in ["", "HTTP/1.1", "HTTP/1.1 2", "HTTP/2 200", "SSH-2.0-x", "HTTP/1.1 999 x", "HTTP/1.1 abc"] {
+            assert_eq!(status(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! What happens to traffic.
+//!
+//! Read [`request`] first: it is the life of a request, in order. The other files are what it needs: [`listener`]
+//! accepts connections, [`plan`] is what it decides by, [`upstream`] and [`tunnel`] carry it on, [`health`] says
+//! where it may go, [`refusal`] and [`respond`] are how it ends when it may not, and [`record`] is what is left of it.
+
+pub mod exchange;
+pub mod health;
+pub mod inputs;
+pub mod listener;
+pub mod metrics;
+pub mod plan;
+pub mod planner;
+pub mod proxy;
+pub mod record;
+pub mod refusal;
+pub mod request;
+pub mod respond;
+pub mod runtime;
+pub mod settings;
+pub mod tunnel;
+pub mod upstream;
+pub mod view;
+
+pub use inputs::{Identities, Inputs, Secrets};
+pub use runtime::{BuildError, Gateway};
+pub use settings::Settings;

@@ -1,0 +1,69 @@
+//! The ports of services, on which this cluster's workloads reach them: opened and closed as plans come and go.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::doors::{self, Purpose};
+use crate::plan::Plan;
+use crate::runtime::Core;
+
+/// A port that is in use is asked for again after so long.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Keeps the ports of the plan open, until this future is dropped.
+pub async fn serve(core: Arc<Core>) {
+    let Some(ip) = core.settings.mesh else { return };
+    let mut plans = core.plan.clone();
+    let mut plan = plans.get();
+    let mut mesh = Mesh { core, ip, open: BTreeMap::new(), missing: BTreeSet::new() };
+    loop {
+        mesh.reconcile(&plan);
+        tokio::select! {
+            next = plans.changed() => match next {
+                Some(next) => plan = next,
+                None => return,
+            },
+            () = tokio::time::sleep(AGAIN), if !mesh.missing.is_empty() => {}
+        }
+    }
+}
+
+struct Mesh {
+    core: Arc<Core>,
+    ip: IpAddr,
+    open: BTreeMap<u16, DropGuard>,
+    /// The ports that cannot be bound.
+    missing: BTreeSet<u16>,
+}
+
+impl Mesh {
+    fn reconcile(&mut self, plan: &Plan) {
+        let wanted = plan.mesh_ports();
+        self.open.retain(|port, _| wanted.contains(port));
+        self.missing.retain(|port| wanted.contains(port));
+        for port in wanted {
+            if !self.open.contains_key(&port) {
+                self.open(port);
+            }
+        }
+    }
+
+    fn open(&mut self, port: u16) {
+        match super::bind(SocketAddr::new(self.ip, port), "a service's port") {
+            Ok(listener) => {
+                let stop = CancellationToken::new();
+                tokio::spawn(doors::serve(self.core.clone(), listener, Purpose::Mesh, stop.clone()));
+                self.open.insert(port, stop.drop_guard());
+                self.missing.remove(&port);
+            }
+            Err(error) if self.missing.insert(port) => {
+                tracing::warn!(%error, "services on this port cannot be reached through this gateway for now");
+            }
+            Err(_) => {}
+        }
+    }
+}

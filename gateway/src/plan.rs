@@ -1,0 +1,196 @@
+//! The plan: a snapshot made ready to run. Everything that a request needs is looked up, parsed and formatted here,
+//! once, so that the request doesn't.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+
+use config::resource::{Host, Name, RoutePath};
+use config::snapshot::{HostTls, Namespace, PublicHost, Service, Snapshot};
+use config::wire::Rejection;
+use decide::balance::{Cursor, SmoothWeighted};
+use decide::health::Admit;
+use rustls::{ClientConfig, ServerConfig};
+
+use crate::health::Target;
+use crate::metrics::ServiceMetrics;
+
+/// What the request path decides by. Replaced whole, and read once by each request.
+pub struct Plan {
+    /// What it was made of.
+    pub snapshot: Arc<Snapshot>,
+    /// GNS → service.
+    pub services: BTreeMap<Name, BTreeMap<Name, Arc<PlannedService>>>,
+    /// The published hosts.
+    pub hosts: HashMap<Host, Arc<PlannedHost>>,
+    /// GNS → what tunnels need. A GNS in which this gateway has no identity yet is absent.
+    pub tunnels: BTreeMap<Name, Arc<TunnelTls>>,
+    /// What could not be made ready, and why.
+    pub rejected: Vec<Rejection>,
+}
+
+/// A published host.
+pub struct PlannedHost {
+    /// As it was written.
+    pub host: Arc<PublicHost>,
+    /// For its handshakes; nothing until its certificate and key are here.
+    pub tls: Option<HostServer>,
+    /// Where paths go.
+    pub routes: Vec<PlannedRoute>,
+}
+
+/// What the handshakes of a host need.
+#[derive(Clone)]
+pub struct HostServer {
+    /// What it was made of: not what the host has now, while that one's key isn't here.
+    pub source: Arc<HostTls>,
+    /// Made ready.
+    pub config: Arc<ServerConfig>,
+}
+
+/// Where paths go.
+pub struct PlannedRoute {
+    /// Which paths.
+    pub path: RoutePath,
+    /// The service; nothing while it isn't known.
+    pub service: Option<Arc<PlannedService>>,
+    /// The service's port.
+    pub port: u16,
+}
+
+/// A service, ready to be balanced over.
+pub struct PlannedService {
+    /// As the snapshot has it.
+    pub service: Arc<Service>,
+    /// Its ports.
+    pub ports: BTreeMap<u16, PlannedPort>,
+    /// Shares of clusters, kept while plans come and go.
+    pub clusters: Arc<Mutex<SmoothWeighted<Name>>>,
+    /// Whose turn it is among the gateways of each other cluster; kept likewise.
+    pub gateways: BTreeMap<Name, Arc<Cursor>>,
+    /// Its metrics.
+    pub metrics: Arc<ServiceMetrics>,
+}
+
+/// One port of a service: the same instances as the others, each at its own address.
+pub struct PlannedPort {
+    /// All instances of this cluster, with all versions in turn.
+    pub all: Pool,
+    /// The instances of each version.
+    pub versions: BTreeMap<Name, Pool>,
+}
+
+/// Instances that take turns.
+pub struct Pool {
+    /// The instances.
+    pub targets: Vec<Arc<Target>>,
+    /// Whose turn it is; kept while plans come and go.
+    pub cursor: Arc<Cursor>,
+}
+
+impl Pool {
+    /// How many are known to be well.
+    pub fn healthy(&self) -> u32 {
+        count(self.targets.iter().filter(|target| target.health.is_well()).count())
+    }
+
+    /// How many there are.
+    pub fn instances(&self) -> u32 {
+        count(self.targets.len())
+    }
+
+    /// The next instance in its turn that takes requests and isn't among those tried.
+    pub fn next(&self, tried: &[Arc<Target>]) -> Option<Arc<Target>> {
+        let admit = Admit::among(self.targets.iter().map(|target| target.health.state()));
+        let fresh = |target: &Arc<Target>| !tried.iter().any(|other| Arc::ptr_eq(&other.health, &target.health));
+        let takes = |index: usize| {
+            self.targets.get(index).is_some_and(|target| admit.admits(target.health.state()) && fresh(target))
+        };
+        self.cursor.next(self.targets.len(), takes).and_then(|index| self.targets.get(index)).cloned()
+    }
+}
+
+fn count(instances: usize) -> u32 {
+    u32::try_from(instances).unwrap_or(u32::MAX)
+}
+
+impl PlannedPort {
+    /// The instances of a version, or all.
+    pub fn pool(&self, version: Option<&Name>) -> Option<&Pool> {
+        match version {
+            Some(version) => self.versions.get(version),
+            None => Some(&self.all),
+        }
+    }
+}
+
+/// What tunnels of one GNS need.
+pub struct TunnelTls {
+    /// What it was made of: made anew only when that changes.
+    pub source: TunnelSource,
+    /// For tunnels that come in.
+    pub server: Arc<ServerConfig>,
+    /// For tunnels that go out, by cluster.
+    pub clients: BTreeMap<Name, Arc<ClientConfig>>,
+}
+
+/// What the TLS of tunnels is made of.
+#[derive(Clone)]
+pub struct TunnelSource {
+    /// Who this gateway is.
+    pub identity: Arc<identity::Identity>,
+    /// The GNS.
+    pub namespace: Arc<Namespace>,
+}
+
+impl TunnelSource {
+    /// Whether the same would be made of both.
+    pub fn same(&self, other: &TunnelSource) -> bool {
+        let (a, b) = (&self.namespace, &other.namespace);
+        self.identity.keyed().facts().fingerprint == other.identity.keyed().facts().fingerprint
+            && (&a.trust_domain, &a.roots, &a.labels) == (&b.trust_domain, &b.roots, &b.labels)
+    }
+}
+
+impl Plan {
+    /// The plan of a gateway that knows nothing yet.
+    pub fn empty(snapshot: Arc<Snapshot>) -> Self {
+        Plan {
+            snapshot,
+            services: BTreeMap::new(),
+            hosts: HashMap::new(),
+            tunnels: BTreeMap::new(),
+            rejected: Vec::new(),
+        }
+    }
+
+    /// The service of that name in the GNS.
+    pub fn service(&self, global_namespace: &Name, name: &str) -> Option<&Arc<PlannedService>> {
+        self.services.get(global_namespace)?.get(name)
+    }
+
+    /// The services of all GNSs.
+    pub fn all_services(&self) -> impl Iterator<Item = &Arc<PlannedService>> {
+        self.services.values().flat_map(BTreeMap::values)
+    }
+
+    /// For dialling the gateways of a cluster in a GNS.
+    pub fn tunnel_client(&self, global_namespace: &Name, cluster: &Name) -> Option<Arc<ClientConfig>> {
+        self.tunnels.get(global_namespace)?.clients.get(cluster).cloned()
+    }
+
+    /// The GNS whose gateways of this cluster bear the opaque name.
+    pub fn tunnel_server(&self, label: &str) -> Option<(&Name, &Arc<TunnelTls>)> {
+        let own = &self.snapshot.place.cluster;
+        self.tunnels.iter().find(|(_, tls)| {
+            tls.source.namespace.labels.get(own).is_some_and(|host| host.as_str().eq_ignore_ascii_case(label))
+        })
+    }
+
+    /// On which ports the cluster's workloads reach services.
+    pub fn mesh_ports(&self) -> Vec<u16> {
+        let mut ports: Vec<u16> = self.all_services().flat_map(|service| service.ports.keys().copied()).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        ports
+    }
+}

@@ -1,0 +1,268 @@
+//! Snapshot, keys and identities → plan. What didn't change is taken over from the plan before, so that connections,
+//! turns and verdicts outlive changes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use config::live::Publisher;
+use config::resource::{Name, Port, TlsMode};
+use config::snapshot::{Endpoint, HostTls, Namespace, PublicHost, Service, Snapshot, Version};
+use config::wire::Rejection;
+use decide::balance::{Cursor, SmoothWeighted};
+use http::HeaderValue;
+use identity::trust::TrustView;
+use identity::{Accept, Bundles, KeyedCertificate, RoleKind, TrustBundle, TrustDomain};
+use rustls::ServerConfig;
+use rustls::crypto::ring::default_provider;
+use rustls::sign::SingleCertAndKey;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::health::checker::Checker;
+use crate::health::{InstanceKey, Target};
+use crate::inputs::{Identities, Inputs, Secrets};
+use crate::metrics::Metrics;
+use crate::plan::{
+    HostServer, Plan, PlannedHost, PlannedPort, PlannedRoute, PlannedService, Pool, TunnelSource, TunnelTls,
+};
+use crate::upstream::pool::Pools;
+
+/// What tunnels speak (RFC 7301): HTTP/2.
+pub const TUNNEL_ALPN: [&[u8]; 1] = [b"h2"];
+
+/// Follows the inputs and publishes plans.
+pub struct Planner {
+    inputs: Inputs,
+    publisher: Publisher<Plan>,
+    checker: Arc<Checker>,
+    pools: Arc<Pools>,
+    metrics: Arc<Metrics>,
+}
+
+impl Planner {
+    /// Publishes a first plan at once.
+    pub fn new(inputs: Inputs, publisher: Publisher<Plan>, checker: Arc<Checker>, metrics: Arc<Metrics>) -> Self {
+        let planner = Planner { inputs, publisher, checker, pools: Arc::default(), metrics };
+        planner.plan();
+        planner
+    }
+
+    /// Makes a new plan whenever an input changes.
+    pub async fn run(mut self) {
+        let Inputs { mut snapshot, mut secrets, mut identities } = self.inputs.clone();
+        let _tidying = AbortOnDropHandle::new(tokio::spawn(self.pools.clone().tidy()));
+        loop {
+            let more = tokio::select! {
+                next = snapshot.changed() => next.is_some(),
+                next = secrets.changed() => next.is_some(),
+                next = identities.changed() => next.is_some(),
+            };
+            if !more {
+                return;
+            }
+            self.plan();
+            self.inputs =
+                Inputs { snapshot: snapshot.clone(), secrets: secrets.clone(), identities: identities.clone() };
+        }
+    }
+
+    fn plan(&self) {
+        let (snapshot, secrets) = (self.inputs.snapshot.get(), self.inputs.secrets.get());
+        let identities = self.inputs.identities.get();
+        let previous = self.publisher.current();
+        let revision = snapshot.revision;
+        let Planner { checker, pools, metrics, .. } = self;
+        let build = Build { previous: &previous, secrets: &secrets, checker, pools, metrics };
+        let plan = build.plan(snapshot, &identities);
+        for Rejection { key, reason } in plan.rejected.iter().filter(|fault| !previous.rejected.contains(fault)) {
+            tracing::warn!(%key, %reason, "cannot be served as it is written");
+        }
+        for before in previous.all_services().map(|before| &before.service) {
+            if plan.service(&before.global_namespace, before.name.as_str()).is_none() {
+                self.metrics.forget(&before.global_namespace, &before.name);
+            }
+        }
+        self.publisher.publish(Arc::new(plan));
+        self.metrics.revision.set(i64::try_from(revision.global).unwrap_or(i64::MAX));
+    }
+}
+
+struct Build<'a> {
+    previous: &'a Plan,
+    secrets: &'a Secrets,
+    checker: &'a Checker,
+    pools: &'a Pools,
+    metrics: &'a Metrics,
+}
+
+impl Build<'_> {
+    fn plan(&self, snapshot: Arc<Snapshot>, identities: &Identities) -> Plan {
+        let mut rejected = snapshot.rejected.clone();
+        let own = &snapshot.place.cluster;
+        let services: BTreeMap<_, BTreeMap<_, _>> = snapshot
+            .namespaces
+            .iter()
+            .map(|(name, gns)| {
+                (name.clone(), gns.services.iter().map(|(n, s)| (n.clone(), self.service(s, own))).collect())
+            })
+            .collect();
+        let hosts = snapshot.public_hosts.iter().map(|(name, host)| {
+            let services = services.get(&host.global_namespace);
+            (name.clone(), Arc::new(self.host(host, services, &mut rejected)))
+        });
+        let hosts = hosts.collect();
+        let tunnels = self.tunnels(&snapshot, identities, &mut rejected);
+        let plan = Plan { snapshot, services, hosts, tunnels, rejected };
+        self.checker.keep(&plan);
+        plan
+    }
+
+    fn service(&self, service: &Arc<Service>, own: &Name) -> Arc<PlannedService> {
+        let before = self.previous.service(&service.global_namespace, service.name.as_str());
+        if let Some(before) = before.filter(|before| before.service == *service) {
+            return before.clone();
+        }
+        let ports = service.ports.iter().map(|port| {
+            let before = before.and_then(|before| before.ports.get(&port.port));
+            (port.port, self.port(service, port, before, own))
+        });
+        let gateways = service.remote.keys().map(|cluster| {
+            let cursor = before.and_then(|before| before.gateways.get(cluster)).cloned();
+            (cluster.clone(), cursor.unwrap_or_else(fresh_cursor))
+        });
+        Arc::new(PlannedService {
+            gateways: gateways.collect(),
+            service: service.clone(),
+            ports: ports.collect(),
+            clusters: before.map_or_else(|| Arc::new(Mutex::new(SmoothWeighted::default())), |b| b.clusters.clone()),
+            metrics: before.map_or_else(
+                || Arc::new(self.metrics.service(&service.global_namespace, &service.name)),
+                |b| b.metrics.clone(),
+            ),
+        })
+    }
+
+    fn port(&self, service: &Service, port: &Port, before: Option<&PlannedPort>, own: &Name) -> PlannedPort {
+        let mut all = Vec::new();
+        let mut versions = BTreeMap::new();
+        for version in service.versions.values() {
+            let targets = |endpoint| Arc::new(self.target(service, port, version, endpoint, own));
+            let targets: Vec<_> = version.instances.iter().map(targets).collect();
+            all.extend(targets.iter().cloned());
+            let cursor = before.and_then(|before| Some(before.versions.get(&version.name)?.cursor.clone()));
+            versions.insert(version.name.clone(), Pool { targets, cursor: cursor.unwrap_or_else(fresh_cursor) });
+        }
+        let cursor = before.map_or_else(fresh_cursor, |before| before.all.cursor.clone());
+        PlannedPort { all: Pool { targets: all, cursor }, versions }
+    }
+
+    fn target(&self, service: &Service, port: &Port, version: &Version, endpoint: &Endpoint, own: &Name) -> Target {
+        let socket = endpoint.socket(port);
+        let key = InstanceKey::new(service, version, endpoint);
+        let served_by = HeaderValue::from_str(&format!("{own}/{}/{socket}", version.name));
+        Target {
+            version: version.name.clone(),
+            // Names and socket addresses are plain ASCII.
+            served_by: served_by.unwrap_or_else(|_| HeaderValue::from_static("unprintable")),
+            connections: self.pools.of(socket),
+            health: self.checker.health(&key, &service.health_check),
+        }
+    }
+
+    fn host(
+        &self,
+        host: &Arc<PublicHost>,
+        services: Option<&BTreeMap<Name, Arc<PlannedService>>>,
+        rejected: &mut Vec<Rejection>,
+    ) -> PlannedHost {
+        let routes = host.routes.iter().map(|route| PlannedRoute {
+            path: route.path.clone(),
+            service: services.and_then(|services| services.get(&route.service)).cloned(),
+            port: route.port,
+        });
+        let certificate = host.certificate.as_ref().filter(|_| host.mode != TlsMode::Http);
+        let tls = certificate.and_then(|certificate| {
+            let kept = self.previous.hosts.get(&host.host).and_then(|before| before.tls.clone());
+            self.host_tls(certificate, kept.clone()).unwrap_or_else(|reason| {
+                let reason = format!("the certificate of {} cannot be used: {reason}", host.host);
+                rejected.push(Rejection { key: host.public_service.to_string(), reason });
+                kept
+            })
+        });
+        PlannedHost { host: host.clone(), tls, routes: routes.collect() }
+    }
+
+    /// The old certificate goes on serving until the new one's key is here, so that none of the two is ever missing.
+    fn host_tls(&self, certificate: &Arc<HostTls>, kept: Option<HostServer>) -> Result<Option<HostServer>, String> {
+        if kept.as_ref().is_some_and(|kept| kept.source == *certificate) {
+            return Ok(kept);
+        }
+        let Some(key) = self.secrets.get(&certificate.secret_ref) else { return Ok(kept) };
+        let keyed = KeyedCertificate::from_pem(&certificate.chain, key.pem()).map_err(|error| error.to_string())?;
+        let config = Arc::new(public_server(&keyed).map_err(|error| error.to_string())?);
+        Ok(Some(HostServer { source: certificate.clone(), config }))
+    }
+
+    fn tunnels(
+        &self,
+        snapshot: &Snapshot,
+        identities: &Identities,
+        rejected: &mut Vec<Rejection>,
+    ) -> BTreeMap<Name, Arc<TunnelTls>> {
+        let mut tunnels = BTreeMap::new();
+        for (name, namespace) in &snapshot.namespaces {
+            let Some(identity) = identities.get(name) else { continue };
+            let source = TunnelSource { identity: identity.clone(), namespace: namespace.clone() };
+            let before = self.previous.tunnels.get(name).filter(|before| before.source.same(&source));
+            match before.cloned().map_or_else(|| tunnel_tls(source, &snapshot.place.cluster), Ok) {
+                Ok(tls) => drop(tunnels.insert(name.clone(), tls)),
+                Err(reason) => rejected.push(Rejection { key: format!("trust/{name}"), reason }),
+            }
+        }
+        tunnels
+    }
+}
+
+fn fresh_cursor() -> Arc<Cursor> {
+    Arc::new(Cursor::random())
+}
+
+/// HTTPS for the public: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1.
+fn public_server(keyed: &KeyedCertificate) -> Result<ServerConfig, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(keyed.certified_key())));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn tunnel_tls(source: TunnelSource, own: &Name) -> Result<Arc<TunnelTls>, String> {
+    let domain: TrustDomain = source.namespace.trust_domain.parse().map_err(|error| format!("{error}"))?;
+    let trust = Arc::new(trust_view(&source.namespace, &domain)?);
+    let accept = Accept::new(domain.clone(), [RoleKind::Gateway]);
+    let server = identity::tls::tunnel_server_config(&source.identity, trust.clone(), accept, &TUNNEL_ALPN)
+        .map_err(|error| error.to_string())?;
+    let others = source.namespace.labels.keys().filter(|cluster| *cluster != own);
+    let clients = others.map(|cluster| {
+        let name = cluster.as_str();
+        identity::tls::tunnel_client_config(&source.identity, trust.clone(), domain.clone(), name, &TUNNEL_ALPN)
+            .map(|config| (cluster.clone(), Arc::new(config)))
+            .map_err(|error| error.to_string())
+    });
+    Ok(Arc::new(TunnelTls { clients: clients.collect::<Result<_, _>>()?, server: Arc::new(server), source }))
+}
+
+/// What is believed in a GNS: its roots, and the clusters that are its members now.
+fn trust_view(namespace: &Namespace, domain: &TrustDomain) -> Result<TrustView, String> {
+    let mut roots = Vec::new();
+    for pem in &namespace.roots {
+        roots.extend(identity::pem::decode_certificates(pem).map_err(|error| error.to_string())?);
+    }
+    let bundle = TrustBundle::new(roots).map_err(|error| error.to_string())?;
+    let members = namespace.labels.keys().map(|cluster| (domain.clone(), cluster.to_string())).collect();
+    let bundles = Bundles::from_iter([(domain.clone(), bundle)]);
+    Ok(TrustView { bundles, members, revoked: Default::default() })
+}
+
+#[cfg(test)]
+mod tests;

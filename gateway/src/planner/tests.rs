@@ -1,0 +1,90 @@
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::collections::HashMap;
+
+use config::compile::compile;
+use config::live;
+use config::resource::{Host, ResourceId, Scheme, SecretRef};
+use config::snapshot::Place;
+use config::wire::Secret;
+use config::world::World;
+use prometheus::Registry;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+
+const HOST: &str = "shop.example";
+
+/// A certificate with its key.
+fn certificate(name: &str) -> (Arc<HostTls>, Secret) {
+    let pem = identity::PrivateKey::generate().unwrap().to_pem();
+    let params = rcgen::CertificateParams::new([HOST.to_owned()]).unwrap();
+    let chain = params.self_signed(&rcgen::KeyPair::from_pem(&pem).unwrap()).unwrap().pem();
+    let secret_ref = SecretRef { key_sha256: name.to_owned() };
+    (Arc::new(HostTls { chain, secret_ref: secret_ref.clone() }), Secret::new(secret_ref, pem))
+}
+
+/// A planner, and the ends by which it is fed.
+struct Fed {
+    planner: Planner,
+    snapshot: Publisher<Snapshot>,
+    secrets: Publisher<Secrets>,
+}
+
+impl Fed {
+    fn new() -> Self {
+        let (snapshot, snapshots) = live::channel(Arc::new(publishing(None)));
+        let (secrets, secrets_read) = live::channel(Arc::default());
+        let (_, identities) = live::channel(Arc::default());
+        let inputs = Inputs { snapshot: snapshots.clone(), secrets: secrets_read, identities };
+        let (publisher, _) = live::channel(Arc::new(Plan::empty(snapshots.get())));
+        let checker = Arc::new(Checker::new(Arc::new(|| {}), CancellationToken::new()));
+        let metrics = Arc::new(Metrics::new(&Registry::new()).unwrap());
+        Fed { planner: Planner::new(inputs, publisher, checker, metrics), snapshot, secrets }
+    }
+
+    /// What the host is served with once these are known.
+    fn served(&self, certificate: &Arc<HostTls>, secrets: &[&Secret]) -> (Option<Arc<HostTls>>, usize) {
+        self.snapshot.publish(Arc::new(publishing(Some(certificate.clone()))));
+        let secrets = secrets.iter().map(|secret| (secret.reference().clone(), (*secret).clone()));
+        self.secrets.publish(Arc::new(secrets.collect()));
+        self.planner.plan();
+        let plan = self.planner.publisher.current();
+        (plan.hosts[&HOST.parse::<Host>().unwrap()].tls.as_ref().map(|tls| tls.source.clone()), plan.rejected.len())
+    }
+}
+
+fn publishing(certificate: Option<Arc<HostTls>>) -> Snapshot {
+    let [shop, web, north] = ["shop", "web", "north"].map(|name| name.parse::<Name>().unwrap());
+    let host = PublicHost {
+        host: HOST.parse().unwrap(),
+        global_namespace: shop.clone(),
+        public_service: ResourceId::PublicService { global_namespace: shop, name: web },
+        mode: TlsMode::Https,
+        certificate,
+        scheme: Scheme::RoundRobin,
+        ttl: "10s".parse().unwrap(),
+        routes: Vec::new(),
+        service_info: false,
+    };
+    let empty = compile(&World::default(), &Place { cluster: north }, None);
+    Snapshot { public_hosts: HashMap::from([(host.host.clone(), Arc::new(host))]), ..empty }
+}
+
+#[test]
+fn the_old_certificate_serves_until_the_new_key_is_here() {
+    let (fed, (old, old_key), (new, new_key)) = (Fed::new(), certificate("old"), certificate("new"));
+    assert_eq!(fed.served(&old, &[]), (None, 0));
+    assert_eq!(fed.served(&old, &[&old_key]), (Some(old.clone()), 0));
+    assert_eq!(fed.served(&new, &[&old_key]), (Some(old.clone()), 0));
+    assert_eq!(fed.served(&new, &[&old_key]), (Some(old), 0));
+    assert_eq!(fed.served(&new, &[&new_key]), (Some(new), 0));
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_rejected_and_the_old_one_kept() {
+    let (fed, (old, old_key), (new, _)) = (Fed::new(), certificate("old"), certificate("new"));
+    fed.served(&old, &[&old_key]);
+    let foreign = Secret::new(new.secret_ref.clone(), identity::PrivateKey::generate().unwrap().to_pem());
+    assert_eq!(fed.served(&new, &[&foreign]), (Some(old), 1));
+}

@@ -1,0 +1,268 @@
+//! What a request wants, and whether it may have it: clean, identified, routed. Pure but for the plan it reads.
+
+use config::resource::{Host, Name, RoutePath, Scheme, TlsMode};
+use decide::headers;
+use decide::hygiene::{self, CleanHead, Framing, Limits};
+use decide::route::{self, Pattern};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, TE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use super::{Order, Reach};
+use crate::exchange::{Door, Entry, Exchange};
+use crate::plan::{Plan, PlannedHost, PlannedRoute, PlannedService};
+use crate::refusal::Refusal;
+use crate::runtime::Core;
+use crate::tunnel::metadata::{self, REPORT_PATH};
+use crate::upstream::{Body, Outgoing};
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// What is done with a request that is admitted.
+pub enum Admitted {
+    /// It goes to a service.
+    Order(Box<Order>),
+    /// Its sender is sent to this URL.
+    Redirect(String),
+    /// A peer gateway asks how this one is, in that GNS.
+    Report(Name),
+}
+
+/// Where a request shall go.
+struct Route<'p> {
+    service: &'p std::sync::Arc<PlannedService>,
+    port: u16,
+    version: Option<Name>,
+    reach: Reach,
+    scheme: Scheme,
+    tells_server: bool,
+}
+
+/// Decides about a request by its head and its connection.
+pub fn admit<E: Exchange>(core: &Core, plan: &Plan, exchange: &mut E) -> Result<Admitted, Refusal> {
+    if exchange.framed_twice() {
+        return Err(Refusal::Dirty(hygiene::Dirty::TwoFramings.code()));
+    }
+    let bodiless = exchange.body_done();
+    let head = exchange.head();
+    let entry = exchange.entry();
+    let authority = head.uri.authority().map(|authority| authority.as_str().as_bytes());
+    let clean = hygiene::check(
+        &hygiene::Head {
+            method: &head.method,
+            target: head.raw_path(),
+            version: head.version,
+            authority: if head.version == http::Version::HTTP_2 { authority } else { None },
+            headers: &head.headers,
+        },
+        &Limits::default(),
+    )
+    .map_err(|dirty| refuse_dirty(&dirty))?;
+    refuse_upgrade(&head.headers)?;
+    let route = match &entry.door {
+        Door::Tunnel { global_namespace, .. } => {
+            if !is_member(plan, entry) {
+                return Err(Refusal::ForbiddenPeer);
+            }
+            if clean.target.path() == REPORT_PATH && !head.headers.contains_key(metadata::SERVICE) {
+                return Ok(Admitted::Report(global_namespace.clone()));
+            }
+            from_peer(plan, &head.headers, global_namespace)?
+        }
+        Door::Mesh => from_workload(plan, entry, &clean)?,
+        Door::PublicHttp | Door::PublicHttps { .. } => {
+            let planned = published(plan, entry, &clean)?;
+            if matches!(entry.door, Door::PublicHttp) && planned.host.mode == TlsMode::Redirect {
+                if !clean.target.path().starts_with('/') {
+                    return Err(Refusal::Unsupported("asterisk_unsupported"));
+                }
+                return Ok(Admitted::Redirect(secure_url(core, &planned.host.host, clean.target.as_str())));
+            }
+            from_outside(planned, clean.target.path())?
+        }
+    };
+    if !route.service.ports.contains_key(&route.port) {
+        return Err(Refusal::UnknownPort);
+    }
+    let outgoing = outgoing(head, entry, &clean, bodiless)?;
+    Ok(Admitted::Order(Box::new(Order {
+        service: route.service.clone(),
+        port: route.port,
+        version: route.version,
+        reach: route.reach,
+        scheme: route.scheme,
+        tells_server: route.tells_server,
+        outgoing,
+    })))
+}
+
+fn refuse_dirty(dirty: &hygiene::Dirty) -> Refusal {
+    match dirty.status() {
+        StatusCode::URI_TOO_LONG => Refusal::TargetTooLong,
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Refusal::HeadTooLarge,
+        StatusCode::HTTP_VERSION_NOT_SUPPORTED => Refusal::Version,
+        StatusCode::NOT_IMPLEMENTED => Refusal::Unsupported(dirty.code()),
+        _ => Refusal::Dirty(dirty.code()),
+    }
+}
+
+/// A WebSocket would be answered as if it were an ordinary request: better to say that it isn't supported yet.
+fn refuse_upgrade(headers: &HeaderMap) -> Result<(), Refusal> {
+    let upgrade = headers.get(http::header::UPGRADE);
+    match upgrade.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+        true => Err(Refusal::Unsupported("websocket_unsupported")),
+        false => Ok(()),
+    }
+}
+
+/// Whether the cluster of the gateway at the other end of a tunnel is still a member of the tunnel's GNS: a tunnel may
+/// outlive that.
+pub fn is_member(plan: &Plan, entry: &Entry) -> bool {
+    let Door::Tunnel { global_namespace, peer } = &entry.door else { return false };
+    let gns = plan.snapshot.namespaces.get(global_namespace);
+    gns.zip(peer.cluster()).is_some_and(|(gns, cluster)| gns.labels.contains_key(cluster))
+}
+
+/// A peer gateway may only ask for services of the tunnel's GNS, in this cluster.
+fn from_peer<'p>(plan: &'p Plan, headers: &HeaderMap, global_namespace: &Name) -> Result<Route<'p>, Refusal> {
+    let asked = metadata::read(headers).ok_or(Refusal::ForbiddenPeer)?;
+    if asked.cluster != plan.snapshot.place.cluster {
+        return Err(Refusal::NotForHere);
+    }
+    let service = plan.service(global_namespace, asked.service.as_str()).ok_or(Refusal::UnknownService)?;
+    Ok(Route {
+        service,
+        port: asked.port,
+        version: asked.version,
+        reach: Reach::Here,
+        scheme: Scheme::RoundRobin,
+        tells_server: true,
+    })
+}
+
+/// A workload may call the services of its own GNS: `cart`, `v1.cart` (a version), `south.cart` (a cluster).
+fn from_workload<'p>(plan: &'p Plan, entry: &Entry, clean: &CleanHead<'_>) -> Result<Route<'p>, Refusal> {
+    let caller = plan.snapshot.caller(entry.client).ok_or(Refusal::UnknownCaller)?;
+    let host = host(clean).ok_or(Refusal::UnknownHost)?;
+    let (gns, below) = plan.snapshot.namespace_of(&host).ok_or(Refusal::UnknownHost)?;
+    if gns.name != caller.global_namespace {
+        return Err(Refusal::ForeignCaller);
+    }
+    let (part, name) = match below.rsplit_once('.') {
+        Some((part, name)) => (Some(part), name),
+        None => (None, below),
+    };
+    let service = plan.service(&gns.name, name).ok_or(Refusal::UnknownService)?;
+    let (version, reach) = match part {
+        None => (None, Reach::Everywhere),
+        Some(part) => part_of(service, &plan.snapshot.place.cluster, part).ok_or(Refusal::UnknownHost)?,
+    };
+    let (port, scheme) = (entry.port, Scheme::RoundRobin);
+    Ok(Route { service, port, version, reach, scheme, tells_server: true })
+}
+
+/// What stands before the service's name: one of its versions, or one of its clusters.
+fn part_of(service: &PlannedService, own: &Name, part: &str) -> Option<(Option<Name>, Reach)> {
+    let known = &service.service;
+    let version = known.versions.keys().chain(known.remote.values().flat_map(|versions| versions.keys()));
+    if let Some(version) = version.into_iter().find(|version| version.as_str() == part) {
+        return Some((Some(version.clone()), Reach::Everywhere));
+    }
+    let mut clusters = known.remote.keys().chain((!known.versions.is_empty()).then_some(own));
+    clusters.find(|cluster| cluster.as_str() == part).map(|cluster| (None, Reach::Cluster(cluster.clone())))
+}
+
+/// The published host that a request from outside is for. SNI and host must be of the same GNS.
+fn published<'p>(plan: &'p Plan, entry: &Entry, clean: &CleanHead<'_>) -> Result<&'p PlannedHost, Refusal> {
+    let planned = host(clean).and_then(|host| plan.hosts.get(&host));
+    match &entry.door {
+        Door::PublicHttps { sni } => {
+            let opened_for = plan.hosts.get(sni).ok_or(Refusal::Misdirected)?;
+            let planned = planned.filter(|planned| planned.host.mode != TlsMode::Http).ok_or(Refusal::Misdirected)?;
+            match planned.host.global_namespace == opened_for.host.global_namespace {
+                true => Ok(planned),
+                false => Err(Refusal::Misdirected),
+            }
+        }
+        _ => planned
+            .map(|planned| &**planned)
+            .filter(|planned| planned.host.mode != TlsMode::Https)
+            .ok_or(Refusal::UnknownHost),
+    }
+}
+
+fn from_outside<'p>(planned: &'p PlannedHost, path: &str) -> Result<Route<'p>, Refusal> {
+    let route = route::find(&planned.routes, path, pattern).ok_or(Refusal::UnknownService)?;
+    Ok(Route {
+        service: route.service.as_ref().ok_or(Refusal::UnknownService)?,
+        port: route.port,
+        version: None,
+        reach: Reach::Everywhere,
+        scheme: planned.host.scheme.clone(),
+        tells_server: planned.host.service_info,
+    })
+}
+
+fn pattern(route: &PlannedRoute) -> Pattern<'_> {
+    match &route.path {
+        RoutePath::Path(path) => Pattern::Exact(path),
+        RoutePath::PathPrefix(prefix) => Pattern::Prefix(prefix),
+    }
+}
+
+fn host(clean: &CleanHead<'_>) -> Option<Host> {
+    clean.authority.host.name()?.parse().ok()
+}
+
+fn secure_url(core: &Core, host: &Host, target: &str) -> String {
+    match core.settings.https.map_or(443, |at| at.port()) {
+        443 => format!("https://{host}{target}"),
+        port => format!("https://{host}:{port}{target}"),
+    }
+}
+
+fn outgoing(
+    head: &pingora_http::RequestHeader,
+    entry: &Entry,
+    clean: &CleanHead<'_>,
+    bodiless: bool,
+) -> Result<Outgoing, Refusal> {
+    let mut headers = head.headers.clone();
+    let authority = HeaderValue::from_str(&clean.authority.to_string()).map_err(|_| Refusal::Dirty("bad_host"))?;
+    headers::strip_hop_by_hop(&mut headers);
+    headers::join_cookies(&mut headers);
+    headers.remove(HOST);
+    headers.remove(EXPECT);
+    if let Door::Tunnel { .. } = entry.door {
+        // The origin gateway has set what it knows of the client; only what was meant for this gateway goes.
+        for name in [metadata::CLUSTER, metadata::SERVICE, metadata::PORT, metadata::VERSION, metadata::ATTEMPT] {
+            headers.remove(name);
+        }
+    } else {
+        headers::strip_claims(&mut headers);
+        forwarded(&mut headers, entry, &authority);
+    }
+    let body = match clean.framing {
+        _ if bodiless => Body::None,
+        Framing::Length(_) => Body::Length,
+        Framing::Chunked | Framing::Unsaid => Body::Open,
+    };
+    if body == Body::Open {
+        headers.remove(CONTENT_LENGTH);
+    }
+    if !matches!(entry.door, Door::Tunnel { .. }) && head.version != http::Version::HTTP_2 {
+        headers.remove(TE);
+    }
+    Ok(Outgoing { method: head.method.clone(), target: clean.target.as_str().to_owned(), authority, headers, body })
+}
+
+/// Who asked, for the service to know: set by the gateway that knows, and by nobody else.
+fn forwarded(headers: &mut HeaderMap, entry: &Entry, authority: &HeaderValue) {
+    let protocol = if matches!(entry.door, Door::PublicHttps { .. }) { "https" } else { "http" };
+    if let Ok(client) = HeaderValue::from_str(&entry.client.to_string()) {
+        headers.insert(FORWARDED_FOR, client);
+    }
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(protocol));
+    headers.insert(FORWARDED_HOST, authority.clone());
+}

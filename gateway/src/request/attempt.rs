@@ -1,0 +1,252 @@
+//! One attempt: the request goes out, and an answer's head comes back, or doesn't.
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use decide::retry::Outcome;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Method, StatusCode};
+use pingora_http::ResponseHeader;
+use tokio::time::Instant;
+
+use super::Order;
+use super::choose::Destination;
+use super::replay::Replay;
+use super::upload::{Step, Upload};
+use crate::exchange::Exchange;
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::runtime::Core;
+use crate::tunnel::metadata::{Metadata, REFUSAL};
+use crate::upstream::{CallError, Event, Lifeline, Receiving, Sending, instance, tunnelled};
+
+/// An answer's head comes within this time after the request has gone out, or not at all.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+
+/// A far end that takes no more of the request has its answer out by then.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// An answer that says that it is no longer than this, in bytes, is held until it is complete, so that whoever breaks
+/// it off costs the client nothing.
+const HELD: u64 = 16 * 1024;
+
+/// An answer whose head is here.
+pub struct Answer {
+    /// What is left of the request.
+    pub upload: Upload,
+    /// From whom the rest comes.
+    pub receiving: Receiving,
+    /// The head.
+    pub head: Box<ResponseHeader>,
+    /// The rest, when it was held.
+    pub held: Option<Held>,
+}
+
+/// The whole of an answer's body.
+pub struct Held {
+    /// The body.
+    pub body: Vec<Bytes>,
+    /// What followed it.
+    pub trailers: Option<HeaderMap>,
+}
+
+/// An attempt that brought no answer.
+pub struct Failure {
+    /// How it ended, by which it may be tried again; nothing when it must not be, whatever the rules.
+    pub outcome: Option<Outcome>,
+    /// What to tell the client, if it was the last attempt.
+    pub refusal: Refusal,
+    /// Nobody listens there.
+    pub unreachable: bool,
+    /// For the access log.
+    pub cause: String,
+}
+
+impl Failure {
+    fn client(refusal: Refusal) -> Self {
+        Failure { outcome: None, refusal, unreachable: false, cause: "the client broke off".to_owned() }
+    }
+
+    fn cut() -> Self {
+        let cause = "found dead while the request waited".to_owned();
+        Failure { outcome: Some(Outcome::Cut), refusal: Refusal::InstanceEjected, unreachable: false, cause }
+    }
+
+    fn deadline() -> Self {
+        let cause = format!("no answer within {ANSWER_DEADLINE:?}");
+        // Trying again would take as long again: the client has waited enough.
+        Failure { outcome: None, refusal: Refusal::InstanceTimeout, unreachable: false, cause }
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        let cause = error.to_string();
+        let unreachable = matches!(error, CallError::Unreachable(_));
+        let (outcome, refusal) = match error {
+            CallError::NotSent(_) | CallError::Unreachable(_) => (Outcome::NotSent, Refusal::ConnectFailed),
+            // It may go again as if we had cut it ourselves: the far end is well, only the connection was old.
+            CallError::Stale(_) => (Outcome::Cut, Refusal::InstanceReset),
+            CallError::Broken(_) => (Outcome::NoHead, Refusal::InstanceReset),
+            CallError::BadAnswer(_) => (Outcome::NoHead, Refusal::BadAnswer),
+        };
+        Failure { outcome: Some(outcome), refusal, unreachable, cause }
+    }
+}
+
+/// Sends the request to the destination and waits for the head of its answer, and for the whole of it when it is small.
+pub async fn run<E: Exchange>(
+    core: &Core,
+    exchange: &mut E,
+    order: &Order,
+    destination: &Destination,
+    number: u32,
+    replay: &mut Replay,
+    record: &mut Record,
+) -> Result<Answer, Failure> {
+    let started = start(order, destination, number).await;
+    let result = match started {
+        Ok(call) => converse(exchange, order, call, replay, record).await,
+        Err(error) => Err(error.into()),
+    };
+    learn(core, order, destination, &result);
+    result
+}
+
+async fn start(
+    order: &Order,
+    destination: &Destination,
+    number: u32,
+) -> Result<(Option<Sending>, Receiving), CallError> {
+    match destination {
+        Destination::Instance(target) => {
+            let (sending, receiving) = instance::start(target.clone(), &order.outgoing).await?;
+            Ok((sending.map(Sending::Instance), Receiving::Instance(receiving)))
+        }
+        Destination::Peer(peer, tunnel) => {
+            let metadata = Metadata {
+                cluster: &peer.key.cluster,
+                service: &order.service.service.name,
+                port: order.port,
+                version: order.version.as_ref(),
+                attempt: number,
+            };
+            let (sending, receiving) = tunnelled::start(tunnel.clone(), &metadata, &order.outgoing).await?;
+            Ok((sending.map(Sending::Tunnel), Receiving::Tunnel(receiving)))
+        }
+    }
+}
+
+async fn converse<E: Exchange>(
+    exchange: &mut E,
+    order: &Order,
+    call: (Option<Sending>, Receiving),
+    replay: &mut Replay,
+    record: &mut Record,
+) -> Result<Answer, Failure> {
+    let (sending, mut receiving) = call;
+    let mut upload = Upload::new(sending, replay);
+    let head = await_head(exchange, &mut upload, &mut receiving, replay, record).await?;
+    if let Some(failure) = refused(&receiving, &head) {
+        return Err(failure);
+    }
+    if !is_held(&head, &order.outgoing.method) || !upload.is_done() {
+        return Ok(Answer { upload, receiving, head, held: None });
+    }
+    let lifeline = receiving.lifeline();
+    let held = tokio::select! {
+        held = alive(&lifeline, hold(&mut receiving)) => held?,
+        _ = exchange.gone() => return Err(Failure::client(Refusal::ClientGone)),
+    };
+    Ok(Answer { upload, receiving, head, held: Some(held) })
+}
+
+/// Passes the body on while it comes, until the answer's head is here, or who shall bring it is found dead, or nothing
+/// has moved for too long.
+async fn await_head<E: Exchange>(
+    exchange: &mut E,
+    upload: &mut Upload,
+    receiving: &mut Receiving,
+    replay: &mut Replay,
+    record: &mut Record,
+) -> Result<Box<ResponseHeader>, Failure> {
+    let lifeline = receiving.lifeline();
+    let mut broken = None;
+    let deadline = tokio::time::sleep(ANSWER_DEADLINE);
+    tokio::pin!(deadline);
+    loop {
+        let step = tokio::select! {
+            // A tunnel that is found dead breaks its calls at the same moment: the cause shall be what is told.
+            biased;
+            () = lifeline.cut() => return Err(Failure::cut()),
+            head = receiving.head() => return Ok(head?),
+            step = upload.step(exchange, replay, record) => step.map_err(Failure::client)?,
+            () = &mut deadline => return Err(broken.map_or_else(Failure::deadline, Failure::from)),
+        };
+        // Who answers early may close before the request is out (RFC 9112 section 9.6): the answer counts, if it comes.
+        let patience = match step {
+            Step::Moved => ANSWER_DEADLINE,
+            Step::Stopped(error) => {
+                broken = Some(error);
+                LAST_WORDS
+            }
+        };
+        deadline.as_mut().reset(Instant::now() + patience);
+    }
+}
+
+/// What is waited for, unless who shall bring it is found dead first, or takes too long.
+async fn alive<T>(lifeline: &Lifeline, wait: impl Future<Output = Result<T, CallError>>) -> Result<T, Failure> {
+    tokio::select! {
+        biased;
+        () = lifeline.cut() => Err(Failure::cut()),
+        done = wait => Ok(done?),
+        () = tokio::time::sleep(ANSWER_DEADLINE) => Err(Failure::deadline()),
+    }
+}
+
+/// A peer gateway's refusal: 503 when no instance has seen the request, another status when one may have.
+fn refused(from: &Receiving, head: &ResponseHeader) -> Option<Failure> {
+    let code = head.headers.get(REFUSAL).filter(|_| matches!(from, Receiving::Tunnel(_)))?;
+    let cause = format!("refused: {}", String::from_utf8_lossy(code.as_bytes()));
+    let (outcome, refusal) = match head.status {
+        StatusCode::SERVICE_UNAVAILABLE => (Some(Outcome::NotSent), Refusal::NoInstance),
+        StatusCode::BAD_GATEWAY if code == Refusal::InstanceEjected.code() => {
+            (Some(Outcome::Cut), Refusal::InstanceEjected)
+        }
+        StatusCode::BAD_GATEWAY => (Some(Outcome::NoHead), Refusal::InstanceReset),
+        StatusCode::GATEWAY_TIMEOUT => (None, Refusal::InstanceTimeout),
+        // It lets this gateway's request to no instance: another cluster may.
+        _ => (Some(Outcome::NotSent), Refusal::NoInstance),
+    };
+    Some(Failure { outcome, refusal, unreachable: false, cause })
+}
+
+fn is_held(head: &ResponseHeader, method: &Method) -> bool {
+    let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    *method != Method::HEAD && length.is_some_and(|length| length <= HELD)
+}
+
+async fn hold(receiving: &mut Receiving) -> Result<Held, CallError> {
+    let mut body = Vec::new();
+    loop {
+        match receiving.next().await? {
+            Event::Body(part) => body.push(part),
+            Event::Trailers(trailers) => return Ok(Held { body, trailers: Some(trailers) }),
+            Event::End => return Ok(Held { body, trailers: None }),
+        }
+    }
+}
+
+/// What the attempt says about the instance.
+fn learn(core: &Core, order: &Order, destination: &Destination, result: &Result<Answer, Failure>) {
+    let Destination::Instance(target) = destination else { return };
+    let Some(pool) = order.service.ports.get(&order.port).map(|port| &port.all) else { return };
+    match result {
+        Ok(answer) => core.checker.answered(pool, &target.health, !answer.head.status.is_server_error()),
+        Err(Failure { unreachable: true, .. }) => core.checker.connect_failed(&target.health),
+        Err(Failure { outcome: Some(Outcome::NoHead), .. }) => core.checker.answered(pool, &target.health, false),
+        Err(_) => {}
+    }
+}

@@ -1,0 +1,177 @@
+//! Where the next attempt goes: first which cluster, then which of its gateways, or which instance.
+
+use std::sync::{Arc, PoisonError};
+
+use config::resource::{Name, Scheme};
+use decide::balance::{self, Candidate, cluster_weights};
+use decide::retry::must_change_cluster;
+
+use super::attempt::Failure;
+use super::{Order, Reach};
+use crate::health::Target;
+use crate::plan::{Plan, Pool};
+use crate::refusal::Refusal;
+use crate::runtime::Core;
+use crate::tunnel::pool::{Peer, Tunnel};
+
+/// Where an attempt goes.
+pub enum Destination {
+    /// To an instance of this cluster.
+    Instance(Arc<Target>),
+    /// Through a tunnel to a gateway of another.
+    Peer(Arc<Peer>, Arc<Tunnel>),
+}
+
+impl Destination {
+    /// For the access log.
+    pub fn describe(&self) -> String {
+        match self {
+            Destination::Instance(target) => String::from_utf8_lossy(target.served_by.as_bytes()).into_owned(),
+            Destination::Peer(peer, _) => format!("{}/{}", peer.key.cluster, peer.key.gateway),
+        }
+    }
+}
+
+/// Where attempts went already, in vain.
+#[derive(Default)]
+pub struct Tried {
+    targets: Vec<Arc<Target>>,
+    peers: Vec<Arc<Peer>>,
+    last: Option<Refusal>,
+}
+
+impl Tried {
+    /// One more.
+    pub fn add(&mut self, destination: Destination, failure: &Failure) {
+        self.last = Some(failure.refusal);
+        match destination {
+            Destination::Instance(target) => self.targets.push(target),
+            Destination::Peer(peer, _) => self.peers.push(peer),
+        }
+    }
+
+    /// How the last one ended.
+    pub fn last_refusal(&self) -> Option<Refusal> {
+        self.last
+    }
+
+    fn was_in(&self, cluster: &Name, own: &Name) -> bool {
+        (cluster == own && !self.targets.is_empty()) || self.peers.iter().any(|peer| peer.key.cluster == *cluster)
+    }
+
+    fn has(&self, peer: &Arc<Peer>) -> bool {
+        self.peers.iter().any(|other| Arc::ptr_eq(other, peer))
+    }
+}
+
+/// A cluster with what this gateway can reach of the service there.
+struct Candidacy<'p> {
+    candidate: Candidate<Name>,
+    way: Way<'p>,
+}
+
+enum Way<'p> {
+    Here(&'p Pool),
+    There(&'p [Arc<Peer>]),
+}
+
+/// Where the next attempt goes; nothing when there is nowhere left.
+pub fn next(core: &Core, plan: &Plan, order: &Order, tried: &Tried, number: u32) -> Option<Destination> {
+    let own = &plan.snapshot.place.cluster;
+    let here = order.service.ports.get(&order.port).and_then(|port| port.pool(order.version.as_ref()));
+    if order.reach == Reach::Here {
+        return here?.next(&tried.targets).map(Destination::Instance);
+    }
+    let table = core.peers.table();
+    let peers = table.get(&order.service.service.global_namespace);
+    let mut ways = Vec::with_capacity(4);
+    ways.extend(here.map(|pool| local(own, pool)));
+    for (cluster, versions) in &order.service.service.remote {
+        let Some(peers) = peers.and_then(|peers| peers.get(cluster)) else { continue };
+        let instances = match &order.version {
+            Some(version) => versions.get(version).copied().unwrap_or(0),
+            None => versions.values().sum(),
+        };
+        ways.push(remote(order, cluster, peers, instances));
+    }
+    if let Reach::Cluster(only) = &order.reach {
+        ways.retain(|way| way.candidate.cluster == *only);
+    }
+    exclude(&mut ways, own, tried, number);
+    pick(core, order, &ways, tried)
+}
+
+fn local<'p>(own: &Name, pool: &'p Pool) -> Candidacy<'p> {
+    let (healthy, instances) = (pool.healthy(), pool.instances());
+    Candidacy {
+        candidate: Candidate { cluster: own.clone(), reachable: true, healthy, instances },
+        way: Way::Here(pool),
+    }
+}
+
+fn remote<'p>(order: &Order, cluster: &Name, peers: &'p [Arc<Peer>], instances: u32) -> Candidacy<'p> {
+    let name = &order.service.service.name;
+    let healthy = peers.iter().map(|peer| peer.healthy(name, order.version.as_ref())).max().unwrap_or(0);
+    let reachable = peers.iter().any(|peer| peer.is_live());
+    Candidacy {
+        candidate: Candidate { cluster: cluster.clone(), reachable, healthy, instances },
+        way: Way::There(peers),
+    }
+}
+
+/// What has nothing untried is out; the last attempt goes to a cluster that wasn't tried, if there is one.
+fn exclude(ways: &mut Vec<Candidacy<'_>>, own: &Name, tried: &Tried, number: u32) {
+    if number == 1 {
+        return;
+    }
+    ways.retain(|way| match way.way {
+        Way::Here(pool) => pool.targets.len() > tried.targets.len(),
+        Way::There(peers) => peers.iter().any(|peer| peer.is_live() && !tried.has(peer)),
+    });
+    let untried = |way: &Candidacy<'_>| !tried.was_in(&way.candidate.cluster, own) && way.candidate.healthy > 0;
+    if must_change_cluster(number) && ways.iter().any(untried) {
+        ways.retain(untried);
+    }
+}
+
+fn pick(core: &Core, order: &Order, ways: &[Candidacy<'_>], tried: &Tried) -> Option<Destination> {
+    let candidates: Vec<_> = ways.iter().map(|way| way.candidate.clone()).collect();
+    let choice = cluster_weights(scheme(&order.scheme), &candidates);
+    if choice.panic {
+        core.metrics.panics.inc();
+    }
+    let mut weights = choice.weights;
+    // A cluster may turn out to have no free tunnel just now: then the others share its turn.
+    while weights.iter().any(|(_, weight)| *weight > 0) {
+        let picked = order.service.clusters.lock().unwrap_or_else(PoisonError::into_inner).pick(&weights)?;
+        let destination = match ways.get(picked)?.way {
+            Way::Here(pool) => pool.next(&tried.targets).map(Destination::Instance),
+            Way::There(peers) => peer(order, &weights.get(picked)?.0, peers, tried),
+        };
+        if destination.is_some() {
+            return destination;
+        }
+        weights.get_mut(picked)?.1 = 0;
+    }
+    None
+}
+
+/// The next of a cluster's gateways that is live, was not tried, and knows of healthy instances, if any of them does.
+fn peer(order: &Order, cluster: &Name, peers: &[Arc<Peer>], tried: &Tried) -> Option<Destination> {
+    let name = &order.service.service.name;
+    let some_healthy = peers.iter().any(|peer| peer.healthy(name, order.version.as_ref()) > 0);
+    let usable = |peer: &Arc<Peer>| {
+        peer.is_live() && !tried.has(peer) && (!some_healthy || peer.healthy(name, order.version.as_ref()) > 0)
+    };
+    let index = order.service.gateways.get(cluster)?.next(peers.len(), |index| peers.get(index).is_some_and(usable))?;
+    let peer = peers.get(index)?;
+    Some(Destination::Peer(peer.clone(), peer.tunnel()?))
+}
+
+fn scheme(scheme: &Scheme) -> balance::Scheme<'_, Name> {
+    match scheme {
+        Scheme::RoundRobin => balance::Scheme::RoundRobin,
+        Scheme::Weighted(weights) => balance::Scheme::Weighted(weights),
+        Scheme::ActivePassive(clusters) => balance::Scheme::ActivePassive(clusters),
+    }
+}

@@ -1,0 +1,69 @@
+//! What was read of a request's body, kept so that another attempt can send it again.
+
+use bytes::Bytes;
+
+/// No more of a body is kept, in bytes.
+pub const KEPT: usize = 64 * 1024;
+
+/// The body as far as it was read.
+pub struct Replay {
+    parts: Vec<Bytes>,
+    size: usize,
+    spilled: bool,
+    ended: bool,
+}
+
+impl Replay {
+    /// Nothing was read yet; `ended` when there is no body.
+    pub fn new(ended: bool) -> Self {
+        Replay { parts: Vec::new(), size: 0, spilled: false, ended }
+    }
+
+    /// A part came in; nothing when it was the end.
+    pub fn push(&mut self, part: Option<&Bytes>) {
+        let Some(part) = part else {
+            self.ended = true;
+            return;
+        };
+        self.size = self.size.saturating_add(part.len());
+        if self.size > KEPT {
+            self.spilled = true;
+            self.parts = Vec::new();
+        } else {
+            self.parts.push(part.clone());
+        }
+    }
+
+    /// What must be sent before anything more is read.
+    pub fn parts(&self) -> &[Bytes] {
+        &self.parts
+    }
+
+    /// Whether the body's end was read.
+    pub fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether all that was read can be sent again.
+    pub fn is_whole(&self) -> bool {
+        !self.spilled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_keeps_what_is_small_and_nothing_of_what_is_large() {
+        let mut replay = Replay::new(false);
+        let part = Bytes::from(vec![0; KEPT / 2]);
+        replay.push(Some(&part));
+        replay.push(Some(&part));
+        assert!(replay.is_whole() && replay.parts().len() == 2 && !replay.ended());
+        replay.push(Some(&Bytes::from_static(b"x")));
+        assert!(!replay.is_whole() && replay.parts().is_empty());
+        replay.push(None);
+        assert!(replay.ended());
+    }
+}

@@ -1,0 +1,169 @@
+//! The answer on its way back to the client.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use config::resource::Name;
+use http::HeaderValue;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use pingora_http::ResponseHeader;
+
+use super::Order;
+use super::admit;
+use super::attempt::{Answer, Held};
+use super::replay::Replay;
+use super::upload::{Step, Upload};
+use crate::exchange::{Door, Exchange, Gone};
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::runtime::Core;
+use crate::tunnel::metadata::{REFUSAL, SERVED_BY};
+use crate::tunnel::report::{BEAT, BEAT_LINE};
+use crate::upstream::{Event, Receiving};
+
+/// An answer that has begun goes on within this time, or is given up. Streams that may be silent for longer should
+/// say something now and then, as they must for other middle boxes.
+const ANSWER_PAUSE: Duration = Duration::from_secs(300);
+
+/// A request that goes on for longer after its answer is cut.
+const LAST_PARTS: Duration = Duration::from_secs(1);
+
+/// No two reports of a tunnel follow one another sooner.
+const REPORT_PAUSE: Duration = Duration::from_millis(20);
+
+/// Sends the answer on: whole when it was held, else part by part as it comes.
+pub async fn forward<E: Exchange>(
+    core: &Core,
+    exchange: &mut E,
+    order: &Order,
+    answer: Answer,
+    replay: &mut Replay,
+    record: &mut Record,
+) -> Result<(), Refusal> {
+    let Answer { mut upload, mut receiving, mut head, held } = answer;
+    dress(core, exchange, order, &receiving, &mut head, record);
+    record.status(head.status.as_u16());
+    exchange.respond(head).await.map_err(|_| Refusal::ClientGone)?;
+    match held {
+        Some(held) => send_held(exchange, held, record).await?,
+        None => stream(exchange, &mut upload, &mut receiving, replay, record).await?,
+    }
+    finish_upload(exchange, &mut upload, replay, record).await;
+    match upload.is_done() {
+        true => receiving.finish(),
+        // What is left of the request would be taken for the next one.
+        false => exchange.close(),
+    }
+    Ok(())
+}
+
+/// An answer often overtakes the last part, or only the end, of its request: then both connections can go on.
+async fn finish_upload<E: Exchange>(exchange: &mut E, upload: &mut Upload, replay: &mut Replay, record: &mut Record) {
+    let rest =
+        async { while !upload.is_done() && matches!(upload.step(exchange, replay, record).await, Ok(Step::Moved)) {} };
+    if tokio::time::timeout(LAST_PARTS, rest).await.is_err() {
+        tracing::trace!("a request went on after its answer");
+    }
+}
+
+/// Headers that belong to a hop go, and who served is told to whom it concerns.
+fn dress<E: Exchange>(
+    core: &Core,
+    exchange: &E,
+    order: &Order,
+    from: &Receiving,
+    head: &mut ResponseHeader,
+    record: &mut Record,
+) {
+    for name in decide::headers::hop_by_hop(&head.headers) {
+        head.remove_header(&name);
+    }
+    head.remove_header(&REFUSAL);
+    let told = head.remove_header(&SERVED_BY);
+    let served_by = match from {
+        Receiving::Instance(receiving) => Some(receiving.served_by().clone()),
+        Receiving::Tunnel(_) => told,
+    };
+    let Some(served_by) = served_by else { return };
+    record.served_by(served_by.to_str().unwrap_or_default());
+    let in_tunnel = matches!(exchange.entry().door, Door::Tunnel { .. });
+    if (in_tunnel || order.tells_server) && head.insert_header(SERVED_BY, served_by).is_err() {
+        core.metrics.refused("bad_answer");
+    }
+}
+
+async fn send_held<E: Exchange>(exchange: &mut E, held: Held, record: &mut Record) -> Result<(), Refusal> {
+    let Held { body, trailers } = held;
+    let last = body.len().checked_sub(1).filter(|_| trailers.is_none());
+    for (index, part) in body.into_iter().enumerate() {
+        record.bytes_out(part.len());
+        exchange.write(part, Some(index) == last).await.map_err(|_| Refusal::ClientGone)?;
+    }
+    if last.is_some() { Ok(()) } else { end(exchange, trailers).await }
+}
+
+async fn end<E: Exchange>(exchange: &mut E, trailers: Option<http::HeaderMap>) -> Result<(), Refusal> {
+    let ended = match trailers {
+        Some(trailers) => exchange.trailers(trailers).await,
+        None => exchange.write(Bytes::new(), true).await,
+    };
+    ended.map_err(|_| Refusal::ClientGone)
+}
+
+/// Passes the answer on while it comes, and what is left of the request's body the other way.
+async fn stream<E: Exchange>(
+    exchange: &mut E,
+    upload: &mut Upload,
+    receiving: &mut Receiving,
+    replay: &mut Replay,
+    record: &mut Record,
+) -> Result<(), Refusal> {
+    loop {
+        let event = tokio::select! {
+            event = receiving.next() => event.map_err(|_| Refusal::InstanceReset)?,
+            step = upload.step(exchange, replay, record) => {
+                step?;
+                continue;
+            }
+            () = tokio::time::sleep(ANSWER_PAUSE) => return Err(Refusal::InstanceTimeout),
+        };
+        match event {
+            Event::Body(part) => {
+                record.bytes_out(part.len());
+                exchange.write(part, false).await.map_err(|_| Refusal::ClientGone)?;
+            }
+            Event::Trailers(trailers) => return end(exchange, Some(trailers)).await,
+            Event::End => return end(exchange, None).await,
+        }
+    }
+}
+
+/// Tells a peer gateway how this one is, for as long as it listens and this one takes requests.
+pub async fn report<E: Exchange>(core: &Core, exchange: &mut E, global_namespace: &Name) {
+    if say(core, exchange, global_namespace).await.is_err() {
+        tracing::debug!(%global_namespace, "a peer listens no more");
+    }
+}
+
+async fn say<E: Exchange>(core: &Core, exchange: &mut E, global_namespace: &Name) -> Result<(), Gone> {
+    let mut head = ResponseHeader::build(200_u16, Some(2)).map_err(|_| Gone)?;
+    head.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson")).map_err(|_| Gone)?;
+    head.insert_header(CACHE_CONTROL, HeaderValue::from_static("no-store")).map_err(|_| Gone)?;
+    exchange.respond(Box::new(head)).await?;
+    let (mut changes, mut shutdown) = (core.changes.subscribe(), core.shutdown.clone());
+    let mut said = None;
+    while !*shutdown.borrow_and_update() && admit::is_member(&core.plan.load(), exchange.entry()) {
+        changes.mark_unchanged();
+        let report = core.report(global_namespace);
+        let line = if said.as_ref() == Some(&report) { BEAT_LINE } else { report.line() };
+        said = Some(report);
+        exchange.write(line, false).await?;
+        tokio::select! {
+            _ = changes.changed() => {}
+            _ = shutdown.changed() => {}
+            () = tokio::time::sleep(BEAT) => {}
+        }
+        tokio::time::sleep(REPORT_PAUSE).await;
+    }
+    exchange.write(Bytes::new(), true).await
+}

@@ -1,0 +1,105 @@
+//! The request's body on its way from the client to where an attempt sends it. It moves beside the answer, never in its
+//! way: a far end may answer while it is still being sent to.
+
+use std::collections::VecDeque;
+use std::future::pending;
+
+use bytes::Bytes;
+
+use super::replay::Replay;
+use crate::exchange::Exchange;
+use crate::record::Record;
+use crate::refusal::Refusal;
+use crate::upstream::{CallError, Sending};
+
+/// One attempt's way out.
+pub struct Upload {
+    sending: Option<Sending>,
+    /// What is to be sent, in its order: at a further attempt, first what was read before.
+    waiting: VecDeque<Bytes>,
+    /// The end follows.
+    end: bool,
+    /// The far end takes no more: it has answered already, or broke off.
+    stopped: bool,
+}
+
+/// What a step of an upload found.
+pub enum Step {
+    /// It goes on.
+    Moved,
+    /// The far end takes no more, and why.
+    Stopped(CallError),
+}
+
+impl Upload {
+    /// Sends what was read of the body before, then what comes.
+    pub fn new(sending: Option<Sending>, replay: &Replay) -> Self {
+        let waiting = replay.parts().iter().cloned().collect();
+        Upload { sending, waiting, end: replay.ended(), stopped: false }
+    }
+
+    /// Whether all of the body went out.
+    pub fn is_done(&self) -> bool {
+        self.sending.is_none() && !self.stopped
+    }
+
+    /// Moves the body on by one step: takes a part from the client, or sends some. Where there is nothing to do, it waits
+    /// for the client to leave. May be dropped and called again.
+    pub async fn step<E: Exchange>(
+        &mut self,
+        exchange: &mut E,
+        replay: &mut Replay,
+        record: &mut Record,
+    ) -> Result<Step, Refusal> {
+        let reads = !replay.ended() && !self.stopped && self.waiting.is_empty();
+        tokio::select! {
+            sent = self.send() => Ok(sent.map_or_else(|error| self.stop(error), |()| Step::Moved)),
+            part = from_client(exchange, reads, replay.ended()) => {
+                let part = part?;
+                replay.push(part.as_ref());
+                record.bytes_in(part.as_ref().map_or(0, Bytes::len));
+                match part {
+                    Some(part) => self.waiting.push_back(part),
+                    None => self.end = true,
+                }
+                Ok(Step::Moved)
+            }
+        }
+    }
+
+    async fn send(&mut self) -> Result<(), CallError> {
+        let Some(sending) = self.sending.as_mut().filter(|_| !self.stopped) else { return pending().await };
+        match self.waiting.front_mut() {
+            Some(part) => {
+                sending.send(part).await?;
+                if part.is_empty() {
+                    self.waiting.pop_front();
+                }
+            }
+            None if self.end => {
+                sending.end().await?;
+                self.sending = None;
+            }
+            None => pending().await,
+        }
+        Ok(())
+    }
+
+    /// What sends stays as it is: to drop it would break off the answer that may still come.
+    fn stop(&mut self, error: CallError) -> Step {
+        self.stopped = true;
+        Step::Stopped(error)
+    }
+}
+
+/// The next part of the body; or, when that has ended, only the client's leaving.
+async fn from_client<E: Exchange>(exchange: &mut E, reads: bool, ended: bool) -> Result<Option<Bytes>, Refusal> {
+    match (reads, ended) {
+        (true, _) => exchange.read_body().await.map_err(|_| Refusal::ClientBody),
+        (false, true) => {
+            exchange.gone().await;
+            Err(Refusal::ClientGone)
+        }
+        (false, false) => pending().await,
+    }
+}

@@ -1,0 +1,313 @@
+//! A running gateway: what its parts share, how they start, and how they stop.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use config::live::{self, Live};
+use config::resource::Name;
+use config::wire::{PeerReport, Rejection, RevisionPair};
+use decide::retry::Budget;
+use prometheus::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::health::checker::Checker;
+use crate::inputs::Inputs;
+use crate::listener::doors::{self, Purpose};
+use crate::listener::{self, BindError, mesh};
+use crate::metrics::Metrics;
+use crate::plan::Plan;
+use crate::planner::Planner;
+use crate::record::{Log, LogError};
+use crate::settings::Settings;
+use crate::tunnel::pool::Peers;
+use crate::tunnel::report::Report;
+use crate::tunnel::reports::Reports;
+use crate::tunnel::supervisor::Supervisor;
+use crate::view::View;
+
+/// A stopping gateway's idle connections have so long to bring a request that was on its way, and to end by themselves.
+const LAST_REQUESTS: Duration = Duration::from_millis(2_500);
+/// What is cut has ended after so long.
+const CUT: Duration = Duration::from_secs(1);
+/// From one look at what is left to the next.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What every request shares.
+pub struct Core {
+    /// As it was started.
+    pub settings: Settings,
+    /// What is decided by.
+    pub plan: Live<Plan>,
+    /// The gateways of other clusters.
+    pub peers: Arc<Peers>,
+    /// The health of instances.
+    pub checker: Arc<Checker>,
+    /// How much may be tried again.
+    pub budget: Budget,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// The access log.
+    pub log: Log,
+    /// Told whenever health changed, here or at a peer, or this gateway began to drain.
+    pub changes: Arc<watch::Sender<u64>>,
+    /// True once connections shall not be used on.
+    pub shutdown: watch::Receiver<bool>,
+    /// Cancelled when every connection and check that is left shall end.
+    pub cut: CancellationToken,
+    draining: CancellationToken,
+    in_flight: AtomicUsize,
+    reports: Reports,
+}
+
+/// A request that a stopping gateway waits for.
+#[must_use]
+pub struct InFlight<'a>(&'a AtomicUsize);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Core {
+    /// What this gateway says to its peers about a GNS.
+    pub fn report(&self, global_namespace: &Name) -> Arc<Report> {
+        // The count first: what changes meanwhile is then seen by the next one who asks.
+        let changes = *self.changes.borrow();
+        let plan = self.plan.load();
+        self.reports.get(changes, &plan, global_namespace, || self.make_report(&plan, global_namespace))
+    }
+
+    /// A request begins: a stopping gateway waits for it until the guard is dropped.
+    pub fn begin(&self) -> InFlight<'_> {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(&self.in_flight)
+    }
+
+    fn make_report(&self, plan: &Plan, global_namespace: &Name) -> Report {
+        let mut services = BTreeMap::new();
+        for (name, planned) in plan.services.get(global_namespace).into_iter().flatten() {
+            let Some(port) = planned.ports.values().next() else { continue };
+            let versions: BTreeMap<_, _> =
+                port.versions.iter().map(|(version, pool)| (version.clone(), pool.healthy())).collect();
+            if !versions.is_empty() {
+                services.insert(name.clone(), versions);
+            }
+        }
+        Report { draining: self.draining.is_cancelled(), services }
+    }
+
+    /// What this gateway knows of health everywhere.
+    pub fn view(&self) -> View {
+        let plan = self.plan.load();
+        let mut view = View { draining: self.draining.is_cancelled(), ..View::default() };
+        for peer in self.peers.all() {
+            let live = view.gateways.entry(peer.key.cluster.clone()).or_default();
+            *live.entry(peer.key.gateway.clone()).or_default() |= peer.is_live();
+        }
+        let table = self.peers.table();
+        for (gns, services) in &plan.services {
+            for (name, planned) in services {
+                let here = planned.ports.values().next().map_or(0, |port| port.all.healthy());
+                let counts = view.services.entry(gns.clone()).or_default().entry(name.clone()).or_default();
+                counts.insert(plan.snapshot.place.cluster.clone(), here);
+                for (cluster, peers) in table.get(gns).into_iter().flatten() {
+                    let healthy = peers.iter().map(|peer| peer.healthy(name, None)).max().unwrap_or(0);
+                    counts.insert(cluster.clone(), healthy);
+                }
+            }
+        }
+        view
+    }
+}
+
+/// Why a gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum BuildError {
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("the metrics cannot be registered: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// A gateway whose sockets are bound, and which serves once it is run.
+pub struct Gateway {
+    core: Arc<Core>,
+    planner: Planner,
+    listeners: Vec<(TcpListener, Purpose)>,
+    stop_using: watch::Sender<bool>,
+}
+
+impl Gateway {
+    /// Binds the fixed sockets and makes a first plan. Must be called in a tokio runtime.
+    pub fn build(settings: Settings, inputs: Inputs, registry: &Registry) -> Result<Self, BuildError> {
+        let mut listeners = Vec::new();
+        let fixed = [
+            (settings.http, Purpose::Http, "public HTTP"),
+            (settings.https, Purpose::Https, "public HTTPS"),
+            (settings.east_west, Purpose::EastWest, "tunnels"),
+        ];
+        for (address, purpose, text) in fixed {
+            if let Some(address) = address {
+                listeners.push((listener::bind(address, text)?, purpose));
+            }
+        }
+        let metrics = Arc::new(Metrics::new(registry)?);
+        let changes = Arc::new(watch::Sender::new(0));
+        let cut = CancellationToken::new();
+        let checker = Arc::new(Checker::new(notifier(&changes), cut.clone()));
+        let (publisher, plan) = live::channel(Arc::new(Plan::empty(inputs.snapshot.get())));
+        let planner = Planner::new(inputs, publisher, checker.clone(), metrics.clone());
+        let (stop_using, shutdown) = watch::channel(false);
+        let core = Arc::new(Core {
+            log: Log::open(&settings.access_log, metrics.clone())?,
+            settings,
+            plan,
+            peers: Arc::default(),
+            checker,
+            budget: Budget::new(Instant::now()),
+            metrics,
+            changes,
+            shutdown,
+            cut,
+            draining: CancellationToken::new(),
+            in_flight: AtomicUsize::new(0),
+            reports: Reports::default(),
+        });
+        Ok(Gateway { core, planner, listeners, stop_using })
+    }
+
+    /// A handle for whoever asks about the gateway while it runs.
+    pub fn handle(&self) -> Handle {
+        Handle(self.core.clone())
+    }
+
+    /// Serves until told to stop, then drains: first it is no longer ready but still serves, then it takes no
+    /// connection and lets requests end, then it cuts what is left. When this future is dropped, it cuts at once.
+    pub async fn run(self, stop: CancellationToken) {
+        let Gateway { core, planner, listeners, stop_using } = self;
+        let listening = CancellationToken::new();
+        let _guards = [listening.clone().drop_guard(), core.cut.clone().drop_guard()];
+        let mut tasks = JoinSet::new();
+        for (listener, purpose) in listeners {
+            tasks.spawn(doors::serve(core.clone(), listener, purpose, listening.clone()));
+        }
+        let mesh = listening.clone().run_until_cancelled_owned(mesh::serve(core.clone()));
+        tasks.spawn(async { _ = mesh.await });
+        tasks.spawn(planner.run());
+        tasks.spawn(keep_gauges(core.clone()));
+        let supervisor = Supervisor::new(core.peers.clone(), notifier(&core.changes), core.metrics.clone());
+        tasks.spawn(supervisor.run(core.plan.clone()));
+        stop.cancelled().await;
+        core.drain(&listening, &stop_using).await;
+        core.cut.cancel();
+        tasks.shutdown().await;
+        core.quiet(CUT).await;
+        core.log.close().await;
+    }
+}
+
+impl Core {
+    async fn drain(&self, listening: &CancellationToken, stop_using: &watch::Sender<bool>) {
+        self.draining.cancel();
+        self.changes.send_modify(|changes| *changes += 1);
+        tracing::info!(wait = ?self.settings.drain_wait, "draining");
+        tokio::time::sleep(self.settings.drain_wait).await;
+        listening.cancel();
+        stop_using.send_replace(true);
+        let drained = async {
+            self.quiet(LAST_REQUESTS).await;
+            while self.in_flight.load(Ordering::Relaxed) > 0 {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        _ = timeout(self.settings.drain_timeout, drained).await;
+        tracing::info!(cut = self.in_flight.load(Ordering::Relaxed), "drained");
+    }
+
+    /// Waits until no connection is open, but no longer than this.
+    async fn quiet(&self, longest: Duration) {
+        let quiet = async {
+            while self.metrics.connections.get() > 0 {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        _ = timeout(longest, quiet).await;
+    }
+}
+
+/// Shows in the metrics what changes rarely: tunnels and healthy instances.
+async fn keep_gauges(core: Arc<Core>) {
+    let (mut changes, mut plans) = (core.changes.subscribe(), core.plan.clone());
+    loop {
+        core.metrics.show_tunnels(core.peers.all().iter().map(|peer| peer.describe()));
+        let plan = core.plan.get();
+        for service in plan.all_services() {
+            let healthy = service.ports.values().next().map_or(0, |port| port.all.healthy());
+            service.metrics.healthy.set(healthy.into());
+        }
+        drop(plan);
+        let more = tokio::select! {
+            changed = changes.changed() => changed.is_ok(),
+            plan = plans.changed() => plan.is_some(),
+        };
+        if !more {
+            return;
+        }
+    }
+}
+
+fn notifier(changes: &Arc<watch::Sender<u64>>) -> Arc<dyn Fn() + Send + Sync> {
+    let changes = changes.clone();
+    Arc::new(move || changes.send_modify(|changes| *changes += 1))
+}
+
+/// Asks a running gateway.
+#[derive(Clone)]
+pub struct Handle(Arc<Core>);
+
+impl Handle {
+    /// Whether it serves: it has a world, and does not drain.
+    pub fn ready(&self) -> bool {
+        !self.0.draining.is_cancelled() && self.0.plan.load().snapshot.revision != RevisionPair::default()
+    }
+
+    /// What it acts on.
+    pub fn revision(&self) -> RevisionPair {
+        self.0.plan.load().snapshot.revision
+    }
+
+    /// Follows what it acts on.
+    pub fn plans(&self) -> Live<Plan> {
+        self.0.plan.clone()
+    }
+
+    /// What it couldn't act on.
+    pub fn rejected(&self) -> Vec<Rejection> {
+        self.0.plan.load().rejected.clone()
+    }
+
+    /// The peers that it knows.
+    pub fn peers(&self) -> Vec<PeerReport> {
+        self.0.peers.all().iter().map(|peer| peer.describe()).collect()
+    }
+
+    /// What it knows of health.
+    pub fn view(&self) -> View {
+        self.0.view()
+    }
+
+    /// Told whenever the view may have changed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+}

@@ -1,0 +1,226 @@
+//! One tunnel, from dialling to death.
+
+use std::future::Future;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use config::resource::Address;
+use config::resource::cluster::AddressHost;
+use h2::client::Connection;
+use http::{Method, Request, Uri, Version};
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use super::metadata::REPORT_PATH;
+use super::pool::{Means, Peer, Tunnel};
+use super::pulse::{Heard, Pulse};
+use super::report::{Lines, Report, SILENCE};
+
+/// From the first packet to the end of the handshake; and from there to the peer's first report.
+const OPENING: Duration = Duration::from_secs(3);
+
+/// Of the addresses of a name, so many are tried.
+const ADDRESSES: usize = 4;
+
+/// What a gateway lets a peer send before it has read it: by stream, and on the whole tunnel, in bytes.
+pub const STREAM_WINDOW: u32 = 256 * 1024;
+/// The window of a whole tunnel, in bytes: that of 256 streams, so that slow readers don't stall the others.
+pub const TUNNEL_WINDOW: u32 = 64 * 1024 * 1024;
+
+/// Why there is no tunnel, or no longer.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum TunnelError {
+    #[error("this gateway has no identity in the GNS yet")]
+    Identity,
+    #[error("{0} cannot be looked up")]
+    Lookup(String),
+    #[error("cannot connect: {0}")]
+    Connect(std::io::Error),
+    #[error("the peer is not who it should be, or refused us: {0}")]
+    Tls(std::io::Error),
+    #[error("the peer does not speak as a gateway: {0}")]
+    Http2(#[from] h2::Error),
+    #[error("the peer answered {0} instead of its report")]
+    Status(http::StatusCode),
+    #[error("{0}")]
+    Report(#[from] super::report::ReportError),
+    #[error("the peer was silent for {SILENCE:?}")]
+    Silence,
+    #[error("no answer within {OPENING:?}")]
+    Opening,
+    #[error("the peer closed the tunnel")]
+    Closed,
+    #[error("the peer is stopping")]
+    Stopped,
+    #[error("the opaque name {0:?} is no server name")]
+    Label(String),
+}
+
+/// A tunnel that requests find, for as long as this is kept.
+pub struct Opened {
+    peer: Arc<Peer>,
+    raised: Raised,
+}
+
+/// Opens a tunnel, and adds it to the peer's pool.
+pub async fn open(peer: &Arc<Peer>, means: &Means) -> Result<Opened, TunnelError> {
+    let secured = timeout(OPENING, secure(means)).await;
+    let (raised, first) = raise(secured.map_err(|_| TunnelError::Opening)??).await?;
+    peer.add(raised.tunnel.clone(), first);
+    Ok(Opened { peer: peer.clone(), raised })
+}
+
+impl Opened {
+    /// Takes in what the peer reports until the tunnel ends, and returns why. Each time the peer says something that
+    /// changes where requests may go, `changed` is called.
+    pub async fn follow(mut self, changed: &(dyn Fn() + Send + Sync)) -> TunnelError {
+        loop {
+            let next = tokio::select! {
+                biased;
+                ended = &mut self.raised.driving => return ended.unwrap_or(TunnelError::Closed),
+                next = self.raised.reports.next() => next,
+            };
+            match next {
+                Ok(Some(report)) => {
+                    self.peer.update(report);
+                    changed();
+                }
+                Ok(None) => {}
+                Err(end) => return end,
+            }
+        }
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.peer.retire(&self.raised.tunnel);
+    }
+}
+
+async fn secure(means: &Means) -> Result<TlsStream<TcpStream>, TunnelError> {
+    let tls = means.tls.clone().ok_or(TunnelError::Identity)?;
+    let tcp = connect(&means.place.address).await?;
+    let label = means.place.label.as_str().to_owned();
+    let name = ServerName::try_from(label.clone()).map_err(|_| TunnelError::Label(label))?;
+    TlsConnector::from(tls).connect(name, tcp).await.map_err(TunnelError::Tls)
+}
+
+async fn connect(address: &Address) -> Result<TcpStream, TunnelError> {
+    let found: Vec<_> = match &address.host {
+        AddressHost::Ip(ip) => vec![SocketAddr::new(*ip, address.port)],
+        AddressHost::Name(name) => {
+            let found = tokio::net::lookup_host((name.as_str(), address.port)).await;
+            found.map_err(|_| TunnelError::Lookup(name.to_string()))?.take(ADDRESSES).collect()
+        }
+    };
+    let each = OPENING / u32::try_from(found.len() + 1).unwrap_or(u32::MAX);
+    let mut fault = TunnelError::Lookup(address.to_string());
+    for at in found {
+        let connected = timeout(each, TcpStream::connect(at)).await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
+        match connected.and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp)) {
+            Ok(tcp) => return Ok(tcp),
+            Err(error) => fault = TunnelError::Connect(error),
+        }
+    }
+    Err(fault)
+}
+
+/// A tunnel that carries frames and reports.
+struct Raised {
+    tunnel: Arc<Tunnel>,
+    reports: Reports,
+    driving: JoinHandle<TunnelError>,
+}
+
+/// Begins HTTP/2, and waits for the peer's first report.
+async fn raise(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Result<(Raised, Report), TunnelError> {
+    let raising = async {
+        let pulse = Pulse::start();
+        let (sender, connection) = h2::client::Builder::new()
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(TUNNEL_WINDOW)
+            .max_header_list_size(64 * 1024)
+            .handshake(Heard::new(io, pulse.clone()))
+            .await?;
+        let tunnel = Arc::new(Tunnel::new(sender));
+        let driving = tokio::spawn(drive(connection, pulse, tunnel.closing(), tunnel.over()));
+        let mut reports = Reports::request(&tunnel).await?;
+        let first = reports.first().await?;
+        Ok((Raised { tunnel, reports, driving }, first))
+    };
+    timeout(OPENING, raising).await.unwrap_or(Err(TunnelError::Opening))
+}
+
+/// Moves the tunnel's frames until it breaks, its far end dies, or nobody needs it; returns which.
+async fn drive<Io: AsyncRead + AsyncWrite + Unpin>(
+    mut connection: Connection<Heard<Io>, Bytes>,
+    pulse: Pulse,
+    closing: CancellationToken,
+    over: impl Future<Output = ()>,
+) -> TunnelError {
+    let pings = connection.ping_pong();
+    let end = tokio::select! {
+        ended = &mut connection => ended.map_or_else(TunnelError::Http2, |()| TunnelError::Closed),
+        () = pulse.stopped(pings) => TunnelError::Silence,
+        () = over => TunnelError::Closed,
+    };
+    // Who waits on the tunnel learns that it is dead before its streams break.
+    closing.cancel();
+    end
+}
+
+/// The peer's reports, as they come in.
+struct Reports {
+    body: h2::RecvStream,
+    lines: Lines,
+}
+
+impl Reports {
+    async fn request(tunnel: &Tunnel) -> Result<Reports, TunnelError> {
+        let mut head = Request::new(());
+        *head.method_mut() = Method::GET;
+        *head.version_mut() = Version::HTTP_2;
+        let mut uri = Uri::default().into_parts();
+        uri.scheme = Some(http::uri::Scheme::HTTP);
+        uri.authority = Some(http::uri::Authority::from_static("peer"));
+        uri.path_and_query = Some(http::uri::PathAndQuery::from_static(REPORT_PATH));
+        *head.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
+        let mut sender = tunnel.sender().ready().await?;
+        let (answer, _) = sender.send_request(head, true)?;
+        let answer = answer.await?;
+        if !answer.status().is_success() {
+            return Err(TunnelError::Status(answer.status()));
+        }
+        Ok(Reports { body: answer.into_body(), lines: Lines::default() })
+    }
+
+    async fn first(&mut self) -> Result<Report, TunnelError> {
+        loop {
+            if let Some(report) = self.next().await? {
+                return Ok(report);
+            }
+        }
+    }
+
+    /// The next line: a report, or nothing for a beat.
+    async fn next(&mut self) -> Result<Option<Report>, TunnelError> {
+        let Some(part) = self.body.data().await else { return Err(TunnelError::Stopped) };
+        let part = part?;
+        self.body.flow_control().release_capacity(part.len())?;
+        Ok(self.lines.push(&part)?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use h2::server::{self, SendResponse};
+use http::Response;
+use tokio::io::{DuplexStream, duplex};
+use tokio::time::{Instant, sleep};
+
+use super::*;
+use crate::tunnel::pool::{PeerKey, PeerPlace};
+use crate::tunnel::report::BEAT;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn peer() -> Arc<Peer> {
+    let [global_namespace, cluster, gateway] = ["shop", "south", "gw"].map(|name| name.parse().unwrap());
+    let place = PeerPlace { address: "127.0.0.1:7445".parse().unwrap(), label: "x.internal".parse().unwrap() };
+    Arc::new(Peer::new(PeerKey { global_namespace, cluster, gateway }, Means { place, tls: None }))
+}
+
+/// The far end, with windows so wide that it may send whatever it likes.
+async fn far_end(io: DuplexStream) -> server::Connection<DuplexStream, Bytes> {
+    server::handshake(io).await.unwrap()
+}
+
+fn answer(mut respond: SendResponse<Bytes>, body: Bytes) -> h2::SendStream<Bytes> {
+    let mut send = respond.send_response(Response::new(()), false).unwrap();
+    send.send_data(body, false).unwrap();
+    send
+}
+
+async fn opened(peer: &Arc<Peer>, io: DuplexStream) -> Opened {
+    let (raised, first) = raise(io).await.map_err(|error| error.to_string()).unwrap();
+    peer.add(raised.tunnel.clone(), first);
+    Opened { peer: peer.clone(), raised }
+}
+
+#[tokio::test]
+async fn a_peer_that_never_reports_is_given_up_and_hung_up_on() {
+    let (near, far) = duplex(1 << 20);
+    let far = tokio::spawn(async move {
+        let mut far = far_end(far).await;
+        let mut taken = Vec::new();
+        while let Some(Ok(stream)) = far.accept().await {
+            taken.push(stream);
+        }
+        taken.len()
+    });
+    assert!(matches!(raise(near).await, Err(TunnelError::Opening)));
+    assert_eq!(timeout(SECOND, far).await.unwrap().unwrap(), 1);
+}
+
+#[tokio::test]
+async fn pings_keep_a_tunnel_whose_reports_stall_and_silence_ends_it() {
+    let ((near, far), peer) = (duplex(1 << 20), peer());
+    let far = tokio::spawn(async move {
+        let mut far = far_end(far).await;
+        let (_, respond) = far.accept().await.unwrap().unwrap();
+        let _report = answer(respond, Report::default().line());
+        drop(timeout(SILENCE * 2, far.accept()).await);
+        // From here on it is as good as stopped: its socket is open, and nobody reads.
+        sleep(SILENCE * 4).await;
+    });
+    let tunnel = opened(&peer, near).await;
+    let began = Instant::now();
+    let end = tunnel.follow(&|| {}).await;
+    assert!(matches!(end, TunnelError::Silence), "{end}");
+    assert!((SILENCE * 3 - BEAT..SILENCE * 4).contains(&began.elapsed()), "{:?}", began.elapsed());
+    assert!(peer.tunnel().is_none());
+    far.abort();
+}
+
+#[tokio::test]
+async fn slow_readers_do_not_stall_a_tunnel() {
+    const READERS: usize = 64;
+    let ((near, far), peer) = (duplex(1 << 16), peer());
+    let far = tokio::spawn(async move {
+        let mut far = far_end(far).await;
+        let mut kept = Vec::new();
+        let (_, respond) = far.accept().await.unwrap().unwrap();
+        let mut report = answer(respond, Report::default().line());
+        while let Some(Ok((_, respond))) = far.accept().await {
+            kept.push(answer(respond, vec![0; 1 << 20].into()));
+            if kept.len() == READERS {
+                report.send_data(Report { draining: true, ..Report::default() }.line(), false).unwrap();
+            }
+        }
+    });
+    let tunnel = opened(&peer, near).await;
+    let mut sender = peer.tunnel().unwrap().sender().ready().await.unwrap();
+    let mut unread = Vec::new();
+    for _ in 0..READERS {
+        let (answer, _) = sender.send_request(Request::new(()), true).unwrap();
+        unread.push(answer.await.unwrap());
+    }
+    assert!(timeout(SILENCE * 2, tunnel.follow(&|| {})).await.is_err());
+    assert!(!peer.is_live(), "its last report came through");
+    far.abort();
+}
+
+#[tokio::test]
+async fn calls_on_a_tunnel_outlive_its_retirement() {
+    let ((near, far), peer) = (duplex(1 << 20), peer());
+    let far = tokio::spawn(async move {
+        let mut far = far_end(far).await;
+        let mut kept = Vec::new();
+        while let Some(Ok((_, respond))) = far.accept().await {
+            kept.push(answer(respond, Report::default().line()));
+        }
+    });
+    let tunnel = opened(&peer, near).await;
+    let call = peer.tunnel().unwrap();
+    drop(tunnel);
+    assert!(peer.tunnel().is_none());
+    assert!(call.sender().ready().await.unwrap().send_request(Request::new(()), true).unwrap().0.await.is_ok());
+    assert!(!far.is_finished());
+    drop(call);
+    timeout(SECOND, far).await.unwrap().unwrap();
+}

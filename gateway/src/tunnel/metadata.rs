@@ -1,0 +1,99 @@
+//! What one gateway tells the other about a request in a tunnel, in headers that are stripped from every other input.
+
+use config::resource::Name;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// The cluster that shall deliver the request.
+pub const CLUSTER: HeaderName = HeaderName::from_static("tombolo-cluster");
+/// The service.
+pub const SERVICE: HeaderName = HeaderName::from_static("tombolo-service");
+/// The service's port.
+pub const PORT: HeaderName = HeaderName::from_static("tombolo-port");
+/// The version, where one was asked for.
+pub const VERSION: HeaderName = HeaderName::from_static("tombolo-version");
+/// Which attempt it is, from 1.
+pub const ATTEMPT: HeaderName = HeaderName::from_static("tombolo-attempt");
+/// In answers: who served, as `CLUSTER/VERSION/INSTANCE`.
+pub const SERVED_BY: HeaderName = HeaderName::from_static("tombolo-served-by");
+/// In answers: why the request was refused.
+pub const REFUSAL: HeaderName = HeaderName::from_static("tombolo-refusal");
+
+/// The path on which a gateway reports to its peers; only in tunnels, where service names are in headers.
+pub const REPORT_PATH: &str = "/.tombolo/report";
+
+/// What an origin gateway says about a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Metadata<'a> {
+    /// Who shall deliver it.
+    pub cluster: &'a Name,
+    /// The service.
+    pub service: &'a Name,
+    /// The service's port.
+    pub port: u16,
+    /// The version, where one was asked for.
+    pub version: Option<&'a Name>,
+    /// Which attempt it is, from 1.
+    pub attempt: u32,
+}
+
+impl Metadata<'_> {
+    /// Adds it to the headers of a request. The names are checked DNS labels, so that each is a header value.
+    pub fn write(&self, headers: &mut HeaderMap) {
+        let mut put = |name, value: &str| HeaderValue::from_str(value).map(|value| headers.insert(name, value));
+        let texts = [(CLUSTER, Some(self.cluster)), (SERVICE, Some(self.service)), (VERSION, self.version)];
+        for (name, value) in texts {
+            if let Some(value) = value
+                && put(name, value.as_str()).is_err()
+            {
+                tracing::error!(%value, "a name is not fit for a header");
+            }
+        }
+        headers.insert(PORT, HeaderValue::from(self.port));
+        headers.insert(ATTEMPT, HeaderValue::from(self.attempt));
+    }
+}
+
+/// What a destination gateway reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// Who shall deliver it.
+    pub cluster: Name,
+    /// The service.
+    pub service: Name,
+    /// The service's port.
+    pub port: u16,
+    /// The version, where one was asked for.
+    pub version: Option<Name>,
+}
+
+/// Reads it; `None` when a part is missing or malformed.
+pub fn read(headers: &HeaderMap) -> Option<Received> {
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let version = match text(VERSION) {
+        Some(version) => Some(version.parse().ok()?),
+        None => None,
+    };
+    Some(Received {
+        cluster: text(CLUSTER)?.parse().ok()?,
+        service: text(SERVICE)?.parse().ok()?,
+        port: text(PORT)?.parse().ok()?,
+        version,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let (south, cart, v1) = ("south".parse().unwrap(), "cart".parse().unwrap(), "v1".parse().unwrap());
+        let mut headers = HeaderMap::new();
+        Metadata { cluster: &south, service: &cart, port: 8080, version: Some(&v1), attempt: 1 }.write(&mut headers);
+        let read = read(&headers).unwrap();
+        assert_eq!((read.cluster, read.service, read.port, read.version), (south, cart, 8080, Some(v1)));
+        headers.insert(PORT, HeaderValue::from_static("70000"));
+        assert_eq!(super::read(&headers), None);
+    }
+}

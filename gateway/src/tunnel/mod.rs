@@ -1,0 +1,12 @@
+//! Tunnels: supervised connections to the gateways of other clusters, in a GNS's identity, and the health they carry.
+//!
+//! [`supervisor`] keeps as many as are wanted; [`dial`] makes one; [`pulse`] notices its death; [`report`] is what the
+//! far end says about itself over it, and [`reports`] what this gateway says; [`pool`] is where a request finds one.
+
+pub mod dial;
+pub mod metadata;
+pub mod pool;
+pub mod pulse;
+pub mod report;
+pub mod reports;
+pub mod supervisor;

@@ -1,0 +1,233 @@
+//! Where a request finds a tunnel: the live tunnels to each peer gateway, and what each peer reports.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use config::resource::{Address, Host, Name};
+use config::wire::PeerReport;
+use h2::client::SendRequest;
+use rustls::ClientConfig;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::report::Report;
+
+/// The calls on a retired tunnel have so long to end.
+const LAST_CALLS: Duration = Duration::from_secs(30);
+
+/// Which gateway, in which GNS.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerKey {
+    /// The GNS in whose identity both sides speak.
+    pub global_namespace: Name,
+    /// The peer's cluster.
+    pub cluster: Name,
+    /// The peer's name.
+    pub gateway: Name,
+}
+
+/// Where a peer is dialled, and the opaque name that it must prove.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerPlace {
+    /// The address.
+    pub address: Address,
+    /// The opaque name.
+    pub label: Host,
+}
+
+/// What a tunnel to a peer is made of. When it changes, a new tunnel takes the place of the old one.
+#[derive(Clone)]
+pub struct Means {
+    /// Where the peer is.
+    pub place: PeerPlace,
+    /// In whose name it is dialled, and whom it is believed to be; nothing while this gateway has no identity.
+    pub tls: Option<Arc<ClientConfig>>,
+}
+
+impl Means {
+    /// Whether the same tunnel would be made of both.
+    pub fn same(&self, other: &Means) -> bool {
+        self.place == other.place && self.tls.as_ref().map(Arc::as_ptr) == other.tls.as_ref().map(Arc::as_ptr)
+    }
+}
+
+/// A live connection to a peer gateway. It lives for as long as someone holds it.
+pub struct Tunnel {
+    sender: SendRequest<Bytes>,
+    retired: CancellationToken,
+    closed: CancellationToken,
+}
+
+impl Tunnel {
+    /// A tunnel that is up.
+    pub fn new(sender: SendRequest<Bytes>) -> Self {
+        Tunnel { sender, retired: CancellationToken::new(), closed: CancellationToken::new() }
+    }
+
+    /// For one request.
+    pub fn sender(&self) -> SendRequest<Bytes> {
+        self.sender.clone()
+    }
+
+    /// Comes back when the tunnel is known to be dead.
+    pub async fn closed(&self) {
+        self.closed.cancelled().await;
+    }
+
+    /// By which whoever moves the tunnel's frames tells everyone who waits on it that it is dead.
+    pub(super) fn closing(&self) -> CancellationToken {
+        self.closed.clone()
+    }
+
+    /// Comes back when the tunnel shall be cut: nobody holds it any more, or it is retired and its calls had their time.
+    pub(super) fn over(&self) -> impl Future<Output = ()> + use<> {
+        let (retired, closed) = (self.retired.clone(), self.closed.clone());
+        async move {
+            let last_calls = async {
+                retired.cancelled().await;
+                tokio::time::sleep(LAST_CALLS).await;
+            };
+            closed.run_until_cancelled(last_calls).await;
+        }
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.closed.cancel();
+    }
+}
+
+/// A peer gateway.
+pub struct Peer {
+    /// Which.
+    pub key: PeerKey,
+    means: watch::Sender<Means>,
+    tunnels: ArcSwap<Vec<Arc<Tunnel>>>,
+    turn: AtomicUsize,
+    report: ArcSwap<Report>,
+    fault: Mutex<Option<String>>,
+}
+
+impl Peer {
+    /// A peer that isn't reached yet.
+    pub fn new(key: PeerKey, means: Means) -> Self {
+        Peer {
+            key,
+            means: watch::Sender::new(means),
+            tunnels: ArcSwap::default(),
+            turn: AtomicUsize::new(0),
+            report: ArcSwap::default(),
+            fault: Mutex::new(None),
+        }
+    }
+
+    /// Follows what tunnels to it are to be made of.
+    pub(super) fn means(&self) -> watch::Receiver<Means> {
+        self.means.subscribe()
+    }
+
+    /// From now on, tunnels to it are made of this.
+    pub(super) fn set_means(&self, means: Means) {
+        self.means.send_if_modified(|now| {
+            let differ = !now.same(&means);
+            *now = means;
+            differ
+        });
+    }
+
+    /// A live tunnel to it, each in its turn.
+    pub fn tunnel(&self) -> Option<Arc<Tunnel>> {
+        let tunnels = self.tunnels.load();
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        tunnels.get(turn.checked_rem(tunnels.len())?).cloned()
+    }
+
+    /// How many instances it reports; none when no tunnel to it is up.
+    pub fn healthy(&self, service: &Name, version: Option<&Name>) -> u32 {
+        if self.tunnels.load().is_empty() { 0 } else { self.report.load().healthy(service, version) }
+    }
+
+    /// Whether a tunnel to it is up and it takes requests.
+    pub fn is_live(&self) -> bool {
+        !self.tunnels.load().is_empty() && !self.report.load().draining
+    }
+
+    /// For `tombolo peers`.
+    pub fn describe(&self) -> PeerReport {
+        PeerReport {
+            global_namespace: self.key.global_namespace.clone(),
+            cluster: self.key.cluster.clone(),
+            gateway: self.key.gateway.clone(),
+            address: self.means.borrow().place.address.to_string(),
+            tunnels: u32::try_from(self.tunnels.load().len()).unwrap_or(u32::MAX),
+            fault: self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+
+    /// A tunnel is up, and this is what the peer said first.
+    pub(super) fn add(&self, tunnel: Arc<Tunnel>, report: Report) {
+        self.report.store(Arc::new(report));
+        self.set_fault(None);
+        self.tunnels.rcu(|tunnels| {
+            let mut tunnels = Vec::clone(tunnels);
+            tunnels.push(tunnel.clone());
+            tunnels
+        });
+    }
+
+    /// The peer says something new.
+    pub(super) fn update(&self, report: Report) {
+        self.report.store(Arc::new(report));
+    }
+
+    /// No new request may find the tunnel, but those that are on it have some time to end in peace.
+    pub(super) fn retire(&self, tunnel: &Arc<Tunnel>) {
+        self.tunnels.rcu(|tunnels| without(tunnels, tunnel));
+        tunnel.retired.cancel();
+    }
+
+    pub(super) fn set_fault(&self, fault: Option<String>) {
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    }
+}
+
+fn without(tunnels: &[Arc<Tunnel>], gone: &Arc<Tunnel>) -> Vec<Arc<Tunnel>> {
+    tunnels.iter().filter(|tunnel| !Arc::ptr_eq(tunnel, gone)).cloned().collect()
+}
+
+/// All peers of a gateway, replaced as a whole when one comes or goes.
+#[derive(Default)]
+pub struct Peers {
+    table: ArcSwap<PeerTable>,
+}
+
+/// GNS → cluster → its gateways.
+pub type PeerTable = BTreeMap<Name, BTreeMap<Name, Vec<Arc<Peer>>>>;
+
+impl Peers {
+    /// The table as it is now.
+    pub fn table(&self) -> Arc<PeerTable> {
+        self.table.load_full()
+    }
+
+    /// Replaces the table.
+    pub(super) fn replace(&self, peers: impl Iterator<Item = Arc<Peer>>) {
+        let mut table = PeerTable::new();
+        for peer in peers {
+            let clusters = table.entry(peer.key.global_namespace.clone()).or_default();
+            clusters.entry(peer.key.cluster.clone()).or_default().push(peer);
+        }
+        self.table.store(Arc::new(table));
+    }
+
+    /// Every peer.
+    pub fn all(&self) -> Vec<Arc<Peer>> {
+        self.table.load().values().flat_map(BTreeMap::values).flatten().cloned().collect()
+    }
+}

@@ -1,0 +1,193 @@
+//! Keeps the tunnels that the plan wants: some to each gateway of each other cluster of each GNS, dialled for ever.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::live::Live;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::dial::{self, Opened, TunnelError};
+use super::pool::{Means, Peer, PeerKey, PeerPlace, Peers};
+use crate::metrics::Metrics;
+use crate::plan::Plan;
+
+/// Tunnels to each peer, so that one that breaks costs no more than its own requests.
+const TUNNELS_PER_PEER: usize = 2;
+
+/// The first wait after a failure; each further one doubles it up to [`LONGEST_WAIT`].
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// No wait is longer, so that a cluster that returns is back within seconds.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+
+/// Starts and stops tunnels as plans come and go.
+pub struct Supervisor {
+    peers: Arc<Peers>,
+    changed: Arc<dyn Fn() + Send + Sync>,
+    metrics: Arc<Metrics>,
+    running: BTreeMap<PeerKey, Running>,
+}
+
+/// A peer to which tunnels are kept up until this is dropped.
+struct Running {
+    peer: Arc<Peer>,
+    _until_dropped: DropGuard,
+}
+
+impl Supervisor {
+    /// Supervises nothing yet. `changed` is called whenever the choice of remote clusters may have changed.
+    pub fn new(peers: Arc<Peers>, changed: Arc<dyn Fn() + Send + Sync>, metrics: Arc<Metrics>) -> Self {
+        Supervisor { peers, changed, metrics, running: BTreeMap::new() }
+    }
+
+    /// Follows the plan. Once this future is dropped, every tunnel ends.
+    pub async fn run(mut self, mut plans: Live<Plan>) {
+        let mut next = Some(plans.get());
+        while let Some(plan) = next {
+            self.reconcile(&plan);
+            drop(plan);
+            next = plans.changed().await;
+        }
+    }
+
+    fn reconcile(&mut self, plan: &Plan) {
+        let wanted = wanted(plan);
+        let gone: Vec<_> = self.running.extract_if(.., |key, _| !wanted.contains_key(key)).collect();
+        let mut differ = !gone.is_empty();
+        for (key, means) in wanted {
+            if let Some(running) = self.running.get(&key) {
+                running.peer.set_means(means);
+                continue;
+            }
+            self.running.insert(key.clone(), self.start(key, means));
+            differ = true;
+        }
+        if differ {
+            self.peers.replace(self.running.values().map(|running| running.peer.clone()));
+            (self.changed)();
+        }
+    }
+
+    fn start(&self, key: PeerKey, means: Means) -> Running {
+        let (peer, stop) = (Arc::new(Peer::new(key, means)), CancellationToken::new());
+        for _ in 0..TUNNELS_PER_PEER {
+            let keeper = Keeper {
+                means: peer.means(),
+                peer: peer.clone(),
+                changed: self.changed.clone(),
+                metrics: self.metrics.clone(),
+                wait: FIRST_WAIT,
+            };
+            tokio::spawn(stop.clone().run_until_cancelled_owned(keeper.keep()));
+        }
+        Running { peer, _until_dropped: stop.drop_guard() }
+    }
+}
+
+/// Every gateway of every other cluster of every GNS in which that cluster has a name to verify.
+fn wanted(plan: &Plan) -> BTreeMap<PeerKey, Means> {
+    let snapshot = &plan.snapshot;
+    let mut wanted = BTreeMap::new();
+    for gns in snapshot.namespaces.values() {
+        let others = gns.labels.iter().filter(|(cluster, _)| **cluster != snapshot.place.cluster);
+        for (cluster, label) in others {
+            let tls = plan.tunnel_client(&gns.name, cluster);
+            for gateway in snapshot.gateways.get(cluster).into_iter().flat_map(|gateways| gateways.iter()) {
+                let Some(address) = gateway.east_west.clone() else { continue };
+                let key = PeerKey {
+                    global_namespace: gns.name.clone(),
+                    cluster: cluster.clone(),
+                    gateway: gateway.name.clone(),
+                };
+                let place = PeerPlace { address, label: label.clone() };
+                wanted.insert(key, Means { place, tls: tls.clone() });
+            }
+        }
+    }
+    wanted
+}
+
+/// Keeps one tunnel up.
+struct Keeper {
+    peer: Arc<Peer>,
+    means: watch::Receiver<Means>,
+    changed: Arc<dyn Fn() + Send + Sync>,
+    metrics: Arc<Metrics>,
+    wait: Duration,
+}
+
+impl Keeper {
+    async fn keep(mut self) {
+        let changed = self.changed.clone();
+        let mut current = self.open().await;
+        loop {
+            let (tunnel, means) = current;
+            let began = Instant::now();
+            let next = tokio::select! {
+                end = tunnel.follow(&*changed) => Err(end),
+                // Only now does the old tunnel go: no request falls between the two.
+                next = self.successor(&means) => Ok(next),
+            };
+            changed();
+            current = match next {
+                Ok(next) => next,
+                Err(end) => {
+                    if began.elapsed() > LONGEST_WAIT {
+                        self.wait = FIRST_WAIT;
+                    }
+                    self.failed(&end).await;
+                    self.open().await
+                }
+            };
+        }
+    }
+
+    /// A tunnel of other means, once they have changed: a new address, or a renewed identity.
+    async fn successor(&mut self, means: &Means) -> (Opened, Means) {
+        drop(self.means.wait_for(|now| now.tls.is_some() && !now.same(means)).await);
+        self.open().await
+    }
+
+    /// Dials until a tunnel is up.
+    async fn open(&mut self) -> (Opened, Means) {
+        loop {
+            let means = self.means.borrow_and_update().clone();
+            if means.tls.is_none() {
+                self.peer.set_fault(Some(TunnelError::Identity.to_string()));
+                drop(self.means.changed().await);
+                continue;
+            }
+            match dial::open(&self.peer, &means).await {
+                Ok(tunnel) => {
+                    (self.changed)();
+                    return (tunnel, means);
+                }
+                Err(error) => self.failed(&error).await,
+            }
+        }
+    }
+
+    /// Tells, and waits a while; no longer than until the means change.
+    async fn failed(&mut self, error: &TunnelError) {
+        self.tell(error);
+        let wait = self.wait.mul_f64(0.8 + 0.4 * fastrand::f64());
+        self.wait = (self.wait * 2).min(LONGEST_WAIT);
+        drop(timeout(wait, self.means.changed()).await);
+    }
+
+    fn tell(&self, error: &TunnelError) {
+        let PeerKey { global_namespace, cluster, gateway } = &self.peer.key;
+        let fault = error.to_string();
+        if self.peer.describe().fault.as_deref() != Some(&fault) {
+            let address = &self.means.borrow().place.address;
+            tracing::warn!(%global_namespace, %cluster, %gateway, %address, %fault, "no tunnel");
+        }
+        self.peer.set_fault(Some(fault));
+        self.metrics.tunnel_failures.inc();
+    }
+}
+
+#[cfg(test)]
+mod tests;

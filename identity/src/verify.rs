@@ -1,0 +1,208 @@
+//! The rules by which a peer's certificate chain proves its SPIFFE ID. Pure; [`crate::tls`] puts them into rustls.
+
+use std::collections::BTreeSet;
+
+use rustls_pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorithm, UnixTime};
+use time::OffsetDateTime;
+use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
+
+use crate::ca::ISSUING_UNIT;
+use crate::facts::{Facts, Serial};
+use crate::refusal::Refusal;
+use crate::spiffe::{Role, RoleKind, SpiffeId, TrustDomain};
+use crate::trust::Trust;
+
+/// The most certificates in a chain: ours have two; a spare pair leaves room for a rotation, and none for a flood.
+pub const MAX_CHAIN: usize = 4;
+
+/// id-kp-serverAuth and id-kp-clientAuth (RFC 5280 section 4.2.1.12), as DER contents.
+const SERVER_AUTH: &[u8] = &[43, 6, 1, 5, 5, 7, 3, 1];
+const CLIENT_AUTH: &[u8] = &[43, 6, 1, 5, 5, 7, 3, 2];
+
+/// The signatures that our authorities make.
+static SIGNATURES: &[&dyn SignatureVerificationAlgorithm] =
+    &[webpki::ring::ECDSA_P256_SHA256, webpki::ring::ECDSA_P384_SHA384, webpki::ring::ED25519];
+
+/// Which peers are accepted. Everything is refused that is not named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accept {
+    /// Trust domains. Tunnels have one per configuration; a port for callers may have several.
+    pub domains: BTreeSet<TrustDomain>,
+    /// Roles.
+    pub roles: BTreeSet<RoleKind>,
+    /// The one cluster, where only one can be right.
+    pub cluster: Option<String>,
+}
+
+impl Accept {
+    /// Accept these roles in this trust domain, of any cluster.
+    #[must_use]
+    pub fn new(domain: TrustDomain, roles: impl IntoIterator<Item = RoleKind>) -> Self {
+        Self { domains: [domain].into(), roles: roles.into_iter().collect(), cluster: None }
+    }
+
+    /// Accept nobody of another cluster.
+    #[must_use]
+    pub fn only_cluster(self, cluster: &str) -> Self {
+        Self { cluster: Some(cluster.to_owned()), ..self }
+    }
+
+    fn check(&self, id: &SpiffeId) -> Result<(), Refusal> {
+        if !self.domains.contains(id.trust_domain()) {
+            return Err(Refusal::TrustDomain(id.clone()));
+        }
+        if !self.roles.contains(&id.role().kind()) {
+            return Err(Refusal::Role(id.clone(), id.role().kind()));
+        }
+        match self.cluster.as_deref() {
+            Some(cluster) if id.cluster() != Some(cluster) => Err(Refusal::Cluster(id.clone(), cluster.to_owned())),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Which end of the connection the peer is: it must hold the extended key usage for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerEnd {
+    /// The peer dialled us.
+    Client,
+    /// We dialled the peer.
+    Server,
+}
+
+impl PeerEnd {
+    /// *Required*, where webpki's defaults are content with a certificate that has no extended key usage at all.
+    /// webpki asks it of issuing CAs too, so those carry both usages.
+    fn usage(self) -> KeyUsage {
+        KeyUsage::required(match self {
+            Self::Client => CLIENT_AUTH,
+            Self::Server => SERVER_AUTH,
+        })
+    }
+}
+
+/// Verify a chain, leaf first, as of `now`, and return whom it proves.
+///
+/// `server_name`, when given, must be among the leaf's subject alternative names.
+///
+/// # Errors
+/// The first reason to refuse the peer.
+pub fn verify_peer(
+    chain: &[CertificateDer<'_>],
+    end: PeerEnd,
+    server_name: Option<&ServerName<'_>>,
+    accept: &Accept,
+    trust: &dyn Trust,
+    now: OffsetDateTime,
+) -> Result<SpiffeId, Refusal> {
+    let (leaf, intermediates) = chain.split_first().ok_or(Refusal::NoCertificate)?;
+    if chain.len() > MAX_CHAIN {
+        return Err(Refusal::ChainTooLong(chain.len()));
+    }
+    let facts = Facts::read(leaf)?;
+    let id = id_of(&facts)?;
+    accept.check(&id)?;
+    let issuing = verify_path(leaf, intermediates, end, server_name, &id, trust, now)?;
+    check_standing(&id, [Some(&facts.serial), issuing.as_ref()], trust)?;
+    Ok(id)
+}
+
+/// The SPIFFE ID of a chain that a handshake has already verified.
+///
+/// # Errors
+/// When there is no certificate, or it has not exactly one URI that is a SPIFFE ID.
+pub fn peer_identity(chain: &[CertificateDer<'_>]) -> Result<SpiffeId, Refusal> {
+    id_of(&Facts::read(chain.first().ok_or(Refusal::NoCertificate)?)?)
+}
+
+pub(crate) fn id_of(facts: &Facts) -> Result<SpiffeId, Refusal> {
+    match facts.uris.as_slice() {
+        [uri] => uri.parse().map_err(|e| Refusal::NotSpiffe(abbreviate(uri), e)),
+        uris => Err(Refusal::UriNames(uris.len())),
+    }
+}
+
+/// Verify signatures, dates, usages, constraints and the shape of the path; return the issuing CA's serial number.
+fn verify_path(
+    leaf: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    end: PeerEnd,
+    server_name: Option<&ServerName<'_>>,
+    id: &SpiffeId,
+    trust: &dyn Trust,
+    now: OffsetDateTime,
+) -> Result<Option<Serial>, Refusal> {
+    let bundle = trust.roots(id.trust_domain());
+    let anchors = bundle.as_ref().map(|b| b.anchors(now)).unwrap_or_default();
+    if anchors.is_empty() {
+        return Err(Refusal::NoRoots(id.trust_domain().clone()));
+    }
+    let refuse = |e| Refusal::Path(id.clone(), e);
+    let certificate = EndEntityCert::try_from(leaf).map_err(refuse)?;
+    let path = certificate
+        .verify_for_usage(SIGNATURES, &anchors, intermediates, unix(now), end.usage(), None, None)
+        .map_err(refuse)?;
+    if let Some(name) = server_name {
+        let wrong = |_| Refusal::ServerName(id.clone(), name.to_str().into_owned());
+        certificate.verify_is_valid_for_subject_name(name).map_err(wrong)?;
+    }
+    check_issuer(&path, id)
+}
+
+/// The data plane's leaves come from a cluster's issuing CA, the control plane's from a pinned root itself.
+///
+/// The second half matters: the top-level CA, which is pinned, cross-signs GNS CAs. Were a longer path good enough,
+/// any agent's issuing CA could name itself the controller.
+fn check_issuer(path: &VerifiedPath<'_>, id: &SpiffeId) -> Result<Option<Serial>, Refusal> {
+    let mut intermediates = path.intermediate_certificates();
+    let (first, second) = (intermediates.next(), intermediates.next());
+    match (id.role(), first, second) {
+        (Role::Workload { cluster, .. } | Role::Gateway { cluster, .. }, Some(issuing), None) => {
+            let facts = Facts::read(&issuing.der())?;
+            check_issuing_subject(&facts, id, cluster)?;
+            Ok(Some(facts.serial))
+        }
+        (Role::Workload { .. } | Role::Gateway { .. }, _, _) => {
+            Err(Refusal::Issuer(id.clone(), "an issuing CA that its GNS CA signed"))
+        }
+        (_, None, _) => Ok(None),
+        _ => Err(Refusal::Issuer(id.clone(), "a pinned root itself")),
+    }
+}
+
+fn check_issuing_subject(facts: &Facts, id: &SpiffeId, cluster: &str) -> Result<(), Refusal> {
+    let subject = &facts.subject;
+    if subject.unit.as_deref() != Some(ISSUING_UNIT) {
+        return Err(Refusal::Issuer(id.clone(), "an issuing CA that its GNS CA signed"));
+    }
+    let named = (subject.common_name.as_deref(), subject.organization.as_deref());
+    if named == (Some(cluster), Some(id.trust_domain().as_str())) {
+        return Ok(());
+    }
+    Err(Refusal::ForeignIssuer {
+        id: id.clone(),
+        issuer: subject.common_name.clone().unwrap_or_default(),
+        domain: subject.organization.clone().unwrap_or_default(),
+    })
+}
+
+fn check_standing(id: &SpiffeId, serials: [Option<&Serial>; 2], trust: &dyn Trust) -> Result<(), Refusal> {
+    let domain = id.trust_domain();
+    if serials.into_iter().flatten().any(|serial| trust.is_revoked(domain, id.cluster(), serial)) {
+        return Err(Refusal::Revoked(id.clone()));
+    }
+    match id.cluster() {
+        Some(cluster) if !trust.is_member(domain, cluster) => Err(Refusal::NotMember(id.clone())),
+        _ => Ok(()),
+    }
+}
+
+/// Times before 1970 are as good as 1970: nothing of ours is valid in either.
+fn unix(now: OffsetDateTime) -> UnixTime {
+    UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.unix_timestamp().try_into().unwrap_or(0)))
+}
+
+/// What the peer wrote goes into a log line: not all of it.
+fn abbreviate(uri: &str) -> String {
+    uri.chars().take(256).collect()
+}

@@ -1,0 +1,127 @@
+//! The controller's API, as the commands call it.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, anyhow};
+use config::manifest::Manifest;
+use config::resource::{Kind, Name, ResourceId};
+use controller::global::{Applied, MeshStatus, PeerRow};
+use controller::http::client::{CallError, Client};
+use controller::http::message::ErrorItem;
+use http::StatusCode;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::{Value, json};
+
+use super::context;
+use super::item::Item;
+
+/// A controller, and the context by which it is known.
+pub struct Api {
+    client: Client,
+    context: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct Items<T> {
+    items: Vec<T>,
+}
+
+#[derive(Deserialize)]
+struct CreatedToken {
+    token: String,
+}
+
+impl Api {
+    /// The controller that the context names. It isn't called yet.
+    ///
+    /// # Errors
+    /// When there is no context, or not a sound one.
+    pub fn open(context: &context::ContextArgs) -> Result<Self> {
+        let context = context.path()?;
+        Ok(Api { client: context::client(&context)?, context })
+    }
+
+    /// Whom it calls.
+    pub fn address(&self) -> String {
+        self.client.address().to_string()
+    }
+
+    /// Applies manifests, with the keys that came with them. The inner error has every reason why they are refused.
+    ///
+    /// # Errors
+    /// When the controller cannot be asked.
+    pub async fn apply(&self, manifests: &[Manifest], dry_run: bool) -> Result<Result<Applied, Vec<ErrorItem>>> {
+        let manifests: Vec<Value> = manifests.iter().map(Manifest::to_upload).collect();
+        let body = json!({ "manifests": manifests, "dryRun": dry_run });
+        match self.client.post("/v1alpha1/apply", &body).await {
+            Ok(applied) => Ok(Ok(applied)),
+            Err(CallError::Refused { status: StatusCode::UNPROCESSABLE_ENTITY, errors, .. }) => Ok(Err(errors)),
+            Err(error) => Err(self.explain(&error)),
+        }
+    }
+
+    /// The resources of a kind, or of all; of a GNS, or of all.
+    ///
+    /// # Errors
+    /// When the controller cannot be asked. So it is with all that follow.
+    pub async fn list(&self, kind: Option<Kind>, global_namespace: Option<&Name>) -> Result<Vec<Item>> {
+        let kind = kind.map(|kind| format!("kind={kind}"));
+        let global_namespace = global_namespace.map(|gns| format!("globalNamespace={gns}"));
+        let filter: Vec<String> = kind.into_iter().chain(global_namespace).collect();
+        let path = format!("/v1alpha1/resources?{}", filter.join("&"));
+        let Items { items } = self.client.get(&path).await.map_err(|error| self.explain(&error))?;
+        Ok(items)
+    }
+
+    /// One resource.
+    pub async fn get(&self, id: &ResourceId) -> Result<Item> {
+        self.client.get(&resource(id)).await.map_err(|error| self.explain(&error))
+    }
+
+    /// Deletes one resource.
+    pub async fn delete(&self, id: &ResourceId) -> Result<()> {
+        let deleted: Result<IgnoredAny, CallError> = self.client.delete(&resource(id)).await;
+        deleted.map(drop).map_err(|error| self.explain(&error))
+    }
+
+    /// How the mesh is doing.
+    pub async fn status(&self) -> Result<MeshStatus> {
+        self.client.get("/v1alpha1/status").await.map_err(|error| self.explain(&error))
+    }
+
+    /// How gateways see one another.
+    pub async fn peers(&self) -> Result<Vec<PeerRow>> {
+        let Items { items } = self.client.get("/v1alpha1/peers").await.map_err(|error| self.explain(&error))?;
+        Ok(items)
+    }
+
+    /// A token with which the cluster may join.
+    pub async fn create_token(&self, cluster: &Name) -> Result<String> {
+        let created = self.client.post("/v1alpha1/tokens", &json!({ "cluster": cluster })).await;
+        created.map(|CreatedToken { token }| token).map_err(|error| self.explain(&error))
+    }
+
+    /// In words that name the context where the context may be the cause.
+    fn explain(&self, error: &CallError) -> anyhow::Error {
+        let context = self.context.display();
+        match error {
+            CallError::Tls { .. } => anyhow!(
+                "{error}; its certificate was checked against the CA of {context}: if the mesh was made anew, take the \
+                 new context that the controller wrote"
+            ),
+            CallError::Refused { status: StatusCode::UNAUTHORIZED, .. } => {
+                anyhow!("{error}; the token is that of {context}: is it the newest context of that controller?")
+            }
+            CallError::Refused { status: StatusCode::NOT_FOUND, errors, .. } if !errors.is_empty() => {
+                anyhow!("{}", errors.iter().map(|error| error.message.as_str()).collect::<Vec<_>>().join("; "))
+            }
+            other => anyhow!("{other}"),
+        }
+    }
+}
+
+/// Names need no escaping in a path.
+fn resource(id: &ResourceId) -> String {
+    format!("/v1alpha1/resources/{id}")
+}

@@ -1,0 +1,69 @@
+//! What people ask of a controller, or of manifests alone: one small file a command. Data goes to standard output,
+//! all else to standard error.
+
+mod api;
+mod apply;
+mod ca;
+mod check;
+pub mod context;
+mod delete;
+mod describe;
+pub mod files;
+mod get;
+mod item;
+mod kind;
+mod output;
+mod peers;
+mod schema;
+mod status;
+mod table;
+mod token;
+mod wait;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+/// A command that runs and ends.
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Makes the mesh what manifests say: all of them, or none.
+    Apply(apply::Args),
+    /// Lists resources, and whether they are ready.
+    Get(get::Args),
+    /// Tells everything about resources, with the reasons of their conditions.
+    Describe(describe::Args),
+    /// Deletes resources.
+    Delete(delete::Args),
+    /// Tells how the mesh is doing: its clusters, agents, gateways and DNS servers.
+    Status(status::Args),
+    /// Lists the tunnels between the clusters' gateways.
+    Peers(peers::Args),
+    /// Reads manifests and lists all that is wrong with them, without a controller.
+    Check(check::Args),
+    /// Prints the JSON Schema of manifests, for editors.
+    Schema(schema::Args),
+    /// Prints the certificate of the CA that signs the controller and the `selfSigned` public hosts.
+    Ca(ca::Args),
+    /// Makes tokens with which clusters join the mesh.
+    Token(token::Args),
+}
+
+/// Does what was asked. The exit code is 0 for success and 1 for failure; `apply --wait` has two more.
+///
+/// # Errors
+/// What failed, in words for people.
+pub async fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Apply(args) => apply::run(args).await,
+        Command::Get(args) => get::run(args).await,
+        Command::Describe(args) => describe::run(args).await,
+        Command::Delete(args) => delete::run(args).await,
+        Command::Status(args) => status::run(args).await,
+        Command::Peers(args) => peers::run(args).await,
+        Command::Check(args) => check::run(&args),
+        Command::Schema(args) => schema::run(&args),
+        Command::Ca(args) => ca::run(&args),
+        Command::Token(args) => token::run(args).await,
+    }
+}

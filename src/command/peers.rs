@@ -1,0 +1,64 @@
+//! `tombolo peers`: the tunnels between the clusters' gateways.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use controller::global::PeerRow;
+use serde_json::json;
+
+use super::api::Api;
+use super::context;
+use super::output::{Format, note, show};
+use super::table::Table;
+
+/// Lists how each gateway sees the gateways of other clusters.
+#[derive(clap::Args)]
+pub struct Args {
+    /// How they are shown
+    #[arg(short, long, value_enum, default_value_t, value_name = "table|yaml|json", hide_possible_values = true)]
+    output: Format,
+    #[command(flatten)]
+    context: context::ContextArgs,
+}
+
+/// Asks and shows.
+pub async fn run(args: Args) -> Result<ExitCode> {
+    let peers = Api::open(&args.context)?.peers().await?;
+    show(args.output, &json!({ "items": peers }), || table(&peers))?;
+    if peers.is_empty() {
+        note("no gateway sees another: tunnels need a global namespace with gateways in two clusters");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table(peers: &[PeerRow]) -> String {
+    let mut table = Table::new(["FROM", "GNS", "TO", "ADDRESS", "TUNNELS", "FAULT"]);
+    for PeerRow { from_cluster, from_gateway, report } in peers {
+        let from = format!("{from_cluster}/{from_gateway}");
+        let to = format!("{}/{}", report.cluster, report.gateway);
+        let (tunnels, fault) = (report.tunnels.to_string(), report.fault.as_deref().unwrap_or_default());
+        table.row([&from, report.global_namespace.as_str(), &to, &report.address, &tunnels, fault]);
+    }
+    table.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::from_value;
+
+    use super::*;
+
+    #[test]
+    fn a_peer_without_tunnels_has_a_fault() {
+        let row = |gateway: &str, tunnels: u32, fault: Option<&str>| {
+            json!({"fromCluster": "north", "fromGateway": "gw1", "globalNamespace": "shop", "cluster": "south",
+                "gateway": gateway, "address": "127.0.2.1:7445", "tunnels": tunnels, "fault": fault})
+        };
+        let peers: Vec<PeerRow> = from_value(json!([row("gw1", 2, None), row("gw2", 0, Some("refused"))])).unwrap();
+        let expected = "FROM       GNS   TO         ADDRESS         TUNNELS  FAULT\n\
+                        north/gw1  shop  south/gw1  127.0.2.1:7445  2        -\n\
+                        north/gw1  shop  south/gw2  127.0.2.1:7445  0        refused\n";
+        assert_eq!(table(&peers), expected);
+    }
+}

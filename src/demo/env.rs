@@ -1,0 +1,67 @@
+//! The demo's environment file: what load tests need to know of it. Its lines are described in `loadtest/README.md`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::layout::{HTTPS, Layout, MESH_HOST, PUBLIC_HOST, SERVICE};
+use super::processes::{Part, Processes};
+
+/// Writes it, whole.
+pub fn write(layout: &Layout, processes: &Processes) -> anyhow::Result<()> {
+    let (path, half) = (layout.env_file(), layout.state.join(".env.new"));
+    std::fs::write(&half, text(layout, processes)?)?;
+    std::fs::rename(half, path)?;
+    Ok(())
+}
+
+/// The demo is over.
+pub fn remove(layout: &Layout) {
+    if let Err(error) = std::fs::remove_file(layout.env_file()) {
+        tracing::debug!(%error, "no environment file to remove");
+    }
+}
+
+fn text(layout: &Layout, processes: &Processes) -> anyhow::Result<String> {
+    let names: Vec<_> = layout.clusters().iter().map(|cluster| cluster.name.as_str()).collect();
+    let all = layout.clusters().iter().flat_map(|cluster| cluster.gateways());
+    let hosts = all.map(|(_, ip)| format!("{PUBLIC_HOST}={ip}")).collect::<Vec<_>>().join(",");
+    let mut text = String::new();
+    writeln!(text, "DEMO_PID={}", std::process::id())?;
+    writeln!(text, "CLUSTERS={}", names.join(","))?;
+    writeln!(text, "SSL_CERT_FILE={}", layout.ca().display())?;
+    writeln!(text, "TOMBOLO_CONTEXT={}", layout.context().display())?;
+    writeln!(text, "TARGET=https://{PUBLIC_HOST}:{HTTPS}/")?;
+    writeln!(text, "HOSTS={hosts}")?;
+    writeln!(text, "MESH_TARGET=http://{MESH_HOST}:{SERVICE}/")?;
+    if let Some(caller) = layout.clusters().first() {
+        let gateways = caller.gateways().map(|(_, ip)| format!("{MESH_HOST}={ip}")).join(",");
+        writeln!(text, "MESH_HOSTS={gateways}")?;
+        writeln!(text, "MESH_SOURCE={}", caller.workload())?;
+    }
+    writeln!(text, "VICTIM=west")?;
+    for cluster in layout.clusters() {
+        let hosts = cluster.gateways().map(|(_, ip)| format!("{PUBLIC_HOST}={ip}")).join(",");
+        writeln!(text, "HOSTS_{}={hosts}", cluster.name)?;
+        for (name, ip) in cluster.gateways() {
+            writeln!(text, "HOSTS_{}_{}={PUBLIC_HOST}={ip}", cluster.name, name.replace('-', "_"))?;
+        }
+    }
+    for (victim, pids) in victims(processes) {
+        writeln!(text, "PIDS_{victim}={}", pids.join(","))?;
+    }
+    Ok(text)
+}
+
+/// Each process by its own name, and each cluster by its gateways and instances together.
+fn victims(processes: &Processes) -> BTreeMap<String, Vec<String>> {
+    let mut victims: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, process) in processes.all() {
+        let Some(pid) = process.pid() else { continue };
+        let own = name.replace(['/', '-'], "_");
+        victims.entry(own).or_default().push(pid.to_string());
+        if let (Some(cluster), Part::Gateway | Part::Instance) = (&process.cluster, process.part) {
+            victims.entry(cluster.clone()).or_default().push(pid.to_string());
+        }
+    }
+    victims
+}

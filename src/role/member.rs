@@ -1,0 +1,121 @@
+//! What gateways and DNS servers have in common: they follow their agent, compile the world, and acknowledge.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::compile::compile;
+use config::live::{self, Live};
+use config::resource::{GatewayAddresses, Name};
+use config::snapshot::{Place, Snapshot};
+use config::wire::{Ack, MemberRole};
+use controller::member::holdings::{Need, Needs};
+use controller::member::{self, Followed, Member};
+use gateway::{Identities, Secrets};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// A leaving member waits so long for its agent to hear of it.
+const FAREWELL: Duration = Duration::from_millis(1_500);
+
+/// How a process becomes a member of its cluster.
+#[derive(clap::Args, Debug, Clone)]
+pub struct MemberArgs {
+    /// The process's own state directory: identity, last good world.
+    #[arg(long, value_name = "DIR")]
+    pub state: PathBuf,
+    /// The `member.token` that the cluster's agent wrote into its state directory.
+    #[arg(long, value_name = "FILE")]
+    pub agent: PathBuf,
+    /// The process's name, unique in its cluster.
+    #[arg(long)]
+    pub name: Name,
+}
+
+/// A followed world, ready for a data plane.
+pub struct Following {
+    /// Where this is.
+    pub place: Place,
+    /// The world, compiled.
+    pub snapshot: Live<Snapshot>,
+    /// The keys of host certificates.
+    pub secrets: Live<Secrets>,
+    /// Identities, by GNS.
+    pub identities: Live<Identities>,
+    /// Takes what the data plane acts on.
+    pub ack: watch::Sender<Ack>,
+    membership: tokio::task::JoinHandle<()>,
+    left: CancellationToken,
+}
+
+impl Following {
+    /// Says goodbye to the agent, so that it forgets this member at once.
+    pub async fn leave(self) {
+        self.left.cancel();
+        if tokio::time::timeout(FAREWELL, self.membership).await.is_err() {
+            tracing::debug!("the agent did not hear of the leave");
+        }
+    }
+}
+
+/// Takes up what is on disk, and follows the agent in the background.
+pub fn follow(args: MemberArgs, role: MemberRole, addresses: Option<GatewayAddresses>) -> anyhow::Result<Following> {
+    let MemberArgs { state, agent, name } = args;
+    let member = Member::build(member::Settings { token_file: agent, state_dir: state, name, role, addresses })?;
+    let place = Place { cluster: member.cluster().clone() };
+    let mut followed = member.followed();
+    let first = followed.borrow_and_update().clone();
+    let first_snapshot = Arc::new(snapshot_of(first.as_deref(), &place, None));
+    let (ack, acks) = watch::channel(Ack::default());
+    let (needs, needed) = watch::channel(Arc::new(needs_of(&first_snapshot, role)));
+    let (snapshots, snapshot) = live::channel(first_snapshot);
+    let (keys, secrets) = live::channel(secrets_of(first.as_deref()));
+    let mut held = member.identities();
+    let (own, identities) = live::channel(Arc::new(identities_of(&held.borrow_and_update())));
+
+    let at = place.clone();
+    tokio::spawn(async move {
+        while followed.changed().await.is_ok() {
+            let newest = followed.borrow_and_update().clone();
+            let compiled = Arc::new(snapshot_of(newest.as_deref(), &at, Some(&snapshots.current())));
+            needs.send_replace(Arc::new(needs_of(&compiled, role)));
+            // The keys first: the plan that needs one must find it.
+            keys.publish(secrets_of(newest.as_deref()));
+            snapshots.publish(compiled);
+        }
+    });
+    tokio::spawn(async move {
+        while held.changed().await.is_ok() {
+            let newest = identities_of(&held.borrow_and_update());
+            own.publish(Arc::new(newest));
+        }
+    });
+    let left = CancellationToken::new();
+    let membership = tokio::spawn(member.run(needed, acks, left.clone()));
+    Ok(Following { place, snapshot, secrets, identities, ack, membership, left })
+}
+
+fn snapshot_of(followed: Option<&Followed>, place: &Place, previous: Option<&Snapshot>) -> Snapshot {
+    match followed {
+        Some(followed) => {
+            let mut snapshot = compile(&followed.world, place, previous);
+            snapshot.rejected.extend(followed.rejected.iter().cloned());
+            snapshot
+        }
+        None => Snapshot::empty(place.clone()),
+    }
+}
+
+/// Only gateways speak in the name of a GNS.
+fn needs_of(snapshot: &Snapshot, role: MemberRole) -> Needs {
+    let namespaces = snapshot.namespaces.values().filter(|_| role == MemberRole::Gateway);
+    namespaces.filter_map(|gns| Some((gns.name.clone(), Need::of(gns)?))).collect()
+}
+
+fn secrets_of(followed: Option<&Followed>) -> Arc<Secrets> {
+    followed.map(|followed| followed.secrets.0.clone()).unwrap_or_default()
+}
+
+fn identities_of(held: &member::Identities) -> Identities {
+    held.iter().map(|(gns, holding)| (gns.clone(), Arc::new(holding.value.clone()))).collect()
+}

@@ -1,0 +1,8 @@
+//! The roles, each assembled from the crates: what one produces is joined by channels to what another consumes.
+
+pub mod agent;
+pub mod controller;
+pub mod dns;
+pub mod gateway;
+pub mod member;
+pub mod up;

@@ -1,0 +1,123 @@
+//! The port between clusters: only gateways of the same GNS come in.
+
+use std::net::SocketAddr;
+
+use identity::Facts;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::certs::Authority;
+use crate::support::demo::{Demo, EAST_WEST};
+use crate::support::http::Client;
+
+/// What a gateway holds on disk for a GNS: its certificates and its key, and the label that stands for its cluster.
+struct Held {
+    text: String,
+}
+
+impl Held {
+    fn of(demo: &Demo, gateway: &str, gns: &str) -> Option<Held> {
+        let path = demo.state.join(gateway).join("identities").join(format!("{gns}.pem"));
+        Some(Held { text: std::fs::read_to_string(path).ok()? })
+    }
+
+    /// The leaf and the issuing CA.
+    fn chain(&self) -> String {
+        self.blocks("CERTIFICATE").into_iter().take(2).collect()
+    }
+
+    fn key(&self) -> String {
+        self.blocks("PRIVATE KEY").concat()
+    }
+
+    fn blocks(&self, kind: &str) -> Vec<String> {
+        let (begin, end) = (format!("-----BEGIN {kind}-----"), format!("-----END {kind}-----"));
+        let inner = self.text.split(&begin).skip(1).map(|rest| rest.split(&end).next().unwrap());
+        inner.map(|inner| format!("{begin}{inner}{end}\n")).collect()
+    }
+
+    /// The one DNS name in the leaf: what peers ask for, which says nothing about who is there.
+    fn label(&self) -> String {
+        let leaf = CertificateDer::pem_slice_iter(self.text.as_bytes()).next().unwrap().unwrap();
+        Facts::read(&leaf).unwrap().dns_names.remove(0)
+    }
+}
+
+fn east_west(demo: &Demo) -> SocketAddr {
+    SocketAddr::new(demo.gateway(1, 0), EAST_WEST)
+}
+
+/// Whether somebody gets as far as speaking: in TLS 1.3 a refused client certificate shows only in the first read.
+async fn speaks(demo: &Demo, client: &Client, label: &str) -> Result<(), String> {
+    let mut stream = client.tls(east_west(demo), label, b"h2").await?;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    stream.write_all(preface).await.map_err(|error| error.to_string())?;
+    let mut answer = [0; 9];
+    stream.read_exact(&mut answer).await.map(|_| ()).map_err(|error| error.to_string())
+}
+
+/// The roots that a dialler of the shop would use are not on disk in PEM; the issuing CA of the target stands for them.
+fn trusting_south(demo: &Demo) -> Client {
+    let south = Held::of(demo, "south/gw-a", "shop").unwrap();
+    Client::trusting(&south.blocks("CERTIFICATE")[1])
+}
+
+#[tokio::test]
+async fn a_gateway_of_the_same_gns_comes_in() {
+    let demo = Demo::shared().await;
+    let (north, label) = (Held::of(demo, "north/gw-a", "shop").unwrap(), south_label(demo));
+    let client = trusting_south(demo).with_identity(&north.chain(), &north.key());
+    speaks(demo, &client, &label).await.unwrap();
+}
+
+fn south_label(demo: &Demo) -> String {
+    Held::of(demo, "south/gw-a", "shop").unwrap().label()
+}
+
+#[tokio::test]
+async fn nobody_comes_in_without_a_certificate_of_the_gns() {
+    let demo = Demo::shared().await;
+    let label = south_label(demo);
+    let trusting = trusting_south(demo);
+    let forger = Authority::new("north");
+    let forged = forger.issue_identity("spiffe://shop.demo.internal/cluster/north/gateway/gw-a");
+    let plain = forger.issue("shop.demo.internal");
+    let with_ca = forged.certificate.clone() + &forger.pem();
+    let strangers = [
+        ("no certificate", trusting.clone()),
+        ("one without an identity", trusting.clone().with_identity(&plain.certificate, &plain.key)),
+        ("a forged one", trusting.clone().with_identity(&forged.certificate, &forged.key)),
+        ("a forged one with its CA", trusting.with_identity(&with_ca, &forged.key)),
+    ];
+    for (who, client) in strangers {
+        let refused = speaks(demo, &client, &label).await;
+        assert!(refused.as_ref().is_err_and(|error| error.contains("alert")), "{who}: {refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_of_another_gns_does_not_come_in() {
+    let demo = Demo::shared().await;
+    demo.cli(|cli| {
+        cli.make_ready(
+            "apiVersion: tombolo.dev/v1alpha1\nkind: GlobalNamespace\nmetadata: {name: rival}\n\
+             spec: {domain: rival.internal, members: [{cluster: {prefix: ''}, namespace: {exact: rival}}]}\n",
+        );
+    });
+    let read = || std::future::ready(Held::of(demo, "north/gw-a", "rival").ok_or("no certificate yet"));
+    let rival = crate::support::eventually("north's gateway gets a certificate of the rival", read).await;
+    let client = trusting_south(demo).with_identity(&rival.chain(), &rival.key());
+    let refused = speaks(demo, &client, &south_label(demo)).await;
+    assert!(refused.as_ref().is_err_and(|error| error.contains("alert")), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_name_that_is_no_label_is_a_handshake_alert() {
+    let demo = Demo::shared().await;
+    let north = Held::of(demo, "north/gw-a", "shop").unwrap();
+    let client = trusting_south(demo).with_identity(&north.chain(), &north.key());
+    for name in ["shop.example.com", "cart.shop.internal", "0000000000000000.t.invalid"] {
+        let refused = speaks(demo, &client, name).await;
+        assert!(refused.as_ref().is_err_and(|error| error.contains("alert")), "{name}: {refused:?}");
+    }
+}

@@ -1,0 +1,172 @@
+//! How clusters and their members come in, and who is kept out.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::StatusCode;
+use serde_json::Value;
+
+use crate::support::demo::{ADMIN, Demo, EAST_WEST, HTTP, HTTPS, SERVICE};
+use crate::support::http::{Outcome, Protocol, plain};
+use crate::support::process::Process;
+use crate::support::{eventually, holds, upstream};
+
+/// A fourth cluster, on the network after the demo's three.
+struct East<'a> {
+    demo: &'a Demo,
+    dir: PathBuf,
+}
+
+impl East<'_> {
+    fn in_mesh_of(demo: &Demo) -> East<'_> {
+        let dir = demo.state.join("east");
+        std::fs::create_dir_all(dir.join("services")).unwrap();
+        East { demo, dir }
+    }
+
+    fn address(&self, fourth: u8) -> IpAddr {
+        self.demo.address(3, 0, fourth)
+    }
+
+    fn agent(&self, token: &str) -> Process {
+        let args = agent_args(&self.dir.join("agent"), SocketAddr::new(self.address(4), 7444), token);
+        let services = format!("--services={}", self.dir.join("services").display());
+        Process::start(args.into_iter().chain([services]), &self.dir.join("agent.log"))
+    }
+
+    fn gateway(&self) -> Process {
+        let args = [
+            "gateway".to_owned(),
+            format!("--state={}", self.dir.join("gw-a").display()),
+            format!("--agent={}", self.dir.join("agent/member.token").display()),
+            "--name=gw-a".to_owned(),
+            format!("--address={}", self.address(11)),
+            format!("--http-port={HTTP}"),
+            format!("--https-port={HTTPS}"),
+            format!("--east-west-port={EAST_WEST}"),
+            format!("--admin-port={ADMIN}"),
+            "--access-log=off".to_owned(),
+            "--drain-wait=0".to_owned(),
+            "--drain-timeout=2".to_owned(),
+        ];
+        Process::start(args, &self.dir.join("gw-a.log"))
+    }
+
+    fn instance(&self) -> (Process, SocketAddr) {
+        let at = SocketAddr::new(self.demo.address(3, 1, 1), 9000);
+        let listen = format!("--listen={at}");
+        let args = ["demo-service", &listen, "--cluster=east", "--version=v1", "--name=i1"];
+        (Process::start(args, &self.dir.join("i1.log")), at)
+    }
+}
+
+fn agent_args(state: &Path, listen: SocketAddr, token: &str) -> Vec<String> {
+    vec![
+        "agent".to_owned(),
+        format!("--state={}", state.display()),
+        format!("--listen={listen}"),
+        format!("--join={token}"),
+    ]
+}
+
+pub const EAST: &str = "apiVersion: tombolo.dev/v1alpha1\nkind: Cluster\nmetadata: {name: east}\n\
+    spec: {workloads: [{cidr: 127.NET.2.0/24, namespace: shop}]}\n";
+
+#[tokio::test]
+async fn a_fourth_cluster_joins_with_a_token_and_takes_part_at_once() {
+    let demo = Demo::own().await;
+    let east = East::in_mesh_of(&demo);
+    let _agent = east.agent(&demo.token("east"));
+    let file = east.dir.join("agent/member.token");
+    eventually("the agent joins", || std::future::ready(holds(file.exists(), String::new))).await;
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&file), mode(&east.dir.join("agent"))), (0o600, 0o700), "secrets are private");
+
+    let (_instance, at) = east.instance();
+    let manifest = upstream::service("east", "cart", &[at]).replace("port: 8080,", "port: 8080, targetPort: 9000,");
+    std::fs::write(east.dir.join("services/cart.yaml"), manifest).unwrap();
+    let _gateway = east.gateway();
+    let IpAddr::V4(workload) = demo.workload(3) else { unreachable!() };
+    demo.cli(|cli| cli.apply(&EAST.replace("NET", &workload.octets()[1].to_string()))).success();
+
+    // A workload of the new cluster reaches all four, and one of an old cluster, too.
+    for (caller, gateway) in [(3, east.address(11)), (0, demo.gateway(0, 0))] {
+        let reaches = || async { all_four(demo.workload(caller), SocketAddr::new(gateway, SERVICE)).await };
+        eventually("all four clusters answer", reaches).await;
+    }
+    let public = || demo.get_public(east.address(11));
+    eventually("the new cluster's gateway serves the public host", public).await;
+    let status = demo.cli(|cli| cli.run(&["status"])).success();
+    assert!(status.lines().any(|line| line.starts_with("east") && line.contains("connected")), "{status}");
+}
+
+async fn all_four(workload: IpAddr, gateway: SocketAddr) -> Outcome<()> {
+    let mut connection = plain(workload, gateway, "cart.shop.internal", Protocol::Http1).await?;
+    let mut clusters = BTreeSet::new();
+    for _ in 0..40 {
+        let answer = connection.get("/").await?;
+        holds(answer.status == StatusCode::OK, || format!("{answer:?}"))?;
+        clusters.insert(answer.cluster());
+    }
+    holds(clusters.len() == 4, || format!("only {clusters:?}"))
+}
+
+/// What an agent says that must not be let in.
+fn refused(demo: &Demo, token: &str, flags: &[String]) -> String {
+    let state = tempfile::tempdir().unwrap();
+    let own = format!("--state={}", state.path().join("agent").display());
+    let listen = format!("--listen={}:7444", demo.address(3, 0, 9));
+    let args = ["join".to_owned(), own, listen, token.to_owned()];
+    let mut agent = Process::start(args.iter().chain(flags), &state.path().join("log"));
+    let status = agent.wait();
+    assert!(!status.success(), "it was let in: {}", agent.log());
+    assert!(!agent.log().contains("panicked"), "{}", agent.log());
+    agent.log()
+}
+
+#[tokio::test]
+async fn a_token_is_good_for_one_joining_and_who_comes_late_is_told_how_to_get_another() {
+    let demo = Demo::own().await;
+    let east = East::in_mesh_of(&demo);
+    let used = demo.token("east");
+    let _agent = east.agent(&used);
+    let joined = east.dir.join("agent/member.token");
+    eventually("the first joining succeeds", || std::future::ready(holds(joined.exists(), String::new))).await;
+    let said = refused(&demo, &used, &["--replace".to_owned()]);
+    assert!(said.contains("used already") && said.contains("tombolo token create --cluster"), "{said}");
+}
+
+#[tokio::test]
+async fn a_token_of_another_cluster_or_mesh_or_none_at_all_is_refused() {
+    // Nothing joins, so nothing changes.
+    let demo = Demo::shared().await;
+    let said = refused(demo, &demo.token("north"), &[]);
+    assert!(said.contains("north") && said.contains("--replace"), "a name that is taken: {said}");
+
+    let said = refused(demo, &with_cluster(&demo.token("paris"), "rome"), &[]);
+    assert!(said.contains("paris") && said.contains("rome"), "another cluster's token: {said}");
+
+    let other = Demo::own().await;
+    let said = refused(demo, &other.token("paris"), &[format!("--controller={}", demo.controller())]);
+    assert!(said.contains("another mesh") || said.contains("certificate"), "another mesh's token: {said}");
+
+    let whole = demo.token("paris");
+    let (half, newer) = (&whole[..whole.len() / 2], whole.replace("tombolo1", "tombolo9"));
+    for garbled in ["", "tombolo1.", "tombolo1.!!!", "hello", half, &newer] {
+        let said = refused(demo, garbled, &[]);
+        assert!(said.contains("token"), "{garbled:?}: {said}");
+    }
+    assert!(demo.cli(|cli| cli.run(&["status"])).success().contains("connected"));
+}
+
+/// The same token, said to be for another cluster.
+fn with_cluster(token: &str, cluster: &str) -> String {
+    let (version, text) = token.split_once('.').unwrap();
+    let mut fields: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).unwrap()).unwrap();
+    fields["cluster"] = cluster.into();
+    format!("{version}.{}", URL_SAFE_NO_PAD.encode(fields.to_string()))
+}

@@ -1,0 +1,22 @@
+//! End-to-end tests: the real binary, real sockets, real TLS. Each test's name is the sentence that it proves.
+//!
+//! What only reads shares one demo of three clusters; what kills or rewires has its own. Nothing here sleeps for an
+//! effect: everything waits for a condition, with a deadline that a slow machine meets.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod support;
+
+mod control;
+mod demo;
+mod discovery;
+mod dns;
+mod east_west;
+mod enrol;
+mod failover;
+mod mesh;
+mod operation;
+mod public;
+mod readme;
+mod restart;
+mod up;
