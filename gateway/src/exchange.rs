@@ -31,10 +31,17 @@ pub trait Exchange: Send {
     /// The next part of the body; `None` at its end. Says `100 Continue` first, when the client waits for it.
     fn read_body(&mut self) -> impl Future<Output = Result<Option<Bytes>, Gone>> + Send;
 
+    /// What followed the body (RFC 9110 section 6.5), where the protocol has it. Only once the body is done; once.
+    fn request_trailers(&mut self) -> impl Future<Output = Result<Option<HeaderMap>, Gone>> + Send;
+
     /// Comes back when the client has gone. Only once the body is done.
     fn gone(&mut self) -> impl Future<Output = Gone> + Send;
 
-    /// Sends the head of the answer.
+    /// Sends an interim head (RFC 9110 section 15.2), such as 103, where the client's protocol knows it. Never 101.
+    fn inform(&mut self, head: Box<ResponseHeader>) -> impl Future<Output = Result<(), Gone>> + Send;
+
+    /// Sends the head of the answer. With 101 the connection, or the stream, is switched: from then on what is read and
+    /// written is no message's body any more but the bytes of the protocol that was agreed on, until either side ends.
     fn respond(&mut self, head: Box<ResponseHeader>) -> impl Future<Output = Result<(), Gone>> + Send;
 
     /// Sends a part of the answer's body, perhaps the last; waits while the client is slow.

@@ -208,10 +208,20 @@ impl Exchange for SessionExchange<'_> {
         read.map_err(|_| Gone)?.map_err(|_| Gone)
     }
 
+    async fn request_trailers(&mut self) -> Result<Option<HeaderMap>, Gone> {
+        // The sessions drop them (RFC 9110 section 6.5.1 allows that).
+        Ok(None)
+    }
+
     async fn gone(&mut self) -> Gone {
         match self.session.read_body_or_idle(true).await {
             Ok(_) | Err(_) => Gone,
         }
+    }
+
+    async fn inform(&mut self, _: Box<ResponseHeader>) -> Result<(), Gone> {
+        // An interim head is a hint: whoever cannot write one may leave it out (RFC 9110 section 15.2).
+        Ok(())
     }
 
     async fn respond(&mut self, mut head: Box<ResponseHeader>) -> Result<(), Gone> {

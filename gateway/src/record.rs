@@ -228,12 +228,12 @@ fn append(path: &PathBuf) -> io::Result<File> {
 
 fn spawn(to: impl Write + Send + 'static) -> SyncSender<Message> {
     let (sender, receiver) = sync_channel(BACKLOG);
-    std::thread::spawn(move || write_all(&receiver, BufWriter::new(to)));
+    std::thread::spawn(move || write_all(receiver, BufWriter::new(to)));
     sender
 }
 
 /// Writes whatever has come, then flushes, then waits for more, until the end.
-fn write_all(messages: &Receiver<Message>, mut to: BufWriter<impl Write>) {
+fn write_all(messages: Receiver<Message>, mut to: BufWriter<impl Write>) {
     let mut end = None;
     while end.is_none()
         && let Ok(first) = messages.recv()
@@ -251,6 +251,9 @@ fn write_all(messages: &Receiver<Message>, mut to: BufWriter<impl Write>) {
             tracing::warn!(%error, "the access log cannot be written");
         }
     }
+    // Whoever waits for the end finds the log closed: a later line is a counted drop, never a silent one.
+    drop(messages);
+    drop(end);
 }
 
 #[cfg(test)]
