@@ -2,7 +2,6 @@
 
 mod admit;
 mod attempt;
-mod choose;
 mod replay;
 mod reply;
 mod upload;
@@ -10,11 +9,11 @@ mod upload;
 use std::sync::Arc;
 use std::time::Instant;
 
-use config::resource::{Name, Scheme};
 use decide::retry::{self, Verdict};
 
+use crate::choose::{self, Reach, Tried, Wanted};
 use crate::exchange::Exchange;
-use crate::plan::{Plan, PlannedService};
+use crate::plan::Plan;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::respond;
@@ -22,31 +21,14 @@ use crate::runtime::Core;
 use crate::upstream::Outgoing;
 use admit::Admitted;
 use attempt::Failure;
-use choose::Tried;
 use replay::Replay;
 
 /// What a request was found to want, once it is known that it may have it.
 pub struct Order {
-    service: Arc<PlannedService>,
-    port: u16,
-    version: Option<Name>,
-    reach: Reach,
-    scheme: Scheme,
+    wanted: Wanted,
     /// Whether the answer says who served it.
     tells_server: bool,
     outgoing: Outgoing,
-}
-
-/// How far a request may go from here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reach {
-    /// This gateway is the origin: any cluster.
-    Everywhere,
-    /// This gateway is the origin, and the caller named a cluster.
-    Cluster(Name),
-    /// This gateway is the destination: only instances of its own cluster, and only what was never handed over is
-    /// tried again.
-    Here,
 }
 
 /// Serves one request, whatever comes of it.
@@ -79,14 +61,14 @@ async fn fulfil<E: Exchange>(
     order: Box<Order>,
     record: &mut Record,
 ) -> Result<(), Refusal> {
-    let service = &order.service.service;
+    let service = &order.wanted.service.service;
     record.service(&service.global_namespace, &service.name);
     core.budget.request(Instant::now());
     let mut replay = Replay::new(exchange.body_done());
     let mut tried = Tried::default();
     let ended = loop {
         let number = record.attempt();
-        let Some(destination) = choose::next(core, &plan, &order, &tried, number) else {
+        let Some(destination) = choose::next(core, &plan, &order.wanted, &tried, number) else {
             break Err(tried.last_refusal().unwrap_or(Refusal::NoInstance));
         };
         let failure = match attempt::run(core, exchange, &order, &destination, number, &mut replay, record).await {
@@ -98,17 +80,15 @@ async fn fulfil<E: Exchange>(
             Err(failure) => failure,
         };
         record.failure(&destination.describe(), &failure.cause);
-        tried.add(destination, &failure);
+        tried.add(destination, failure.refusal);
         if !again(core, &order, &failure, number, &replay) {
             break Err(failure.refusal);
         }
         core.metrics.retries.inc();
     };
-    order
-        .service
-        .metrics
-        .count(ended.as_ref().map_or_else(|refusal| refusal.status().as_u16(), |()| record.answered()));
-    order.service.metrics.duration.observe(record.seconds());
+    let metrics = &order.wanted.service.metrics;
+    metrics.count(ended.as_ref().map_or_else(|refusal| refusal.status().as_u16(), |()| record.answered()));
+    metrics.duration.observe(record.seconds());
     ended
 }
 
@@ -116,7 +96,7 @@ async fn fulfil<E: Exchange>(
 fn again(core: &Core, order: &Order, failure: &Failure, number: u32, replay: &Replay) -> bool {
     let Some(outcome) = failure.outcome else { return false };
     // The origin knows better where else to go; here only what no instance has seen may go to another.
-    if order.reach == Reach::Here && outcome != retry::Outcome::NotSent {
+    if order.wanted.reach == Reach::Here && outcome != retry::Outcome::NotSent {
         return false;
     }
     let attempt =

@@ -55,9 +55,9 @@ pub enum Protocol {
     /// HTTP/1.1.
     #[default]
     Http,
-    /// HTTP/2 without TLS, by prior knowledge. Not supported yet.
+    /// HTTP/2 without TLS, by prior knowledge (RFC 9113 section 3.3).
     Http2,
-    /// gRPC over HTTP/2. Not supported yet.
+    /// gRPC, over HTTP/2 without TLS.
     Grpc,
     /// Any byte stream. Not supported yet.
     Tcp,

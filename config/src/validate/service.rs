@@ -29,13 +29,11 @@ fn ports(ports: &[Port], faults: &mut Faults) {
             faults.port(format!("spec.ports[{i}].targetPort"), target);
         }
         let name = match port.protocol {
-            Protocol::Http => continue,
-            Protocol::Http2 => "http2",
-            Protocol::Grpc => "grpc",
+            Protocol::Http | Protocol::Http2 | Protocol::Grpc => continue,
             Protocol::Tcp => "tcp",
             Protocol::Tls => "tls",
         };
-        faults.unsupported(format!("spec.ports[{i}].protocol"), name, "write http, or remove the port");
+        faults.unsupported(format!("spec.ports[{i}].protocol"), name, "write http, http2 or grpc, or remove the port");
     }
 }
 

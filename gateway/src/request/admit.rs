@@ -1,5 +1,7 @@
 //! What a request wants, and whether it may have it: clean, identified, routed. Pure but for the plan it reads.
 
+use std::sync::Arc;
+
 use config::resource::{Host, Name, RoutePath, Scheme, TlsMode};
 use decide::headers;
 use decide::hygiene::{self, CleanHead, Framing, Limits};
@@ -7,7 +9,8 @@ use decide::route::{self, Pattern};
 use http::header::{CONTENT_LENGTH, EXPECT, HOST, TE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::{Order, Reach};
+use super::Order;
+use crate::choose::{Reach, Wanted};
 use crate::exchange::{Door, Entry, Exchange};
 use crate::plan::{Plan, PlannedHost, PlannedRoute, PlannedService};
 use crate::refusal::Refusal;
@@ -31,12 +34,19 @@ pub enum Admitted {
 
 /// Where a request shall go.
 struct Route<'p> {
-    service: &'p std::sync::Arc<PlannedService>,
+    service: &'p Arc<PlannedService>,
     port: u16,
     version: Option<Name>,
     reach: Reach,
     scheme: Scheme,
     tells_server: bool,
+}
+
+impl Route<'_> {
+    fn wanted(self) -> Wanted {
+        let Route { service, port, version, reach, scheme, .. } = self;
+        Wanted { service: service.clone(), port, version, reach, scheme }
+    }
 }
 
 /// Decides about a request by its head and its connection.
@@ -86,15 +96,8 @@ pub fn admit<E: Exchange>(core: &Core, plan: &Plan, exchange: &mut E) -> Result<
         return Err(Refusal::UnknownPort);
     }
     let outgoing = outgoing(head, entry, &clean, bodiless)?;
-    Ok(Admitted::Order(Box::new(Order {
-        service: route.service.clone(),
-        port: route.port,
-        version: route.version,
-        reach: route.reach,
-        scheme: route.scheme,
-        tells_server: route.tells_server,
-        outgoing,
-    })))
+    let tells_server = route.tells_server;
+    Ok(Admitted::Order(Box::new(Order { wanted: route.wanted(), tells_server, outgoing })))
 }
 
 fn refuse_dirty(dirty: &hygiene::Dirty) -> Refusal {

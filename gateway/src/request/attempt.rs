@@ -11,9 +11,9 @@ use pingora_http::ResponseHeader;
 use tokio::time::Instant;
 
 use super::Order;
-use super::choose::Destination;
 use super::replay::Replay;
 use super::upload::{Step, Upload};
+use crate::choose::Destination;
 use crate::exchange::Exchange;
 use crate::record::Record;
 use crate::refusal::Refusal;
@@ -127,9 +127,9 @@ async fn start(
         Destination::Peer(peer, tunnel) => {
             let metadata = Metadata {
                 cluster: &peer.key.cluster,
-                service: &order.service.service.name,
-                port: order.port,
-                version: order.version.as_ref(),
+                service: &order.wanted.service.service.name,
+                port: order.wanted.port,
+                version: order.wanted.version.as_ref(),
                 attempt: number,
             };
             let (sending, receiving) = tunnelled::start(tunnel.clone(), &metadata, &order.outgoing).await?;
@@ -242,7 +242,7 @@ async fn hold(receiving: &mut Receiving) -> Result<Held, CallError> {
 /// What the attempt says about the instance.
 fn learn(core: &Core, order: &Order, destination: &Destination, result: &Result<Answer, Failure>) {
     let Destination::Instance(target) = destination else { return };
-    let Some(pool) = order.service.ports.get(&order.port).map(|port| &port.all) else { return };
+    let Some(pool) = order.wanted.service.ports.get(&order.wanted.port).map(|port| &port.all) else { return };
     match result {
         Ok(answer) => core.checker.answered(pool, &target.health, !answer.head.status.is_server_error()),
         Err(Failure { unreachable: true, .. }) => core.checker.connect_failed(&target.health),

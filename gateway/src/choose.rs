@@ -6,13 +6,37 @@ use config::resource::{Name, Scheme};
 use decide::balance::{self, Candidate, cluster_weights};
 use decide::retry::must_change_cluster;
 
-use super::attempt::Failure;
-use super::{Order, Reach};
 use crate::health::Target;
-use crate::plan::{Plan, Pool};
+use crate::plan::{Plan, PlannedService, Pool};
 use crate::refusal::Refusal;
 use crate::runtime::Core;
 use crate::tunnel::pool::{Peer, Tunnel};
+
+/// What a request, or a stream, wants: a port of a service, from as far as it may go.
+pub struct Wanted {
+    /// The service.
+    pub service: Arc<PlannedService>,
+    /// The service's port.
+    pub port: u16,
+    /// Only this version of it.
+    pub version: Option<Name>,
+    /// How far it may go from here.
+    pub reach: Reach,
+    /// How clusters share the work.
+    pub scheme: Scheme,
+}
+
+/// How far a request may go from here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    /// This gateway is the origin: any cluster.
+    Everywhere,
+    /// This gateway is the origin, and the caller named a cluster.
+    Cluster(Name),
+    /// This gateway is the destination: only instances of its own cluster, and only what was never handed over is
+    /// tried again.
+    Here,
+}
 
 /// Where an attempt goes.
 pub enum Destination {
@@ -41,9 +65,9 @@ pub struct Tried {
 }
 
 impl Tried {
-    /// One more.
-    pub fn add(&mut self, destination: Destination, failure: &Failure) {
-        self.last = Some(failure.refusal);
+    /// One more, and how it ended.
+    pub fn add(&mut self, destination: Destination, refusal: Refusal) {
+        self.last = Some(refusal);
         match destination {
             Destination::Instance(target) => self.targets.push(target),
             Destination::Peer(peer, _) => self.peers.push(peer),
@@ -76,29 +100,29 @@ enum Way<'p> {
 }
 
 /// Where the next attempt goes; nothing when there is nowhere left.
-pub fn next(core: &Core, plan: &Plan, order: &Order, tried: &Tried, number: u32) -> Option<Destination> {
+pub fn next(core: &Core, plan: &Plan, wanted: &Wanted, tried: &Tried, number: u32) -> Option<Destination> {
     let own = &plan.snapshot.place.cluster;
-    let here = order.service.ports.get(&order.port).and_then(|port| port.pool(order.version.as_ref()));
-    if order.reach == Reach::Here {
+    let here = wanted.service.ports.get(&wanted.port).and_then(|port| port.pool(wanted.version.as_ref()));
+    if wanted.reach == Reach::Here {
         return here?.next(&tried.targets).map(Destination::Instance);
     }
     let table = core.peers.table();
-    let peers = table.get(&order.service.service.global_namespace);
+    let peers = table.get(&wanted.service.service.global_namespace);
     let mut ways = Vec::with_capacity(4);
     ways.extend(here.map(|pool| local(own, pool)));
-    for (cluster, versions) in &order.service.service.remote {
+    for (cluster, versions) in &wanted.service.service.remote {
         let Some(peers) = peers.and_then(|peers| peers.get(cluster)) else { continue };
-        let instances = match &order.version {
+        let instances = match &wanted.version {
             Some(version) => versions.get(version).copied().unwrap_or(0),
             None => versions.values().sum(),
         };
-        ways.push(remote(order, cluster, peers, instances));
+        ways.push(remote(wanted, cluster, peers, instances));
     }
-    if let Reach::Cluster(only) = &order.reach {
+    if let Reach::Cluster(only) = &wanted.reach {
         ways.retain(|way| way.candidate.cluster == *only);
     }
     exclude(&mut ways, own, tried, number);
-    pick(core, order, &ways, tried)
+    pick(core, wanted, &ways, tried)
 }
 
 fn local<'p>(own: &Name, pool: &'p Pool) -> Candidacy<'p> {
@@ -109,9 +133,9 @@ fn local<'p>(own: &Name, pool: &'p Pool) -> Candidacy<'p> {
     }
 }
 
-fn remote<'p>(order: &Order, cluster: &Name, peers: &'p [Arc<Peer>], instances: u32) -> Candidacy<'p> {
-    let name = &order.service.service.name;
-    let healthy = peers.iter().map(|peer| peer.healthy(name, order.version.as_ref())).max().unwrap_or(0);
+fn remote<'p>(wanted: &Wanted, cluster: &Name, peers: &'p [Arc<Peer>], instances: u32) -> Candidacy<'p> {
+    let name = &wanted.service.service.name;
+    let healthy = peers.iter().map(|peer| peer.healthy(name, wanted.version.as_ref())).max().unwrap_or(0);
     let reachable = peers.iter().any(|peer| peer.is_live());
     Candidacy {
         candidate: Candidate { cluster: cluster.clone(), reachable, healthy, instances },
@@ -134,19 +158,19 @@ fn exclude(ways: &mut Vec<Candidacy<'_>>, own: &Name, tried: &Tried, number: u32
     }
 }
 
-fn pick(core: &Core, order: &Order, ways: &[Candidacy<'_>], tried: &Tried) -> Option<Destination> {
+fn pick(core: &Core, wanted: &Wanted, ways: &[Candidacy<'_>], tried: &Tried) -> Option<Destination> {
     let candidates: Vec<_> = ways.iter().map(|way| way.candidate.clone()).collect();
-    let choice = cluster_weights(scheme(&order.scheme), &candidates);
+    let choice = cluster_weights(scheme(&wanted.scheme), &candidates);
     if choice.panic {
         core.metrics.panics.inc();
     }
     let mut weights = choice.weights;
     // A cluster may turn out to have no free tunnel just now: then the others share its turn.
     while weights.iter().any(|(_, weight)| *weight > 0) {
-        let picked = order.service.clusters.lock().unwrap_or_else(PoisonError::into_inner).pick(&weights)?;
+        let picked = wanted.service.clusters.lock().unwrap_or_else(PoisonError::into_inner).pick(&weights)?;
         let destination = match ways.get(picked)?.way {
             Way::Here(pool) => pool.next(&tried.targets).map(Destination::Instance),
-            Way::There(peers) => peer(order, &weights.get(picked)?.0, peers, tried),
+            Way::There(peers) => peer(wanted, &weights.get(picked)?.0, peers, tried),
         };
         if destination.is_some() {
             return destination;
@@ -157,13 +181,14 @@ fn pick(core: &Core, order: &Order, ways: &[Candidacy<'_>], tried: &Tried) -> Op
 }
 
 /// The next of a cluster's gateways that is live, was not tried, and knows of healthy instances, if any of them does.
-fn peer(order: &Order, cluster: &Name, peers: &[Arc<Peer>], tried: &Tried) -> Option<Destination> {
-    let name = &order.service.service.name;
-    let some_healthy = peers.iter().any(|peer| peer.healthy(name, order.version.as_ref()) > 0);
+fn peer(wanted: &Wanted, cluster: &Name, peers: &[Arc<Peer>], tried: &Tried) -> Option<Destination> {
+    let name = &wanted.service.service.name;
+    let some_healthy = peers.iter().any(|peer| peer.healthy(name, wanted.version.as_ref()) > 0);
     let usable = |peer: &Arc<Peer>| {
-        peer.is_live() && !tried.has(peer) && (!some_healthy || peer.healthy(name, order.version.as_ref()) > 0)
+        peer.is_live() && !tried.has(peer) && (!some_healthy || peer.healthy(name, wanted.version.as_ref()) > 0)
     };
-    let index = order.service.gateways.get(cluster)?.next(peers.len(), |index| peers.get(index).is_some_and(usable))?;
+    let index =
+        wanted.service.gateways.get(cluster)?.next(peers.len(), |index| peers.get(index).is_some_and(usable))?;
     let peer = peers.get(index)?;
     Some(Destination::Peer(peer.clone(), peer.tunnel()?))
 }
