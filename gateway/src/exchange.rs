@@ -28,7 +28,7 @@ pub trait Exchange: Send {
     /// Whether the body's end was seen.
     fn body_done(&mut self) -> bool;
 
-    /// The next part of the body; `None` at its end. Says `100 Continue` first, when the client waits for it.
+    /// The next part of the body; `None` at its end, however often it is asked for then. Says `100 Continue` first, when the client waits for it.
     fn read_body(&mut self) -> impl Future<Output = Result<Option<Bytes>, Gone>> + Send;
 
     /// What followed the body (RFC 9110 section 6.5), where the protocol has it. Only once the body is done; once.

@@ -161,6 +161,7 @@ impl Build<'_> {
         let served_by = HeaderValue::from_str(&format!("{own}/{}/{socket}", version.name));
         Target {
             version: version.name.clone(),
+            protocol: port.protocol,
             // Names and socket addresses are plain ASCII.
             served_by: served_by.unwrap_or_else(|_| HeaderValue::from_static("unprintable")),
             connections: self.pools.of(socket),

@@ -108,6 +108,7 @@ impl HttpServerApp for HttpDoor {
 
     fn h2_options(&self) -> Option<H2Options> {
         let mut options = default_h2_options();
+        options.enable_connect_protocol();
         match self.entry.door {
             Door::Tunnel { .. } => {
                 options.max_concurrent_streams(TUNNEL_STREAMS);
@@ -203,9 +204,7 @@ impl Exchange for SessionExchange<'_> {
         if waits.is_some_and(|expectation| expectation.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
             self.session.write_continue_response().await.map_err(|_| Gone)?;
         }
-        // pingora bounds this for HTTP/1 only.
-        let read = tokio::time::timeout(READ_TIMEOUT, self.session.read_request_body()).await;
-        read.map_err(|_| Gone)?.map_err(|_| Gone)
+        self.session.read_request_body().await.map_err(|_| Gone)
     }
 
     async fn request_trailers(&mut self) -> Result<Option<HeaderMap>, Gone> {
@@ -228,6 +227,10 @@ impl Exchange for SessionExchange<'_> {
         self.answered = true;
         if self.session.is_http2() {
             head.set_version(Version::HTTP_2);
+            if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                // RFC 8441 section 5; `Upgrade` the session leaves out by itself.
+                head.set_status(StatusCode::OK).map_err(|_| Gone)?;
+            }
         } else {
             head.set_version(Version::HTTP_11);
             let open = has_body(self.head(), &head) && !head.headers.contains_key(CONTENT_LENGTH);

@@ -45,6 +45,8 @@ pub enum Refusal {
     BadAnswer,
     /// The client sent its body too slowly, or broke it off.
     ClientBody,
+    /// The client sent nothing of its body for too long.
+    ClientTimeout,
     /// The client went away; nobody reads the answer.
     ClientGone,
 }
@@ -72,6 +74,7 @@ impl Refusal {
             Refusal::InstanceEjected => "instance_ejected",
             Refusal::BadAnswer => "bad_answer",
             Refusal::ClientBody => "client_body",
+            Refusal::ClientTimeout => "client_timeout",
             Refusal::ClientGone => "client_gone",
         }
     }
@@ -92,6 +95,7 @@ impl Refusal {
             Refusal::ConnectFailed => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::InstanceReset | Refusal::BadAnswer | Refusal::InstanceEjected => StatusCode::BAD_GATEWAY,
             Refusal::InstanceTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Refusal::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
             // Nobody reads it: it is for the log only, in the way that nginx made customary.
             Refusal::ClientGone => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
         }
@@ -105,6 +109,7 @@ impl Refusal {
                 | Refusal::HeadTooLarge
                 | Refusal::TargetTooLong
                 | Refusal::ClientBody
+                | Refusal::ClientTimeout
                 | Refusal::ClientGone
         )
     }
@@ -132,6 +137,7 @@ impl Refusal {
             Refusal::InstanceEjected => "The instance was found dead while the request waited.",
             Refusal::BadAnswer => "The instance's answer makes no sense.",
             Refusal::ClientBody => "The request's body was broken off.",
+            Refusal::ClientTimeout => "The request's body came too slowly.",
             Refusal::ClientGone => "The client went away.",
         }
     }

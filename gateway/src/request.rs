@@ -4,10 +4,11 @@ mod admit;
 mod attempt;
 mod replay;
 mod reply;
+mod switch;
 mod upload;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use decide::retry::{self, Verdict};
 
@@ -28,7 +29,17 @@ pub struct Order {
     wanted: Wanted,
     /// Whether the answer says who served it.
     tells_server: bool,
+    patience: Patience,
     outgoing: Outgoing,
+}
+
+/// How long silence is borne.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// Until the answer's head, while nothing of the request moves either.
+    answer: Duration,
+    /// Between two parts, once the answer has begun.
+    pause: Duration,
 }
 
 /// Serves one request, whatever comes of it.
@@ -64,7 +75,7 @@ async fn fulfil<E: Exchange>(
     let service = &order.wanted.service.service;
     record.service(&service.global_namespace, &service.name);
     core.budget.request(Instant::now());
-    let mut replay = Replay::new(exchange.body_done());
+    let mut replay = Replay::new(order.outgoing.switch.is_some() || exchange.body_done());
     let mut tried = Tried::default();
     let ended = loop {
         let number = record.attempt();

@@ -1,8 +1,9 @@
 //! A refusal becomes an answer: the only place that maps errors to responses.
 
 use bytes::Bytes;
-use http::HeaderValue;
+use decide::grpc;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use pingora_http::ResponseHeader;
 
 use crate::exchange::{Door, Exchange, Gone};
@@ -10,14 +11,25 @@ use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::tunnel::metadata::REFUSAL;
 
-/// Answers with the refusal, if the answer's head isn't out yet; a broken-off answer can only be cut.
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// Answers with the refusal, if the answer's head isn't out yet; a broken-off answer can only be cut, but for gRPC's,
+/// whose status comes last.
 pub async fn refuse<E: Exchange>(exchange: &mut E, refusal: Refusal, record: &mut Record) {
     record.refusal(refusal);
-    if refusal.closes() || record.answered() != 0 {
+    if record.answered() != 0 {
+        return break_off(exchange, refusal).await;
+    }
+    if refusal.closes() {
         exchange.close();
     }
-    if record.answered() != 0 || refusal == Refusal::ClientGone {
+    if refusal == Refusal::ClientGone {
         return;
+    }
+    if speaks_grpc(exchange) {
+        record.status(StatusCode::OK.as_u16());
+        return refuse_call(exchange, refusal, record).await;
     }
     record.status(refusal.status().as_u16());
     let body = Bytes::from(format!("{}\n", refusal.message()));
@@ -25,6 +37,41 @@ pub async fn refuse<E: Exchange>(exchange: &mut E, refusal: Refusal, record: &mu
     if send(exchange, head, body, record).await.is_err() {
         record.refusal(Refusal::ClientGone);
     }
+}
+
+/// Between gateways a refusal stays one: the origin may try elsewhere.
+fn speaks_grpc(exchange: &impl Exchange) -> bool {
+    let head = exchange.head();
+    let tunnelled = matches!(exchange.entry().door, Door::Tunnel { .. });
+    !tunnelled && head.version == Version::HTTP_2 && grpc::is_grpc(&head.headers)
+}
+
+async fn break_off<E: Exchange>(exchange: &mut E, refusal: Refusal) {
+    if refusal == Refusal::ClientGone || !speaks_grpc(exchange) {
+        return exchange.close();
+    }
+    let mut trailers = HeaderMap::with_capacity(2);
+    trailers.insert(GRPC_STATUS, grpc::Status::of(refusal.status()).value());
+    trailers.insert(GRPC_MESSAGE, grpc::message(refusal.message()));
+    if exchange.trailers(trailers).await.is_err() {
+        exchange.close();
+    }
+}
+
+/// An answer of gRPC that is nothing but its trailers.
+async fn refuse_call<E: Exchange>(exchange: &mut E, refusal: Refusal, record: &mut Record) {
+    let Ok(head) = call_head(refusal) else { return };
+    if send(exchange, head, Bytes::new(), record).await.is_err() {
+        record.refusal(Refusal::ClientGone);
+    }
+}
+
+fn call_head(refusal: Refusal) -> Result<ResponseHeader, Box<pingora_error::Error>> {
+    let mut head = ResponseHeader::build(StatusCode::OK, Some(3))?;
+    head.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/grpc"))?;
+    head.insert_header(GRPC_STATUS, grpc::Status::of(refusal.status()).value())?;
+    head.insert_header(GRPC_MESSAGE, grpc::message(refusal.message()))?;
+    Ok(head)
 }
 
 fn refusal_head(

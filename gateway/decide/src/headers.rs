@@ -35,7 +35,7 @@ pub fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
 
 /// Whether the sender takes trailers (`TE: trailers`, RFC 9110 section 10.1.4). gRPC depends on it.
 pub fn accepts_trailers(headers: &HeaderMap) -> bool {
-    tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case(b"trailers"))
+    names(headers, &TE, "trailers")
 }
 
 /// Removes [`hop_by_hop`], but keeps `TE: trailers`. Who passes on a WebSocket sets `Connection` and `Upgrade` anew
@@ -86,6 +86,11 @@ pub(crate) fn resembles(name: &str, expected: &str) -> bool {
     name.len() == expected.len() && name.bytes().zip(expected.bytes()).all(alike)
 }
 
+/// Whether a list of tokens has this one, in any case.
+pub fn names(headers: &HeaderMap, list: &HeaderName, token: &str) -> bool {
+    tokens(headers, list).any(|other| other.eq_ignore_ascii_case(token.as_bytes()))
+}
+
 fn tokens<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
     let values = headers.get_all(name).into_iter();
     values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
@@ -108,7 +113,7 @@ mod tests {
         headers.iter().map(pair).collect()
     }
 
-    fn names(headers: &HeaderMap) -> Vec<&str> {
+    fn present(headers: &HeaderMap) -> Vec<&str> {
         let mut names: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         names
@@ -139,7 +144,7 @@ mod tests {
             ("accept", "*/*"),
         ]);
         strip_hop_by_hop(&mut headers);
-        assert_eq!(names(&headers), ["accept", "content-length", "host", "proxy-status", "te"]);
+        assert_eq!(present(&headers), ["accept", "content-length", "host", "proxy-status", "te"]);
         assert_eq!(headers.get(TE), Some(&HeaderValue::from_static("trailers")));
     }
 
@@ -165,6 +170,6 @@ mod tests {
             ("via", "kept"),
         ]);
         strip_claims(&mut headers);
-        assert_eq!(names(&headers), ["tombolo", "via", "x-forwarder"]);
+        assert_eq!(present(&headers), ["tombolo", "via", "x-forwarder"]);
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod authority;
 pub mod balance;
+pub mod grpc;
 pub mod headers;
 pub mod health;
 pub mod hygiene;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use config::resource::Name;
+use config::resource::{Name, Protocol};
 use config::snapshot::{Check, Endpoint, Service, Version};
 use decide::health::{State, Streak, Thresholds, Tracker, Why};
 use http::HeaderValue;
@@ -20,6 +20,8 @@ use crate::upstream::pool::Connections;
 pub struct Target {
     /// Its version.
     pub version: Name,
+    /// What it speaks on that port.
+    pub protocol: Protocol,
     /// `CLUSTER/VERSION/INSTANCE`, for `tombolo-served-by`.
     pub served_by: HeaderValue,
     /// Connections to it.

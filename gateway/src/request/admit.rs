@@ -1,22 +1,32 @@
 //! What a request wants, and whether it may have it: clean, identified, routed. Pure but for the plan it reads.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use config::resource::{Host, Name, RoutePath, Scheme, TlsMode};
-use decide::headers;
 use decide::hygiene::{self, CleanHead, Framing, Limits};
 use decide::route::{self, Pattern};
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, TE};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use decide::{grpc, headers};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use pingora_http::RequestHeader;
 
-use super::Order;
+use super::{Order, Patience, switch};
 use crate::choose::{Reach, Wanted};
 use crate::exchange::{Door, Entry, Exchange};
 use crate::plan::{Plan, PlannedHost, PlannedRoute, PlannedService};
 use crate::refusal::Refusal;
 use crate::runtime::Core;
 use crate::tunnel::metadata::{self, REPORT_PATH};
-use crate::upstream::{Body, Outgoing};
+use crate::upstream::{Body, Outgoing, Switch};
+
+/// An answer's head comes within this time after the request has gone out, or not at all.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+/// An answer that has begun goes on within this time, or is given up. Streams that may be silent for longer should
+/// say something now and then, as they must for other middle boxes.
+const ANSWER_PAUSE: Duration = Duration::from_secs(300);
+/// What both ends have agreed on to be a long conversation is given up after this silence.
+const LONG_SILENCE: Duration = Duration::from_secs(3600);
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -58,9 +68,11 @@ pub fn admit<E: Exchange>(core: &Core, plan: &Plan, exchange: &mut E) -> Result<
     let head = exchange.head();
     let entry = exchange.entry();
     let authority = head.uri.authority().map(|authority| authority.as_str().as_bytes());
+    let switch = switch::asked(head, bodiless)?;
     let clean = hygiene::check(
         &hygiene::Head {
-            method: &head.method,
+            // What a CONNECT to a protocol asks for is what a GET would ask for (RFC 8441 section 5).
+            method: if switch.is_some() { &Method::GET } else { &head.method },
             target: head.raw_path(),
             version: head.version,
             authority: if head.version == http::Version::HTTP_2 { authority } else { None },
@@ -69,7 +81,6 @@ pub fn admit<E: Exchange>(core: &Core, plan: &Plan, exchange: &mut E) -> Result<
         &Limits::default(),
     )
     .map_err(|dirty| refuse_dirty(&dirty))?;
-    refuse_upgrade(&head.headers)?;
     let route = match &entry.door {
         Door::Tunnel { global_namespace, .. } => {
             if !is_member(plan, entry) {
@@ -95,9 +106,9 @@ pub fn admit<E: Exchange>(core: &Core, plan: &Plan, exchange: &mut E) -> Result<
     if !route.service.ports.contains_key(&route.port) {
         return Err(Refusal::UnknownPort);
     }
-    let outgoing = outgoing(head, entry, &clean, bodiless)?;
-    let tells_server = route.tells_server;
-    Ok(Admitted::Order(Box::new(Order { wanted: route.wanted(), tells_server, outgoing })))
+    let outgoing = Outgoing { switch, ..outgoing(head, entry, &clean, bodiless)? };
+    let (tells_server, patience) = (route.tells_server, patience(head, switch));
+    Ok(Admitted::Order(Box::new(Order { wanted: route.wanted(), tells_server, patience, outgoing })))
 }
 
 fn refuse_dirty(dirty: &hygiene::Dirty) -> Refusal {
@@ -110,12 +121,15 @@ fn refuse_dirty(dirty: &hygiene::Dirty) -> Refusal {
     }
 }
 
-/// A WebSocket would be answered as if it were an ordinary request: better to say that it isn't supported yet.
-fn refuse_upgrade(headers: &HeaderMap) -> Result<(), Refusal> {
-    let upgrade = headers.get(http::header::UPGRADE);
-    match upgrade.is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket")) {
-        true => Err(Refusal::Unsupported("websocket_unsupported")),
-        false => Ok(()),
+/// Calls of gRPC may be silent for as long as their callers like, and so may whatever follows a switch of protocols.
+fn patience(head: &RequestHeader, switch: Option<Switch>) -> Patience {
+    match grpc::is_grpc(&head.headers) {
+        true => Patience {
+            answer: grpc::timeout(&head.headers).unwrap_or(LONG_SILENCE).min(LONG_SILENCE),
+            pause: LONG_SILENCE,
+        },
+        false if switch.is_some() => Patience { answer: ANSWER_DEADLINE, pause: LONG_SILENCE },
+        false => Patience { answer: ANSWER_DEADLINE, pause: ANSWER_PAUSE },
     }
 }
 
@@ -225,12 +239,7 @@ fn secure_url(core: &Core, host: &Host, target: &str) -> String {
     }
 }
 
-fn outgoing(
-    head: &pingora_http::RequestHeader,
-    entry: &Entry,
-    clean: &CleanHead<'_>,
-    bodiless: bool,
-) -> Result<Outgoing, Refusal> {
+fn outgoing(head: &RequestHeader, entry: &Entry, clean: &CleanHead<'_>, bodiless: bool) -> Result<Outgoing, Refusal> {
     let mut headers = head.headers.clone();
     let authority = HeaderValue::from_str(&clean.authority.to_string()).map_err(|_| Refusal::Dirty("bad_host"))?;
     headers::strip_hop_by_hop(&mut headers);
@@ -247,17 +256,15 @@ fn outgoing(
         forwarded(&mut headers, entry, &authority);
     }
     let body = match clean.framing {
-        _ if bodiless => Body::None,
+        _ if bodiless || head.method == Method::CONNECT => Body::None,
         Framing::Length(_) => Body::Length,
         Framing::Chunked | Framing::Unsaid => Body::Open,
     };
     if body == Body::Open {
         headers.remove(CONTENT_LENGTH);
     }
-    if !matches!(entry.door, Door::Tunnel { .. }) && head.version != http::Version::HTTP_2 {
-        headers.remove(TE);
-    }
-    Ok(Outgoing { method: head.method.clone(), target: clean.target.as_str().to_owned(), authority, headers, body })
+    let method = if head.method == Method::CONNECT { Method::GET } else { head.method.clone() };
+    Ok(Outgoing { method, target: clean.target.as_str().to_owned(), authority, headers, body, switch: None })
 }
 
 /// Who asked, for the service to know: set by the gateway that knows, and by nobody else.

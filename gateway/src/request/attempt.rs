@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use decide::retry::Outcome;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode, Version};
 use pingora_http::ResponseHeader;
 use tokio::time::Instant;
 
@@ -19,10 +19,7 @@ use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::runtime::Core;
 use crate::tunnel::metadata::{Metadata, REFUSAL};
-use crate::upstream::{CallError, Event, Lifeline, Receiving, Sending, instance, tunnelled};
-
-/// An answer's head comes within this time after the request has gone out, or not at all.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+use crate::upstream::{self, Call, CallError, Event, Lifeline, Receiving};
 
 /// A far end that takes no more of the request has its answer out by then.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -73,10 +70,15 @@ impl Failure {
         Failure { outcome: Some(Outcome::Cut), refusal: Refusal::InstanceEjected, unreachable: false, cause }
     }
 
-    fn deadline() -> Self {
-        let cause = format!("no answer within {ANSWER_DEADLINE:?}");
+    fn deadline(patience: Duration) -> Self {
+        let cause = format!("no answer within {patience:?}");
         // Trying again would take as long again: the client has waited enough.
         Failure { outcome: None, refusal: Refusal::InstanceTimeout, unreachable: false, cause }
+    }
+
+    fn slow_client(patience: Duration) -> Self {
+        let cause = format!("the client sent nothing of its body for {patience:?}");
+        Failure { outcome: None, refusal: Refusal::ClientTimeout, unreachable: false, cause }
     }
 }
 
@@ -114,16 +116,9 @@ pub async fn run<E: Exchange>(
     result
 }
 
-async fn start(
-    order: &Order,
-    destination: &Destination,
-    number: u32,
-) -> Result<(Option<Sending>, Receiving), CallError> {
+async fn start(order: &Order, destination: &Destination, number: u32) -> Result<Call, CallError> {
     match destination {
-        Destination::Instance(target) => {
-            let (sending, receiving) = instance::start(target.clone(), &order.outgoing).await?;
-            Ok((sending.map(Sending::Instance), Receiving::Instance(receiving)))
-        }
+        Destination::Instance(target) => upstream::to_instance(target.clone(), &order.outgoing).await,
         Destination::Peer(peer, tunnel) => {
             let metadata = Metadata {
                 cluster: &peer.key.cluster,
@@ -132,8 +127,7 @@ async fn start(
                 version: order.wanted.version.as_ref(),
                 attempt: number,
             };
-            let (sending, receiving) = tunnelled::start(tunnel.clone(), &metadata, &order.outgoing).await?;
-            Ok((sending.map(Sending::Tunnel), Receiving::Tunnel(receiving)))
+            upstream::through(tunnel.clone(), &metadata, &order.outgoing).await
         }
     }
 }
@@ -141,22 +135,31 @@ async fn start(
 async fn converse<E: Exchange>(
     exchange: &mut E,
     order: &Order,
-    call: (Option<Sending>, Receiving),
+    call: Call,
     replay: &mut Replay,
     record: &mut Record,
 ) -> Result<Answer, Failure> {
     let (sending, mut receiving) = call;
     let mut upload = Upload::new(sending, replay);
-    let head = await_head(exchange, &mut upload, &mut receiving, replay, record).await?;
+    let patience = order.patience.answer;
+    let head = await_head(exchange, &mut upload, &mut receiving, replay, record, patience).await?;
     if let Some(failure) = refused(&receiving, &head) {
         return Err(failure);
+    }
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        return switched(order, receiving, head, replay).await;
+    }
+    if order.outgoing.switch.is_some() && head.status.is_success() && exchange.head().version == Version::HTTP_2 {
+        // There it would mean that it has switched (RFC 8441 section 5).
+        let cause = format!("it answered {} and did not switch protocols", head.status);
+        return Err(Failure { outcome: None, refusal: Refusal::BadAnswer, unreachable: false, cause });
     }
     if !is_held(&head, &order.outgoing.method) || !upload.is_done() {
         return Ok(Answer { upload, receiving, head, held: None });
     }
     let lifeline = receiving.lifeline();
     let held = tokio::select! {
-        held = alive(&lifeline, hold(&mut receiving)) => held?,
+        held = alive(&lifeline, patience, hold(&mut receiving)) => held?,
         _ = exchange.gone() => return Err(Failure::client(Refusal::ClientGone)),
     };
     Ok(Answer { upload, receiving, head, held: Some(held) })
@@ -170,10 +173,11 @@ async fn await_head<E: Exchange>(
     receiving: &mut Receiving,
     replay: &mut Replay,
     record: &mut Record,
+    patience: Duration,
 ) -> Result<Box<ResponseHeader>, Failure> {
     let lifeline = receiving.lifeline();
     let mut broken = None;
-    let deadline = tokio::time::sleep(ANSWER_DEADLINE);
+    let deadline = tokio::time::sleep(patience);
     tokio::pin!(deadline);
     loop {
         let step = tokio::select! {
@@ -182,11 +186,15 @@ async fn await_head<E: Exchange>(
             () = lifeline.cut() => return Err(Failure::cut()),
             head = receiving.head() => return Ok(head?),
             step = upload.step(exchange, replay, record) => step.map_err(Failure::client)?,
-            () = &mut deadline => return Err(broken.map_or_else(Failure::deadline, Failure::from)),
+            () = &mut deadline => return Err(match broken {
+                Some(error) => Failure::from(error),
+                None if upload.awaits_client() => Failure::slow_client(patience),
+                None => Failure::deadline(patience),
+            }),
         };
         // Who answers early may close before the request is out (RFC 9112 section 9.6): the answer counts, if it comes.
         let patience = match step {
-            Step::Moved => ANSWER_DEADLINE,
+            Step::Moved => patience,
             Step::Stopped(error) => {
                 broken = Some(error);
                 LAST_WORDS
@@ -197,18 +205,22 @@ async fn await_head<E: Exchange>(
 }
 
 /// What is waited for, unless who shall bring it is found dead first, or takes too long.
-async fn alive<T>(lifeline: &Lifeline, wait: impl Future<Output = Result<T, CallError>>) -> Result<T, Failure> {
+async fn alive<T>(
+    lifeline: &Lifeline,
+    patience: Duration,
+    wait: impl Future<Output = Result<T, CallError>>,
+) -> Result<T, Failure> {
     tokio::select! {
         biased;
         () = lifeline.cut() => Err(Failure::cut()),
         done = wait => Ok(done?),
-        () = tokio::time::sleep(ANSWER_DEADLINE) => Err(Failure::deadline()),
+        () = tokio::time::sleep(patience) => Err(Failure::deadline(patience)),
     }
 }
 
 /// A peer gateway's refusal: 503 when no instance has seen the request, another status when one may have.
 fn refused(from: &Receiving, head: &ResponseHeader) -> Option<Failure> {
-    let code = head.headers.get(REFUSAL).filter(|_| matches!(from, Receiving::Tunnel(_)))?;
+    let code = head.headers.get(REFUSAL).filter(|_| from.is_tunnelled())?;
     let cause = format!("refused: {}", String::from_utf8_lossy(code.as_bytes()));
     let (outcome, refusal) = match head.status {
         StatusCode::SERVICE_UNAVAILABLE => (Some(Outcome::NotSent), Refusal::NoInstance),
@@ -221,6 +233,21 @@ fn refused(from: &Receiving, head: &ResponseHeader) -> Option<Failure> {
         _ => (Some(Outcome::NotSent), Refusal::NoInstance),
     };
     Some(Failure { outcome, refusal, unreachable: false, cause })
+}
+
+/// The far end has switched protocols: from here on bytes go both ways until one side ends, and nothing is tried again.
+async fn switched(
+    order: &Order,
+    mut receiving: Receiving,
+    head: Box<ResponseHeader>,
+    replay: &mut Replay,
+) -> Result<Answer, Failure> {
+    if order.outgoing.switch.is_none() {
+        return Err(CallError::BadAnswer("it switched protocols unasked".into()).into());
+    }
+    let sending = receiving.switched().await?;
+    *replay = Replay::new(false);
+    Ok(Answer { upload: Upload::new(Some(sending), replay), receiving, head, held: None })
 }
 
 fn is_held(head: &ResponseHeader, method: &Method) -> bool {

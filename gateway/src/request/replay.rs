@@ -1,6 +1,7 @@
 //! What was read of a request's body, kept so that another attempt can send it again.
 
 use bytes::Bytes;
+use http::HeaderMap;
 
 /// No more of a body is kept, in bytes.
 pub const KEPT: usize = 64 * 1024;
@@ -11,20 +12,17 @@ pub struct Replay {
     size: usize,
     spilled: bool,
     ended: bool,
+    trailers: Option<HeaderMap>,
 }
 
 impl Replay {
     /// Nothing was read yet; `ended` when there is no body.
     pub fn new(ended: bool) -> Self {
-        Replay { parts: Vec::new(), size: 0, spilled: false, ended }
+        Replay { parts: Vec::new(), size: 0, spilled: false, ended, trailers: None }
     }
 
-    /// A part came in; nothing when it was the end.
-    pub fn push(&mut self, part: Option<&Bytes>) {
-        let Some(part) = part else {
-            self.ended = true;
-            return;
-        };
+    /// A part came in.
+    pub fn push(&mut self, part: &Bytes) {
         self.size = self.size.saturating_add(part.len());
         if self.size > KEPT {
             self.spilled = true;
@@ -32,6 +30,17 @@ impl Replay {
         } else {
             self.parts.push(part.clone());
         }
+    }
+
+    /// The end came in, perhaps with trailers.
+    pub fn end(&mut self, trailers: Option<HeaderMap>) {
+        self.ended = true;
+        self.trailers = trailers;
+    }
+
+    /// What followed the body.
+    pub fn trailers(&self) -> Option<&HeaderMap> {
+        self.trailers.as_ref()
     }
 
     /// What must be sent before anything more is read.
@@ -58,12 +67,12 @@ mod tests {
     fn it_keeps_what_is_small_and_nothing_of_what_is_large() {
         let mut replay = Replay::new(false);
         let part = Bytes::from(vec![0; KEPT / 2]);
-        replay.push(Some(&part));
-        replay.push(Some(&part));
+        replay.push(&part);
+        replay.push(&part);
         assert!(replay.is_whole() && replay.parts().len() == 2 && !replay.ended());
-        replay.push(Some(&Bytes::from_static(b"x")));
+        replay.push(&Bytes::from_static(b"x"));
         assert!(!replay.is_whole() && replay.parts().is_empty());
-        replay.push(None);
+        replay.end(None);
         assert!(replay.ended());
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use config::resource::Name;
-use http::HeaderValue;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, UPGRADE};
+use http::{HeaderValue, StatusCode};
 use pingora_http::ResponseHeader;
 
 use super::Order;
@@ -20,10 +20,6 @@ use crate::runtime::Core;
 use crate::tunnel::metadata::{REFUSAL, SERVED_BY};
 use crate::tunnel::report::{BEAT, BEAT_LINE};
 use crate::upstream::{Event, Receiving};
-
-/// An answer that has begun goes on within this time, or is given up. Streams that may be silent for longer should
-/// say something now and then, as they must for other middle boxes.
-const ANSWER_PAUSE: Duration = Duration::from_secs(300);
 
 /// A request that goes on for longer after its answer is cut.
 const LAST_PARTS: Duration = Duration::from_secs(1);
@@ -46,7 +42,7 @@ pub async fn forward<E: Exchange>(
     exchange.respond(head).await.map_err(|_| Refusal::ClientGone)?;
     match held {
         Some(held) => send_held(exchange, held, record).await?,
-        None => stream(exchange, &mut upload, &mut receiving, replay, record).await?,
+        None => stream(exchange, order, &mut upload, &mut receiving, replay, record).await?,
     }
     finish_upload(exchange, &mut upload, replay, record).await;
     match upload.is_done() {
@@ -79,12 +75,14 @@ fn dress<E: Exchange>(
         head.remove_header(&name);
     }
     head.remove_header(&REFUSAL);
+    if let Some(switch) = order.outgoing.switch.filter(|_| head.status == StatusCode::SWITCHING_PROTOCOLS) {
+        // Whether the session's protocol has such a header is its own matter.
+        if head.insert_header(UPGRADE, HeaderValue::from_static(switch.token())).is_err() {
+            core.metrics.refused("bad_answer");
+        }
+    }
     let told = head.remove_header(&SERVED_BY);
-    let served_by = match from {
-        Receiving::Instance(receiving) => Some(receiving.served_by().clone()),
-        Receiving::Tunnel(_) => told,
-    };
-    let Some(served_by) = served_by else { return };
+    let Some(served_by) = from.served_by().cloned().or(told) else { return };
     record.served_by(served_by.to_str().unwrap_or_default());
     let in_tunnel = matches!(exchange.entry().door, Door::Tunnel { .. });
     if (in_tunnel || order.tells_server) && head.insert_header(SERVED_BY, served_by).is_err() {
@@ -113,6 +111,7 @@ async fn end<E: Exchange>(exchange: &mut E, trailers: Option<http::HeaderMap>) -
 /// Passes the answer on while it comes, and what is left of the request's body the other way.
 async fn stream<E: Exchange>(
     exchange: &mut E,
+    order: &Order,
     upload: &mut Upload,
     receiving: &mut Receiving,
     replay: &mut Replay,
@@ -125,7 +124,7 @@ async fn stream<E: Exchange>(
                 step?;
                 continue;
             }
-            () = tokio::time::sleep(ANSWER_PAUSE) => return Err(Refusal::InstanceTimeout),
+            () = tokio::time::sleep(order.patience.pause) => return Err(Refusal::InstanceTimeout),
         };
         match event {
             Event::Body(part) => {

@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use std::future::pending;
 
 use bytes::Bytes;
+use http::HeaderMap;
 
 use super::replay::Replay;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Gone};
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::upstream::{CallError, Sending};
@@ -19,6 +20,8 @@ pub struct Upload {
     waiting: VecDeque<Bytes>,
     /// The end follows.
     end: bool,
+    /// With this.
+    trailers: Option<HeaderMap>,
     /// The far end takes no more: it has answered already, or broke off.
     stopped: bool,
 }
@@ -35,7 +38,12 @@ impl Upload {
     /// Sends what was read of the body before, then what comes.
     pub fn new(sending: Option<Sending>, replay: &Replay) -> Self {
         let waiting = replay.parts().iter().cloned().collect();
-        Upload { sending, waiting, end: replay.ended(), stopped: false }
+        Upload { sending, waiting, end: replay.ended(), trailers: replay.trailers().cloned(), stopped: false }
+    }
+
+    /// Whether it goes on only when the client sends more.
+    pub fn awaits_client(&self) -> bool {
+        self.sending.is_some() && !self.stopped && self.waiting.is_empty() && !self.end
     }
 
     /// Whether all of the body went out.
@@ -55,12 +63,16 @@ impl Upload {
         tokio::select! {
             sent = self.send() => Ok(sent.map_or_else(|error| self.stop(error), |()| Step::Moved)),
             part = from_client(exchange, reads, replay.ended()) => {
-                let part = part?;
-                replay.push(part.as_ref());
-                record.bytes_in(part.as_ref().map_or(0, Bytes::len));
-                match part {
-                    Some(part) => self.waiting.push_back(part),
-                    None => self.end = true,
+                match part? {
+                    Part::Data(part) => {
+                        record.bytes_in(part.len());
+                        replay.push(&part);
+                        self.waiting.push_back(part);
+                    }
+                    Part::End(trailers) => {
+                        replay.end(trailers.clone());
+                        (self.end, self.trailers) = (true, trailers);
+                    }
                 }
                 Ok(Step::Moved)
             }
@@ -77,7 +89,7 @@ impl Upload {
                 }
             }
             None if self.end => {
-                sending.end().await?;
+                sending.end(&mut self.trailers).await?;
                 self.sending = None;
             }
             None => pending().await,
@@ -92,14 +104,27 @@ impl Upload {
     }
 }
 
+/// A part of a request's body.
+enum Part {
+    Data(Bytes),
+    End(Option<HeaderMap>),
+}
+
 /// The next part of the body; or, when that has ended, only the client's leaving.
-async fn from_client<E: Exchange>(exchange: &mut E, reads: bool, ended: bool) -> Result<Option<Bytes>, Refusal> {
+async fn from_client<E: Exchange>(exchange: &mut E, reads: bool, ended: bool) -> Result<Part, Refusal> {
     match (reads, ended) {
-        (true, _) => exchange.read_body().await.map_err(|_| Refusal::ClientBody),
+        (true, _) => next_part(exchange).await.map_err(|_| Refusal::ClientBody),
         (false, true) => {
             exchange.gone().await;
             Err(Refusal::ClientGone)
         }
         (false, false) => pending().await,
+    }
+}
+
+async fn next_part<E: Exchange>(exchange: &mut E) -> Result<Part, Gone> {
+    match exchange.read_body().await? {
+        Some(part) => Ok(Part::Data(part)),
+        None => Ok(Part::End(exchange.request_trailers().await?)),
     }
 }

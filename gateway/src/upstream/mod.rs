@@ -1,17 +1,18 @@
 //! A request on its way out: to an instance of this cluster, or through a tunnel to a gateway of another.
 
-pub mod body;
-pub mod instance;
+pub mod http1;
+pub mod http2;
 pub mod pool;
-pub mod tunnelled;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use config::resource::Protocol;
 use http::{HeaderMap, HeaderValue, Method};
 use pingora_http::ResponseHeader;
 
 use crate::health::Target;
+use crate::tunnel::metadata::Metadata;
 use crate::tunnel::pool::Tunnel;
 
 /// The request as it goes out, whichever way. Made once; each attempt shapes it for its protocol.
@@ -27,6 +28,24 @@ pub struct Outgoing {
     pub headers: HeaderMap,
     /// How the body ends.
     pub body: Body,
+    /// The protocol that shall follow; then there is no body.
+    pub switch: Option<Switch>,
+}
+
+/// What a connection, or a stream, may be switched to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Switch {
+    /// RFC 6455; on HTTP/2 by extended CONNECT (RFC 8441).
+    WebSocket,
+}
+
+impl Switch {
+    /// As in `Upgrade` and in `:protocol`.
+    pub const fn token(self) -> &'static str {
+        match self {
+            Switch::WebSocket => "websocket",
+        }
+    }
 }
 
 /// How a request's body ends.
@@ -73,18 +92,41 @@ pub enum CallError {
 
 /// The way of a request's body.
 pub enum Sending {
-    /// To an instance.
-    Instance(instance::Sending),
-    /// To a peer gateway.
-    Tunnel(tunnelled::Sending),
+    /// To an instance that speaks HTTP/1.1.
+    Http1(http1::Sending),
+    /// To a peer gateway, or to an instance that speaks HTTP/2.
+    Http2(http2::Sending),
 }
 
 /// The way of the answer.
 pub enum Receiving {
-    /// From an instance.
-    Instance(Box<instance::Receiving>),
-    /// From a peer gateway.
-    Tunnel(tunnelled::Receiving),
+    /// From an instance that speaks HTTP/1.1.
+    Http1(Box<http1::Receiving>),
+    /// From a peer gateway, or from an instance that speaks HTTP/2.
+    Http2(http2::Receiving),
+}
+
+/// A call that has begun: both its halves. There is nothing to send when there is no body.
+pub type Call = (Option<Sending>, Receiving);
+
+/// Sends the head to an instance, in the protocol of its port.
+pub async fn to_instance(target: Arc<Target>, request: &Outgoing) -> Result<Call, CallError> {
+    match target.protocol {
+        Protocol::Http2 | Protocol::Grpc => {
+            let (sending, receiving) = http2::to(target, request).await?;
+            Ok((sending.map(Sending::Http2), Receiving::Http2(receiving)))
+        }
+        Protocol::Http | Protocol::Tcp | Protocol::Tls => {
+            let (sending, receiving) = http1::start(target, request).await?;
+            Ok((sending.map(Sending::Http1), Receiving::Http1(receiving)))
+        }
+    }
+}
+
+/// Sends the head through a tunnel.
+pub async fn through(tunnel: Arc<Tunnel>, metadata: &Metadata<'_>, request: &Outgoing) -> Result<Call, CallError> {
+    let (sending, receiving) = http2::through(tunnel, metadata, request).await?;
+    Ok((sending.map(Sending::Http2), Receiving::Http2(receiving)))
 }
 
 impl Sending {
@@ -92,19 +134,16 @@ impl Sending {
     /// be dropped and called again: what was sent is gone from the part.
     pub async fn send(&mut self, part: &mut Bytes) -> Result<(), CallError> {
         match self {
-            Sending::Instance(sending) => {
-                sending.ready().await?;
-                sending.put(std::mem::take(part))
-            }
-            Sending::Tunnel(sending) => sending.send(part).await,
+            Sending::Http1(sending) => sending.send(part).await,
+            Sending::Http2(sending) => sending.send(part).await,
         }
     }
 
-    /// Sends the body's end. May be dropped and called again.
-    pub async fn end(&mut self) -> Result<(), CallError> {
+    /// Sends the body's end, with what follows it. May be dropped and called again.
+    pub async fn end(&mut self, trailers: &mut Option<HeaderMap>) -> Result<(), CallError> {
         match self {
-            Sending::Instance(sending) => sending.end().await,
-            Sending::Tunnel(sending) => sending.end(),
+            Sending::Http1(sending) => sending.end(trailers).await,
+            Sending::Http2(sending) => sending.end(trailers.take()),
         }
     }
 }
@@ -113,32 +152,53 @@ impl Receiving {
     /// Waits for the final head of the answer. May be dropped and called again.
     pub async fn head(&mut self) -> Result<Box<ResponseHeader>, CallError> {
         match self {
-            Receiving::Instance(receiving) => receiving.head().await,
-            Receiving::Tunnel(receiving) => receiving.head().await,
+            Receiving::Http1(receiving) => receiving.head().await,
+            Receiving::Http2(receiving) => receiving.head().await,
+        }
+    }
+
+    /// The head said that the far end has switched protocols: what is to be sent from here on.
+    pub async fn switched(&mut self) -> Result<Sending, CallError> {
+        match self {
+            Receiving::Http1(receiving) => receiving.switched().await.map(Sending::Http1),
+            Receiving::Http2(receiving) => receiving.switched().map(Sending::Http2),
         }
     }
 
     /// Waits for the next part of the answer. May be dropped and called again.
     pub async fn next(&mut self) -> Result<Event, CallError> {
         match self {
-            Receiving::Instance(receiving) => receiving.next().await,
-            Receiving::Tunnel(receiving) => receiving.next().await,
+            Receiving::Http1(receiving) => receiving.next().await,
+            Receiving::Http2(receiving) => receiving.next().await,
+        }
+    }
+
+    /// Whether another gateway answers.
+    pub fn is_tunnelled(&self) -> bool {
+        matches!(self, Receiving::Http2(receiving) if receiving.is_tunnelled())
+    }
+
+    /// Who serves it, as `CLUSTER/VERSION/INSTANCE`; nothing when another gateway must say.
+    pub fn served_by(&self) -> Option<&HeaderValue> {
+        match self {
+            Receiving::Http1(receiving) => Some(receiving.served_by()),
+            Receiving::Http2(receiving) => receiving.served_by(),
         }
     }
 
     /// By which to learn that what the answer depends on is dead, before its own connection notices, if it ever does.
     pub fn lifeline(&self) -> Lifeline {
         match self {
-            Receiving::Instance(receiving) => receiving.lifeline(),
-            Receiving::Tunnel(receiving) => Lifeline::Tunnel(receiving.tunnel().clone()),
+            Receiving::Http1(receiving) => receiving.lifeline(),
+            Receiving::Http2(receiving) => receiving.lifeline(),
         }
     }
 
     /// The answer was read whole, and the request is out: the connection may serve others.
     pub fn finish(self) {
         match self {
-            Receiving::Instance(receiving) => receiving.finish(),
-            Receiving::Tunnel(_) => {}
+            Receiving::Http1(receiving) => receiving.finish(),
+            Receiving::Http2(_) => {}
         }
     }
 }

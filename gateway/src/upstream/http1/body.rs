@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 
@@ -15,7 +16,7 @@ pub struct BrokenOff;
 /// A part of a body.
 enum Part {
     Data(Bytes),
-    End,
+    End(Option<HeaderMap>),
 }
 
 /// Where the parts come out.
@@ -43,9 +44,14 @@ impl BodySender {
         self.0.reserve().await.map(drop).map_err(|_| BrokenOff)
     }
 
-    /// Puts a part, or the end; only after [`Self::ready`].
-    pub fn put(&self, part: Option<Bytes>) -> Result<(), BrokenOff> {
-        self.0.try_send(part.map_or(Part::End, Part::Data)).map_err(|_| BrokenOff)
+    /// Puts a part; only after [`Self::ready`].
+    pub fn put(&self, part: Bytes) -> Result<(), BrokenOff> {
+        self.0.try_send(Part::Data(part)).map_err(|_| BrokenOff)
+    }
+
+    /// Puts the end; only after [`Self::ready`].
+    pub fn end(&self, trailers: Option<HeaderMap>) -> Result<(), BrokenOff> {
+        self.0.try_send(Part::End(trailers)).map_err(|_| BrokenOff)
     }
 }
 
@@ -61,9 +67,9 @@ impl Body for RequestBody {
         let part = std::task::ready!(receiver.poll_recv(context));
         Poll::Ready(match part {
             Some(Part::Data(data)) => Some(Ok(Frame::data(data))),
-            Some(Part::End) => {
+            Some(Part::End(trailers)) => {
                 self.0 = None;
-                None
+                trailers.map(|trailers| Ok(Frame::trailers(trailers)))
             }
             None => Some(Err(BrokenOff)),
         })
@@ -87,10 +93,10 @@ mod tests {
     #[tokio::test]
     async fn a_body_ends_only_when_it_is_said() {
         let (sender, mut body) = RequestBody::channel();
-        sender.put(Some(Bytes::from_static(b"a"))).unwrap();
+        sender.put(Bytes::from_static(b"a")).unwrap();
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "a");
         sender.ready().await.unwrap();
-        sender.put(None).unwrap();
+        sender.end(None).unwrap();
         assert!(body.frame().await.is_none());
 
         let (sender, mut body) = RequestBody::channel();

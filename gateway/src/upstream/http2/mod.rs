@@ -1,0 +1,187 @@
+//! One HTTP/2 stream on its way out: through a tunnel, or to an instance that speaks HTTP/2.
+
+pub mod pool;
+
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use h2::client::{ResponseFuture, SendRequest};
+use h2::ext::Protocol;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
+use pingora_http::ResponseHeader;
+
+use super::{Body, CallError, Event, Lifeline, Outgoing, head_of};
+use crate::health::Target;
+use crate::tunnel::metadata::Metadata;
+use crate::tunnel::pool::Tunnel;
+
+/// The half that sends the request's body. When both halves are gone before the stream's end, h2 resets it.
+pub struct Sending(SendStream<Bytes>);
+
+/// The half that brings the answer.
+pub struct Receiving {
+    carrier: Carrier,
+    answer: Answer,
+    /// The other half, kept back until the far end has agreed to switch.
+    switching: Option<Sending>,
+}
+
+/// What the stream runs on, alive for as long as the stream.
+enum Carrier {
+    Tunnel(Arc<Tunnel>),
+    Instance { target: Arc<Target>, doubtful: bool, _seat: pool::Seat },
+}
+
+enum Answer {
+    Awaited(ResponseFuture),
+    Body(RecvStream),
+}
+
+/// Opens a stream in a tunnel and sends the head.
+pub async fn through(
+    tunnel: Arc<Tunnel>,
+    metadata: &Metadata<'_>,
+    request: &Outgoing,
+) -> Result<(Option<Sending>, Receiving), CallError> {
+    let mut head = shape(request)?;
+    metadata.write(head.headers_mut());
+    let sender = ready(tunnel.sender()).await?;
+    open(sender, head, request, Carrier::Tunnel(tunnel))
+}
+
+/// Opens a stream to an instance and sends the head.
+pub async fn to(target: Arc<Target>, request: &Outgoing) -> Result<(Option<Sending>, Receiving), CallError> {
+    let doubtful = target.health.is_sick();
+    let head = shape(request)?;
+    let seat = target.connections.http2.take().await?;
+    let sender = ready(seat.sender()).await?;
+    open(sender, head, request, Carrier::Instance { target, doubtful, _seat: seat })
+}
+
+async fn ready(sender: SendRequest<Bytes>) -> Result<SendRequest<Bytes>, CallError> {
+    sender.ready().await.map_err(|error| CallError::NotSent(error.to_string()))
+}
+
+fn open(
+    mut sender: SendRequest<Bytes>,
+    head: Request<()>,
+    request: &Outgoing,
+    carrier: Carrier,
+) -> Result<(Option<Sending>, Receiving), CallError> {
+    if request.switch.is_some() && !sender.is_extended_connect_protocol_enabled() {
+        return Err(CallError::NotSent("the far end does not take extended CONNECT (RFC 8441)".into()));
+    }
+    let bodiless = request.body == Body::None && request.switch.is_none();
+    let (answer, send) = sender.send_request(head, bodiless).map_err(|error| classify(&error))?;
+    let sending = (!bodiless).then_some(Sending(send));
+    let (now, switching) = if request.switch.is_some() { (None, sending) } else { (sending, None) };
+    Ok((now, Receiving { carrier, answer: Answer::Awaited(answer), switching }))
+}
+
+impl Sending {
+    pub(super) async fn send(&mut self, part: &mut Bytes) -> Result<(), CallError> {
+        self.0.reserve_capacity(part.len());
+        match poll_fn(|context| self.0.poll_capacity(context)).await {
+            Some(Ok(capacity)) => {
+                let now = part.split_to(capacity.min(part.len()));
+                self.0.send_data(now, false).map_err(|error| classify(&error))
+            }
+            Some(Err(error)) => Err(classify(&error)),
+            None => Err(CallError::Broken("the far end takes no more of the body".into())),
+        }
+    }
+
+    pub(super) fn end(&mut self, trailers: Option<HeaderMap>) -> Result<(), CallError> {
+        let ended = match trailers {
+            Some(trailers) => self.0.send_trailers(trailers),
+            None => self.0.send_data(Bytes::new(), true),
+        };
+        ended.map_err(|error| classify(&error))
+    }
+}
+
+impl Receiving {
+    /// Whether it comes from another gateway.
+    pub(super) fn is_tunnelled(&self) -> bool {
+        matches!(self.carrier, Carrier::Tunnel(_))
+    }
+
+    /// Which instance serves it, where that is one of this cluster.
+    pub(super) fn served_by(&self) -> Option<&HeaderValue> {
+        match &self.carrier {
+            Carrier::Tunnel(_) => None,
+            Carrier::Instance { target, .. } => Some(&target.served_by),
+        }
+    }
+
+    pub(super) fn lifeline(&self) -> Lifeline {
+        match &self.carrier {
+            Carrier::Tunnel(tunnel) => Lifeline::Tunnel(tunnel.clone()),
+            Carrier::Instance { doubtful: true, .. } => Lifeline::Doubtful,
+            Carrier::Instance { target, .. } => Lifeline::Instance(target.clone()),
+        }
+    }
+
+    pub(super) async fn head(&mut self) -> Result<Box<ResponseHeader>, CallError> {
+        let Answer::Awaited(answer) = &mut self.answer else {
+            return Err(CallError::BadAnswer("the answer's head was read already".into()));
+        };
+        let answer = answer.await.map_err(|error| classify(&error))?;
+        let (mut parts, body) = answer.into_parts();
+        self.answer = Answer::Body(body);
+        if self.switching.is_some() && parts.status == StatusCode::OK {
+            // RFC 8441 section 5: what HTTP/1.1 calls 101 is 200 here.
+            parts.status = StatusCode::SWITCHING_PROTOCOLS;
+        }
+        head_of(&parts, Version::HTTP_2)
+    }
+
+    /// The far end has agreed to switch: the way out is open.
+    pub(super) fn switched(&mut self) -> Result<Sending, CallError> {
+        self.switching.take().ok_or_else(|| CallError::BadAnswer("it switched protocols unasked".into()))
+    }
+
+    pub(super) async fn next(&mut self) -> Result<Event, CallError> {
+        let Answer::Body(body) = &mut self.answer else {
+            return Err(CallError::BadAnswer("the answer's head was not read yet".into()));
+        };
+        if let Some(part) = body.data().await {
+            let part = part.map_err(|error| classify(&error))?;
+            body.flow_control().release_capacity(part.len()).map_err(|error| classify(&error))?;
+            return Ok(Event::Body(part));
+        }
+        match body.trailers().await.map_err(|error| classify(&error))? {
+            Some(trailers) => Ok(Event::Trailers(trailers)),
+            None => Ok(Event::End),
+        }
+    }
+}
+
+fn shape(request: &Outgoing) -> Result<Request<()>, CallError> {
+    let wrong = |error: http::Error| CallError::NotSent(error.to_string());
+    let uri = Uri::builder()
+        .scheme("http")
+        .authority(request.authority.as_bytes())
+        .path_and_query(request.target.as_str())
+        .build()
+        .map_err(wrong)?;
+    let method = if request.switch.is_some() { Method::CONNECT } else { request.method.clone() };
+    let mut head = Request::builder().method(method).uri(uri).version(Version::HTTP_2).body(()).map_err(wrong)?;
+    *head.headers_mut() = request.headers.clone();
+    if let Some(switch) = request.switch {
+        head.extensions_mut().insert(Protocol::from_static(switch.token()));
+    }
+    Ok(head)
+}
+
+/// Which errors say that the far end did not act on the request (RFC 9113 sections 5.4.2, 6.8 and 8.7).
+fn classify(error: &h2::Error) -> CallError {
+    let untouched = error.reason() == Some(Reason::REFUSED_STREAM)
+        || (error.is_go_away() && error.is_remote() && error.reason() == Some(Reason::NO_ERROR));
+    match untouched {
+        true => CallError::NotSent(error.to_string()),
+        false => CallError::Broken(error.to_string()),
+    }
+}
