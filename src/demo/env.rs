@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::net::IpAddr;
 
-use super::layout::{HTTPS, Layout, MESH_HOST, PUBLIC_HOST, SERVICE};
+use super::layout::{Cluster, ECHO_HOST, HTTPS, Layout, MESH_HOST, PUBLIC_HOST, SERVICE};
 use super::processes::{Part, Processes};
 
 /// Writes it, whole.
@@ -23,33 +24,37 @@ pub fn remove(layout: &Layout) {
 
 fn text(layout: &Layout, processes: &Processes) -> anyhow::Result<String> {
     let names: Vec<_> = layout.clusters().iter().map(|cluster| cluster.name.as_str()).collect();
-    let all = layout.clusters().iter().flat_map(|cluster| cluster.gateways());
-    let hosts = all.map(|(_, ip)| format!("{PUBLIC_HOST}={ip}")).collect::<Vec<_>>().join(",");
+    let gateways: Vec<IpAddr> = layout.clusters().iter().flat_map(Cluster::gateways).map(|(_, ip)| ip).collect();
     let mut text = String::new();
     writeln!(text, "DEMO_PID={}", std::process::id())?;
     writeln!(text, "CLUSTERS={}", names.join(","))?;
     writeln!(text, "SSL_CERT_FILE={}", layout.ca().display())?;
     writeln!(text, "TOMBOLO_CONTEXT={}", layout.context().display())?;
     writeln!(text, "TARGET=https://{PUBLIC_HOST}:{HTTPS}/")?;
-    writeln!(text, "HOSTS={hosts}")?;
+    writeln!(text, "HOSTS={}", doors(PUBLIC_HOST, &gateways))?;
+    writeln!(text, "ECHO_TARGET=https://{ECHO_HOST}:{HTTPS}/")?;
+    writeln!(text, "ECHO_HOSTS={}", doors(ECHO_HOST, &gateways))?;
     writeln!(text, "MESH_TARGET=http://{MESH_HOST}:{SERVICE}/")?;
     if let Some(caller) = layout.clusters().first() {
-        let gateways = caller.gateways().map(|(_, ip)| format!("{MESH_HOST}={ip}")).join(",");
-        writeln!(text, "MESH_HOSTS={gateways}")?;
+        writeln!(text, "MESH_HOSTS={}", doors(MESH_HOST, &caller.gateways().map(|(_, ip)| ip)))?;
         writeln!(text, "MESH_SOURCE={}", caller.workload())?;
     }
     writeln!(text, "VICTIM=west")?;
     for cluster in layout.clusters() {
-        let hosts = cluster.gateways().map(|(_, ip)| format!("{PUBLIC_HOST}={ip}")).join(",");
-        writeln!(text, "HOSTS_{}={hosts}", cluster.name)?;
+        writeln!(text, "HOSTS_{}={}", cluster.name, doors(PUBLIC_HOST, &cluster.gateways().map(|(_, ip)| ip)))?;
         for (name, ip) in cluster.gateways() {
-            writeln!(text, "HOSTS_{}_{}={PUBLIC_HOST}={ip}", cluster.name, name.replace('-', "_"))?;
+            writeln!(text, "HOSTS_{}_{}={}", cluster.name, name.replace('-', "_"), doors(PUBLIC_HOST, &[ip]))?;
         }
     }
     for (victim, pids) in victims(processes) {
         writeln!(text, "PIDS_{victim}={}", pids.join(","))?;
     }
     Ok(text)
+}
+
+/// The gateways at which a host is reached: `name=ip,name=ip`.
+fn doors(host: &str, gateways: &[IpAddr]) -> String {
+    gateways.iter().map(|ip| format!("{host}={ip}")).collect::<Vec<_>>().join(",")
 }
 
 /// Each process by its own name, and each cluster by its gateways and instances together.

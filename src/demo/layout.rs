@@ -11,6 +11,8 @@ pub const HTTP: u16 = 18080;
 pub const HTTPS: u16 = 18443;
 /// The port on which the services are called.
 pub const SERVICE: u16 = 8080;
+/// The port on which gRPC is called.
+pub const GRPC: u16 = 8081;
 /// The port on which their instances listen.
 pub const INSTANCE: u16 = 9000;
 /// The port for tunnels.
@@ -26,6 +28,8 @@ pub const DNS: u16 = 5353;
 
 /// The host under which the demo's shop is published.
 pub const PUBLIC_HOST: &str = "shop.example.com";
+/// The host under which the service is published that speaks every protocol.
+pub const ECHO_HOST: &str = "echo.example.com";
 /// The name of the service that shows the demo's cross-cluster calls.
 pub const MESH_HOST: &str = "cart.shop.internal";
 

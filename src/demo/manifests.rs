@@ -1,4 +1,4 @@
-//! What the demo applies: one shop, in three clusters, under one public host.
+//! What the demo applies: one shop, in three clusters, under one public host; and an echo under another.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use controller::http::client::Client;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::layout::{Cluster, INSTANCE, Layout, PUBLIC_HOST, SERVICE};
+use super::layout::{Cluster, ECHO_HOST, GRPC, INSTANCE, Layout, PUBLIC_HOST, SERVICE};
+use super::service::{ECHO, HEALTH};
 use crate::command::context;
 
 /// Speaks with the demo's controller.
@@ -68,13 +69,32 @@ pub fn all(layout: &Layout) -> Vec<Value> {
         .chain([
             manifest("GlobalNamespace", json!({ "name": "shop" }), gns),
             manifest("PublicService", json!({ "name": "web" }), public),
+            manifest("PublicService", json!({ "name": "echo" }), public_echo()),
         ])
         .collect()
 }
 
-/// The services that a cluster's agent finds: two names for the same instances.
+/// Every protocol under one host: gRPC by its services' paths.
+fn public_echo() -> Value {
+    let grpc = |service: &str| json!({ "pathPrefix": format!("/{service}"), "service": "echo", "port": GRPC });
+    json!({
+        "globalNamespace": "shop",
+        "service": "echo",
+        "port": SERVICE,
+        "routes": [
+            grpc(ECHO),
+            grpc(HEALTH),
+            { "pathPrefix": "/", "service": "echo", "port": SERVICE },
+        ],
+        "hosts": [{ "name": ECHO_HOST }],
+        "tls": { "mode": "https", "certificate": "selfSigned" },
+        "serviceInfo": true,
+    })
+}
+
+/// The services that a cluster's agent finds: three names for the same instances.
 pub fn write_services(cluster: &Cluster) -> anyhow::Result<()> {
-    for name in ["web", "cart"] {
+    for name in ["web", "cart", "echo"] {
         let path = cluster.services().join(format!("{name}.json"));
         let half = cluster.dir.join(format!("{name}.json.new"));
         std::fs::write(&half, serde_json::to_vec_pretty(&service(cluster, name))?)?;
@@ -89,8 +109,10 @@ fn service(cluster: &Cluster, name: &str) -> Value {
         let instances: Vec<_> = instances.map(|(_, _, ip)| json!({ "address": ip })).collect();
         json!({ "name": wanted, "instances": instances })
     };
+    let http = json!({ "name": "http", "port": SERVICE, "targetPort": INSTANCE });
+    let grpc = json!({ "name": "grpc", "port": GRPC, "protocol": "grpc", "targetPort": INSTANCE });
     let spec = json!({
-        "ports": [{ "name": "http", "port": SERVICE, "targetPort": INSTANCE }],
+        "ports": if name == "echo" { vec![http, grpc] } else { vec![http] },
         "versions": [version("v1"), version("v2")],
         "healthCheck": { "path": "/healthz", "interval": "1s", "timeout": "500ms" },
     });
