@@ -40,9 +40,9 @@ pub trait Exchange: Send {
     /// Sends an interim head (RFC 9110 section 15.2), such as 103, where the client's protocol knows it. Never 101.
     fn inform(&mut self, head: Box<ResponseHeader>) -> impl Future<Output = Result<(), Gone>> + Send;
 
-    /// Sends the head of the answer. With 101 the connection, or the stream, is switched: from then on what is read and
+    /// Sends the head of the answer, which is all of it when `end` is said. With 101 the connection, or the stream, is switched: from then on what is read and
     /// written is no message's body any more but the bytes of the protocol that was agreed on, until either side ends.
-    fn respond(&mut self, head: Box<ResponseHeader>) -> impl Future<Output = Result<(), Gone>> + Send;
+    fn respond(&mut self, head: Box<ResponseHeader>, end: bool) -> impl Future<Output = Result<(), Gone>> + Send;
 
     /// Sends a part of the answer's body, perhaps the last; waits while the client is slow.
     fn write(&mut self, body: Bytes, end: bool) -> impl Future<Output = Result<(), Gone>> + Send;

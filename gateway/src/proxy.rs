@@ -223,7 +223,7 @@ impl Exchange for SessionExchange<'_> {
         Ok(())
     }
 
-    async fn respond(&mut self, mut head: Box<ResponseHeader>) -> Result<(), Gone> {
+    async fn respond(&mut self, mut head: Box<ResponseHeader>, end: bool) -> Result<(), Gone> {
         self.answered = true;
         if self.session.is_http2() {
             head.set_version(Version::HTTP_2);
@@ -241,7 +241,11 @@ impl Exchange for SessionExchange<'_> {
                 head.insert_header(TRANSFER_ENCODING, chunked).map_err(|_| Gone)?;
             }
         }
-        self.session.write_response_header(head).await.map_err(|_| Gone)
+        if let ServerSession::H2(session) = &mut self.session {
+            return session.write_response_header(head, end).map_err(|_| Gone);
+        }
+        self.session.write_response_header(head).await.map_err(|_| Gone)?;
+        if end { self.write(Bytes::new(), true).await } else { Ok(()) }
     }
 
     async fn write(&mut self, body: Bytes, end: bool) -> Result<(), Gone> {

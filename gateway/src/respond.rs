@@ -107,9 +107,9 @@ async fn send<E: Exchange>(
     record: &mut Record,
 ) -> Result<(), Gone> {
     let bodiless = exchange.head().method == http::Method::HEAD || body.is_empty();
-    exchange.respond(Box::new(head)).await?;
+    exchange.respond(Box::new(head), bodiless).await?;
     if bodiless {
-        return exchange.write(Bytes::new(), true).await;
+        return Ok(());
     }
     record.bytes_out(body.len());
     exchange.write(body, true).await

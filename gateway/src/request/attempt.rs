@@ -154,7 +154,7 @@ async fn converse<E: Exchange>(
         let cause = format!("it answered {} and did not switch protocols", head.status);
         return Err(Failure { outcome: None, refusal: Refusal::BadAnswer, unreachable: false, cause });
     }
-    if !is_held(&head, &order.outgoing.method) || !upload.is_done() {
+    if receiving.ended() || !is_held(&head, &order.outgoing.method) || !upload.is_done() {
         return Ok(Answer { upload, receiving, head, held: None });
     }
     let lifeline = receiving.lifeline();

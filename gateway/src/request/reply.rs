@@ -39,8 +39,11 @@ pub async fn forward<E: Exchange>(
     let Answer { mut upload, mut receiving, mut head, held } = answer;
     dress(core, exchange, order, &receiving, &mut head, record);
     record.status(head.status.as_u16());
-    exchange.respond(head).await.map_err(|_| Refusal::ClientGone)?;
+    // A client of gRPC takes a head that is all of an answer for its trailers, but not when an empty body follows.
+    let whole = held.is_none() && receiving.ended();
+    exchange.respond(head, whole).await.map_err(|_| Refusal::ClientGone)?;
     match held {
+        _ if whole => {}
         Some(held) => send_held(exchange, held, record).await?,
         None => stream(exchange, order, &mut upload, &mut receiving, replay, record).await?,
     }
@@ -148,7 +151,7 @@ async fn say<E: Exchange>(core: &Core, exchange: &mut E, global_namespace: &Name
     let mut head = ResponseHeader::build(200_u16, Some(2)).map_err(|_| Gone)?;
     head.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson")).map_err(|_| Gone)?;
     head.insert_header(CACHE_CONTROL, HeaderValue::from_static("no-store")).map_err(|_| Gone)?;
-    exchange.respond(Box::new(head)).await?;
+    exchange.respond(Box::new(head), false).await?;
     let (mut changes, mut shutdown) = (core.changes.subscribe(), core.shutdown.clone());
     let mut said = None;
     while !*shutdown.borrow_and_update() && admit::is_member(&core.plan.load(), exchange.entry()) {

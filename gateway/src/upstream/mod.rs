@@ -157,6 +157,14 @@ impl Receiving {
         }
     }
 
+    /// Whether the head was all of the answer.
+    pub fn ended(&self) -> bool {
+        match self {
+            Receiving::Http1(receiving) => receiving.ended(),
+            Receiving::Http2(receiving) => receiving.ended(),
+        }
+    }
+
     /// The head said that the far end has switched protocols: what is to be sent from here on.
     pub async fn switched(&mut self) -> Result<Sending, CallError> {
         match self {

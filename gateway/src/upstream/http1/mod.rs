@@ -125,6 +125,10 @@ impl Receiving {
         head_of(&parts, Version::HTTP_11)
     }
 
+    pub(super) fn ended(&self) -> bool {
+        matches!(&self.answer, Answer::Body(body) if hyper::body::Body::is_end_stream(body))
+    }
+
     /// The instance has agreed to switch: the connection is both halves' from here on.
     pub(super) async fn switched(&mut self) -> Result<Sending, CallError> {
         let Answer::Agreed(agreed) = &mut self.answer else {

@@ -138,6 +138,10 @@ impl Receiving {
         head_of(&parts, Version::HTTP_2)
     }
 
+    pub(super) fn ended(&self) -> bool {
+        matches!(&self.answer, Answer::Body(body) if body.is_end_stream())
+    }
+
     /// The far end has agreed to switch: the way out is open.
     pub(super) fn switched(&mut self) -> Result<Sending, CallError> {
         self.switching.take().ok_or_else(|| CallError::BadAnswer("it switched protocols unasked".into()))
