@@ -124,6 +124,9 @@ pub struct Check {
     pub protocol: HealthProtocol,
     /// The path of an HTTP check.
     pub path: String,
+    /// Whether an HTTP check speaks HTTP/2 at once, as requests to that port do.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub prior_knowledge: bool,
     /// The instance's port, when checks go to another than requests.
     pub port: Option<u16>,
     /// From one check to the next.

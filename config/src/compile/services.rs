@@ -121,7 +121,7 @@ fn service(
     Service {
         global_namespace: gns.clone(),
         name: name.clone(),
-        health_check: written.map_or_else(|| Check::unwritten(&ports), Check::written),
+        health_check: written.map_or_else(|| Check::unwritten(&ports), |check| Check::written(check, &ports)),
         ports,
         versions,
         remote: remote(parts),
@@ -198,8 +198,10 @@ fn public_checks<'w>(known: &Known<'w>) -> BTreeMap<Of<'w>, &'w HealthCheck> {
 
 impl Check {
     /// The check that somebody wrote.
-    fn written(check: &HealthCheck) -> Self {
+    fn written(check: &HealthCheck, ports: &[Port]) -> Self {
+        let of_requests = ports.first().filter(|_| check.port.is_none()).map(|port| port.protocol);
         Check {
+            prior_knowledge: matches!(of_requests, Some(Protocol::Http2 | Protocol::Grpc)),
             protocol: check.protocol,
             path: check.path.clone(),
             port: check.port,
@@ -216,6 +218,6 @@ impl Check {
         use crate::resource::HealthProtocol::{Http, Tcp};
         let http = ports.first().is_none_or(|port| port.protocol == Protocol::Http);
         let check = HealthCheck { protocol: if http { Http } else { Tcp }, ..HealthCheck::default() };
-        Check { accept: Accept::BelowServerError, ..Check::written(&check) }
+        Check { accept: Accept::BelowServerError, ..Check::written(&check, ports) }
     }
 }

@@ -31,12 +31,12 @@ pub struct HealthCheck {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum HealthProtocol {
-    /// An HTTP/1.1 GET.
+    /// A GET: of HTTP/1.1, or of HTTP/2 where the service's first port speaks that.
     #[default]
     Http,
     /// A TCP connect.
     Tcp,
-    /// The gRPC health protocol. Not supported yet.
+    /// The gRPC health protocol, `grpc.health.v1.Health/Check`, for the whole server.
     Grpc,
 }
 

@@ -10,11 +10,10 @@ pub(super) fn check(check: &HealthCheck, faults: &mut Faults) {
     let at = |field: &str| format!("spec.healthCheck.{field}");
     match check.protocol {
         HealthProtocol::Http => path(&check.path, faults),
-        HealthProtocol::Tcp if check.path != "/" => {
-            faults.add(at("path"), "a TCP check has no path", "remove it, or write protocol: http");
+        HealthProtocol::Tcp | HealthProtocol::Grpc if check.path != "/" => {
+            faults.add(at("path"), "only an HTTP check has a path", "remove it, or write protocol: http");
         }
-        HealthProtocol::Tcp => {}
-        HealthProtocol::Grpc => faults.unsupported(at("protocol"), "grpc", "write http or tcp"),
+        HealthProtocol::Tcp | HealthProtocol::Grpc => {}
     }
     if let Some(port) = check.port {
         faults.port(at("port"), port);

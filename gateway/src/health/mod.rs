@@ -1,5 +1,6 @@
 //! Which instances of this cluster can take requests: checked once per gateway, and judged by what requests meet.
 
+mod call;
 pub mod checker;
 mod probe;
 

@@ -8,6 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::call;
+
 /// A status line is no longer than this, in bytes, even with a long reason.
 const STATUS_LINE: usize = 256;
 
@@ -20,9 +22,19 @@ async fn answer(at: SocketAddr, check: &Check) -> std::io::Result<bool> {
     let mut stream = TcpStream::connect(at).await?;
     stream.set_nodelay(true)?;
     match check.protocol {
+        HealthProtocol::Http if check.prior_knowledge => {
+            call::get(stream, at, &check.path).await.map(|status| accepts(check.accept, status))
+        }
         HealthProtocol::Http => http(&mut stream, at, check).await,
-        // A gRPC check is refused where it is written; the port's being open is all that could be said of it.
-        HealthProtocol::Tcp | HealthProtocol::Grpc => Ok(true),
+        HealthProtocol::Grpc => call::serves(stream, at).await,
+        HealthProtocol::Tcp => Ok(true),
+    }
+}
+
+fn accepts(accept: Accept, status: u16) -> bool {
+    match accept {
+        Accept::Success => (200..400).contains(&status),
+        Accept::BelowServerError => status < 500,
     }
 }
 
@@ -37,10 +49,7 @@ async fn http(stream: &mut TcpStream, at: SocketAddr, check: &Check) -> std::io:
             break;
         }
     }
-    Ok(status(&line).is_some_and(|status| match check.accept {
-        Accept::Success => (200..400).contains(&status),
-        Accept::BelowServerError => status < 500,
-    }))
+    Ok(status(&line).is_some_and(|status| accepts(check.accept, status)))
 }
 
 /// The status in `HTTP/1.1 200 OK` (RFC 9112 section 4).
