@@ -8,7 +8,7 @@ use decide::hygiene::{self, CleanHead, Framing, Limits};
 use decide::route::{self, Pattern};
 use decide::{grpc, headers};
 use http::header::{CONTENT_LENGTH, EXPECT, HOST};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use pingora_http::RequestHeader;
 
 use super::{Order, Patience, switch};
@@ -106,7 +106,8 @@ pub fn admit<E: Exchange>(core: &Core, plan: &Plan, exchange: &mut E) -> Result<
     if !route.service.ports.contains_key(&route.port) {
         return Err(Refusal::UnknownPort);
     }
-    let outgoing = Outgoing { switch, ..outgoing(head, entry, &clean, bodiless)? };
+    let outgoing =
+        Outgoing { switch, interim: head.version == Version::HTTP_11, ..outgoing(head, entry, &clean, bodiless)? };
     let (tells_server, patience) = (route.tells_server, patience(head, switch));
     Ok(Admitted::Order(Box::new(Order { wanted: route.wanted(), tells_server, patience, outgoing })))
 }
@@ -264,7 +265,15 @@ fn outgoing(head: &RequestHeader, entry: &Entry, clean: &CleanHead<'_>, bodiless
         headers.remove(CONTENT_LENGTH);
     }
     let method = if head.method == Method::CONNECT { Method::GET } else { head.method.clone() };
-    Ok(Outgoing { method, target: clean.target.as_str().to_owned(), authority, headers, body, switch: None })
+    Ok(Outgoing {
+        method,
+        target: clean.target.as_str().to_owned(),
+        authority,
+        headers,
+        body,
+        switch: None,
+        interim: false,
+    })
 }
 
 /// Who asked, for the service to know: set by the gateway that knows, and by nobody else.

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
+use decide::headers::hop_by_hop;
 use decide::retry::Outcome;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, StatusCode, Version};
@@ -184,7 +185,17 @@ async fn await_head<E: Exchange>(
             // A tunnel that is found dead breaks its calls at the same moment: the cause shall be what is told.
             biased;
             () = lifeline.cut() => return Err(Failure::cut()),
-            head = receiving.head() => return Ok(head?),
+            head = receiving.head() => {
+                let mut head = head?;
+                if !is_interim(&head) {
+                    return Ok(head);
+                }
+                for name in hop_by_hop(&head.headers) {
+                    head.remove_header(&name);
+                }
+                exchange.inform(head).await.map_err(|_| Failure::client(Refusal::ClientGone))?;
+                Step::Moved
+            }
             step = upload.step(exchange, replay, record) => step.map_err(Failure::client)?,
             () = &mut deadline => return Err(match broken {
                 Some(error) => Failure::from(error),
@@ -202,6 +213,11 @@ async fn await_head<E: Exchange>(
         };
         deadline.as_mut().reset(Instant::now() + patience);
     }
+}
+
+/// RFC 9110 section 15.2; 101 is final, as far as the request is concerned.
+fn is_interim(head: &ResponseHeader) -> bool {
+    head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS
 }
 
 /// What is waited for, unless who shall bring it is found dead first, or takes too long.

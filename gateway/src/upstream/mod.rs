@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use config::resource::Protocol;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use pingora_http::ResponseHeader;
 
 use crate::health::Target;
@@ -30,6 +30,8 @@ pub struct Outgoing {
     pub body: Body,
     /// The protocol that shall follow; then there is no body.
     pub switch: Option<Switch>,
+    /// Whether the client takes interim answers (RFC 9110 section 15.2).
+    pub interim: bool,
 }
 
 /// What a connection, or a stream, may be switched to.
@@ -149,7 +151,8 @@ impl Sending {
 }
 
 impl Receiving {
-    /// Waits for the final head of the answer. May be dropped and called again.
+    /// Waits for the next head of the answer: an interim one, where the client takes such, or the final one. May be
+    /// dropped and called again.
     pub async fn head(&mut self) -> Result<Box<ResponseHeader>, CallError> {
         match self {
             Receiving::Http1(receiving) => receiving.head().await,
@@ -212,11 +215,11 @@ impl Receiving {
 }
 
 /// An answer's head, for pingora's sessions.
-fn head_of(parts: &http::response::Parts, version: http::Version) -> Result<Box<ResponseHeader>, CallError> {
+fn head_of(status: StatusCode, headers: &HeaderMap, version: Version) -> Result<Box<ResponseHeader>, CallError> {
     let wrong = |error: Box<pingora_error::Error>| CallError::BadAnswer(error.to_string());
-    let mut head = ResponseHeader::build_no_case(parts.status, Some(parts.headers.len())).map_err(wrong)?;
+    let mut head = ResponseHeader::build_no_case(status, Some(headers.len())).map_err(wrong)?;
     head.set_version(version);
-    for (name, value) in &parts.headers {
+    for (name, value) in headers {
         head.append_header(name, value).map_err(wrong)?;
     }
     Ok(Box::new(head))

@@ -17,6 +17,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use pingora_http::ResponseHeader;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tokio::sync::mpsc;
 
 use super::{Body, CallError, Event, Lifeline, Outgoing, Switch, head_of};
 use crate::health::Target;
@@ -42,6 +43,8 @@ pub struct Receiving {
     target: Arc<Target>,
     connection: Connection,
     doubtful: bool,
+    /// Interim answers, where they are wanted.
+    interim: Option<mpsc::Receiver<Box<ResponseHeader>>>,
     answer: Answer,
 }
 
@@ -64,13 +67,33 @@ pub async fn start(target: Arc<Target>, request: &Outgoing) -> Result<(Option<Se
             (Some(Sending::Body(sender)), body)
         }
     };
-    let head = shape(request, body)?;
+    let mut head = shape(request, body)?;
+    let interim = request.interim.then(|| follow_interim(&mut head));
     let used = connection.used;
     let answer = connection.sender.try_send_request(head);
     let answer = Box::pin(async move {
         answer.await.map_err(|mut failed| not_answered(used, failed.take_message(), failed.error()))
     });
-    Ok((sending, Box::new(Receiving { target, connection, doubtful, answer: Answer::Awaited(answer) })))
+    Ok((sending, Box::new(Receiving { target, connection, doubtful, interim, answer: Answer::Awaited(answer) })))
+}
+
+/// An instance that sends more interim answers than this at once is not waited for: they are only hints.
+const MOST_INTERIM: usize = 8;
+
+fn follow_interim(head: &mut Request<RequestBody>) -> mpsc::Receiver<Box<ResponseHeader>> {
+    let (sender, receiver) = mpsc::channel(MOST_INTERIM);
+    hyper::ext::on_informational(head, move |answer| {
+        // 100 answers an expectation of the gateway's own; the client's was answered when its body was first read.
+        if answer.status() == StatusCode::CONTINUE {
+            return;
+        }
+        if let Ok(hint) = head_of(answer.status(), answer.headers(), Version::HTTP_11)
+            && sender.try_send(hint).is_err()
+        {
+            tracing::trace!("an interim answer was dropped");
+        }
+    });
+    receiver
 }
 
 /// hyper gives the request back when not a byte of it went out.
@@ -118,11 +141,15 @@ impl Receiving {
         let Answer::Awaited(answer) = &mut self.answer else {
             return Err(CallError::BadAnswer("the answer's head was read already".into()));
         };
-        let mut answer = answer.await?;
+        let mut answer = tokio::select! {
+            biased;
+            Some(hint) = next_interim(&mut self.interim) => return Ok(hint),
+            answer = answer => answer?,
+        };
         let agreed = (answer.status() == StatusCode::SWITCHING_PROTOCOLS).then(|| hyper::upgrade::on(&mut answer));
         let (parts, body) = answer.into_parts();
         self.answer = agreed.map_or(Answer::Body(body), Answer::Agreed);
-        head_of(&parts, Version::HTTP_11)
+        head_of(parts.status, &parts.headers, Version::HTTP_11)
     }
 
     pub(super) fn ended(&self) -> bool {
@@ -172,6 +199,13 @@ impl Receiving {
             drop(answer);
             target.connections.http1.give_back(connection);
         }
+    }
+}
+
+async fn next_interim(interim: &mut Option<mpsc::Receiver<Box<ResponseHeader>>>) -> Option<Box<ResponseHeader>> {
+    match interim {
+        Some(interim) => interim.recv().await,
+        None => None,
     }
 }
 

@@ -135,7 +135,7 @@ impl Receiving {
             // RFC 8441 section 5: what HTTP/1.1 calls 101 is 200 here.
             parts.status = StatusCode::SWITCHING_PROTOCOLS;
         }
-        head_of(&parts, Version::HTTP_2)
+        head_of(parts.status, &parts.headers, Version::HTTP_2)
     }
 
     pub(super) fn ended(&self) -> bool {
