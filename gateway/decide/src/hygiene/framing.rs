@@ -26,6 +26,12 @@ pub(super) fn framing(version: Version, headers: &HeaderMap) -> Result<Framing, 
     for (name, value) in headers {
         check_field(name, value)?;
     }
+    declared(version, headers)
+}
+
+/// How `Content-Length` and `Transfer-Encoding` frame the body: enough to find its end, but not to pass it on, since other
+/// servers may take other names for these. See [`check`](super::check).
+pub fn declared(version: Version, headers: &HeaderMap) -> Result<Framing, Dirty> {
     let length = only(headers, &CONTENT_LENGTH).map_err(|_| Dirty::ContentLength)?;
     let coding = only(headers, &TRANSFER_ENCODING).map_err(|_| Dirty::TransferEncoding)?;
     match (length, coding) {

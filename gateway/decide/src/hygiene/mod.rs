@@ -8,7 +8,7 @@ use http::header::HOST;
 use http::{HeaderMap, Method, Version};
 
 pub use dirty::Dirty;
-pub use framing::Framing;
+pub use framing::{Framing, declared};
 
 use crate::authority::Authority;
 use crate::target::{BadTarget, Target};
