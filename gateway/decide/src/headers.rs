@@ -21,6 +21,43 @@ static HOP_BY_HOP: [HeaderName; 11] = [
     HeaderName::from_static("http2-settings"),
 ];
 
+/// RFC 9110 section 6.5.1.
+const NOT_IN_TRAILERS: [&str; 33] = [
+    "age",
+    "authorization",
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "cookie",
+    "date",
+    "expect",
+    "expires",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "location",
+    "max-forwards",
+    "origin",
+    "pragma",
+    "proxy-authorization",
+    "range",
+    "retry-after",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "vary",
+    "warning",
+    "www-authenticate",
+];
+
 /// The headers present that are for this hop only: the well-known ones, and those that `Connection` names (RFC 9110
 /// section 7.6.1). `Content-Length` and `Host` never are: a client could name them to change what the next hop sees.
 ///
@@ -36,6 +73,17 @@ pub fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
 /// Whether the sender takes trailers (`TE: trailers`, RFC 9110 section 10.1.4). gRPC depends on it.
 pub fn accepts_trailers(headers: &HeaderMap) -> bool {
     names(headers, &TE, "trailers")
+}
+
+/// Removes from a trailer section what must stand before the body or nowhere (RFC 9110 section 6.5.1): what frames or
+/// routes the message, what changes how it is taken, who it is from, how its content is read, and [`claims`]. Servers that
+/// merge trailers into the head would act on it after every check was made.
+pub fn strip_from_trailers(trailers: &mut HeaderMap) {
+    remove(trailers, hop_by_hop(trailers));
+    remove(trailers, claims(trailers));
+    let forbidden = |name: &&HeaderName| NOT_IN_TRAILERS.iter().any(|known| resembles(name.as_str(), known));
+    let names = trailers.keys().filter(forbidden).cloned().collect();
+    remove(trailers, names);
 }
 
 /// Removes [`hop_by_hop`], but keeps `TE: trailers`. Who passes on a WebSocket sets `Connection` and `Upgrade` anew
@@ -146,6 +194,25 @@ mod tests {
         strip_hop_by_hop(&mut headers);
         assert_eq!(present(&headers), ["accept", "content-length", "host", "proxy-status", "te"]);
         assert_eq!(headers.get(TE), Some(&HeaderValue::from_static("trailers")));
+    }
+
+    #[test]
+    fn trailers_say_nothing_about_what_came_before_them() {
+        let mut trailers = map(&[
+            ("grpc-status", "0"),
+            ("x-checksum", "1"),
+            ("content-length", "3"),
+            ("transfer_encoding", "chunked"),
+            ("host", "b"),
+            ("authorization", "x"),
+            ("set-cookie", "a=b"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("tombolo-service", "x"),
+            ("connection", "x-listed"),
+            ("x-listed", "1"),
+        ]);
+        strip_from_trailers(&mut trailers);
+        assert_eq!(names(&trailers), ["grpc-status", "x-checksum"]);
     }
 
     #[test]

@@ -81,17 +81,24 @@ fn a_trailer_section_may_be_empty() {
     assert_eq!(fields, [(b"a".as_slice(), b"b".as_slice())]);
 }
 
-/// Heads that are right, or nearly.
+/// Heads that are right, but perhaps for a few bytes.
 fn heads() -> impl Strategy<Value = Vec<u8>> {
-    let piece = prop::sample::select(vec![
-        "GET", "POST", " ", "/", "/a?b", "*", "HTTP/1.1", "HTTP/1.0", "\r\n", "\r", "\n", "Host", ":", ": ", "a", "\t",
-        "\0", "\u{7f}", "é", "\r\n\r\n", "GET / HTTP/1.1\r\n", "Host: a\r\n", "Content-Length: 1\r\n", " b\r\n", "#", "\"",
-    ]);
-    prop::collection::vec(piece, 0..14).prop_map(|pieces| pieces.concat().into_bytes())
+    let line = "[A-Z!]{1,4} (/[a-z?%]{0,4}|\\*|http://a) HTTP/1\\.[01]\r\n";
+    let field = "[A-Za-z^_|~-]{1,4}:[ \t]{0,2}[!-~ é]{0,6}[ \t]{0,2}\r\n";
+    let piece = prop::sample::select(vec!["\r\n", "\r", "\n", " ", "\t", ":", "\0", "\u{7f}", "é", "#", "\"", "\r\n\r\n"]);
+    let noise = prop::collection::vec((any::<prop::sample::Index>(), piece), 0..3);
+    ("(\r\n)?", line, prop::collection::vec(field, 0..4), noise).prop_map(|(skipped, line, fields, noise)| {
+        let mut head = [skipped, line, fields.concat(), "\r\nGET /".to_owned()].concat().into_bytes();
+        for (at, piece) in noise {
+            let at = at.index(head.len());
+            head.splice(at..=at, piece.bytes());
+        }
+        head
+    })
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
     fn what_passes_is_the_same_to_another_parser(bytes in heads()) {
