@@ -22,9 +22,6 @@ pub trait Exchange: Send {
     /// Where the connection came in, and from whom.
     fn entry(&self) -> &Entry;
 
-    /// Whether the head, as it came over the wire, frames its body in two ways: the session shows only one of them.
-    fn framed_twice(&self) -> bool;
-
     /// Whether the body's end was seen.
     fn body_done(&mut self) -> bool;
 

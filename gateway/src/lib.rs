@@ -7,6 +7,7 @@
 pub mod choose;
 pub mod exchange;
 pub mod health;
+pub mod http1;
 pub mod inputs;
 pub mod listener;
 pub mod metrics;

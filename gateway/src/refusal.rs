@@ -11,6 +11,8 @@ pub enum Refusal {
     HeadTooLarge,
     /// The request target is longer than is allowed.
     TargetTooLong,
+    /// The request's head did not come to its end in time.
+    HeadTimeout,
     /// The version of HTTP is none that is spoken here.
     Version,
     /// The method or protocol is not supported.
@@ -58,6 +60,7 @@ impl Refusal {
             Refusal::Dirty(code) | Refusal::Unsupported(code) => code,
             Refusal::HeadTooLarge => "head_too_large",
             Refusal::TargetTooLong => "target_too_long",
+            Refusal::HeadTimeout => "head_timeout",
             Refusal::Version => "version_unsupported",
             Refusal::UnknownHost => "unknown_host",
             Refusal::Misdirected => "misdirected",
@@ -95,7 +98,7 @@ impl Refusal {
             Refusal::ConnectFailed => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::InstanceReset | Refusal::BadAnswer | Refusal::InstanceEjected => StatusCode::BAD_GATEWAY,
             Refusal::InstanceTimeout => StatusCode::GATEWAY_TIMEOUT,
-            Refusal::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
+            Refusal::HeadTimeout | Refusal::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
             // Nobody reads it: it is for the log only, in the way that nginx made customary.
             Refusal::ClientGone => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
         }
@@ -108,6 +111,7 @@ impl Refusal {
             Refusal::Dirty(_)
                 | Refusal::HeadTooLarge
                 | Refusal::TargetTooLong
+                | Refusal::HeadTimeout
                 | Refusal::ClientBody
                 | Refusal::ClientTimeout
                 | Refusal::ClientGone
@@ -120,6 +124,7 @@ impl Refusal {
             Refusal::Dirty(_) => "The request is malformed.",
             Refusal::HeadTooLarge => "The request's head is too large.",
             Refusal::TargetTooLong => "The request's target is too long.",
+            Refusal::HeadTimeout => "The request's head came too slowly.",
             Refusal::Version => "The gateway does not speak this version of HTTP.",
             Refusal::Unsupported(_) => "The gateway does not support this kind of request.",
             Refusal::UnknownHost => "Nothing is published under this host name here.",

@@ -64,6 +64,15 @@ pub async fn serve<E: Exchange>(core: &Core, exchange: &mut E) {
     core.log.write(record);
 }
 
+/// Answers what could not even be read as a request.
+pub async fn refuse<E: Exchange>(core: &Core, exchange: &mut E, refusal: Refusal) {
+    let mut record = core.log.begin(exchange);
+    let _in_flight = core.begin();
+    core.metrics.refused(refusal.code());
+    respond::refuse(exchange, refusal, &mut record).await;
+    core.log.write(record);
+}
+
 /// Tries until an attempt brings an answer, or none can be made any more; then forwards the answer.
 async fn fulfil<E: Exchange>(
     core: &Core,

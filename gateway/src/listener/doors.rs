@@ -1,24 +1,28 @@
-//! What each door does with a new connection: find out who it is, then hand it to the HTTP sessions.
+//! What each door does with a new connection: find out who it is, then hand it to its protocol.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use config::resource::{Host, Name};
+use decide::hygiene::Limits;
 use identity::SpiffeId;
 use pingora_core::apps::ServerApp;
+use pingora_core::protocols::Ssl;
+use pingora_core::protocols::tls::ALPN;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::stream::Connection;
 use super::tls::{self, HandshakeError};
 use crate::exchange::{Door, Entry};
+use crate::http1;
 use crate::listener;
 use crate::metrics::Open;
 use crate::proxy::HttpDoor;
 use crate::runtime::Core;
 
-/// From a connection's first byte after its handshake to the end of its first request's head.
+/// From the end of an HTTP/2 connection's handshake to the end of its first request's head.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
 
 /// What a listener is for.
@@ -116,6 +120,13 @@ fn failed(core: &Core, client: SocketAddr, error: &HandshakeError) {
 
 async fn converse(core: &Arc<Core>, connection: Connection, entry: Entry) {
     let _open = Open::new(&core.metrics);
+    match connection.selected_alpn_proto() {
+        Some(ALPN::H2) => over_http2(core, connection, entry).await,
+        _ => http1::serve(&**core, connection, &entry, &Limits::default(), core.shutdown.clone()).await,
+    }
+}
+
+async fn over_http2(core: &Arc<Core>, connection: Connection, entry: Entry) {
     let door = Arc::new(HttpDoor::new(core.clone(), entry));
     let shutdown = core.shutdown.clone();
     tokio::select! {
@@ -124,7 +135,7 @@ async fn converse(core: &Arc<Core>, connection: Connection, entry: Entry) {
     }
 }
 
-/// Comes back if no request begins in time. HTTP/2 has no deadline of its own for that.
+/// Comes back if no request begins in time. The session has no deadline of its own for that.
 async fn unused(door: &HttpDoor) {
     if tokio::time::timeout(FIRST_REQUEST, door.began()).await.is_ok() {
         std::future::pending().await

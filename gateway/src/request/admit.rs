@@ -61,9 +61,6 @@ impl Route<'_> {
 
 /// Decides about a request by its head and its connection.
 pub fn admit<E: Exchange>(core: &Core, plan: &Plan, exchange: &mut E) -> Result<Admitted, Refusal> {
-    if exchange.framed_twice() {
-        return Err(Refusal::Dirty(hygiene::Dirty::TwoFramings.code()));
-    }
     let bodiless = exchange.body_done();
     let head = exchange.head();
     let entry = exchange.entry();
