@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::header::EXPECT;
 use http::{HeaderMap, StatusCode, Version};
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora_core::protocols::http::ServerSession;
@@ -124,6 +125,10 @@ impl Exchange for SessionExchange<'_> {
     }
 
     async fn read_body(&mut self) -> Result<Option<Bytes>, Gone> {
+        let waits = self.session.req_header_mut().remove_header(&EXPECT);
+        if waits.is_some_and(|expectation| expectation.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+            self.session.write_continue_response().await.map_err(|_| Gone)?;
+        }
         self.session.read_request_body().await.map_err(|_| Gone)
     }
 
