@@ -155,11 +155,8 @@ impl Exchange for SessionExchange<'_> {
             // RFC 8441 section 5; `Upgrade` the session leaves out by itself.
             head.set_status(StatusCode::OK).map_err(|_| Gone)?;
         }
-        if let ServerSession::H2(session) = &mut self.session {
-            return session.write_response_header(head, end).map_err(|_| Gone);
-        }
-        self.session.write_response_header(head).await.map_err(|_| Gone)?;
-        if end { self.write(Bytes::new(), true).await } else { Ok(()) }
+        let ServerSession::H2(session) = &mut self.session else { return Err(Gone) };
+        session.write_response_header(head, end).map_err(|_| Gone)
     }
 
     async fn write(&mut self, body: Bytes, end: bool) -> Result<(), Gone> {

@@ -38,17 +38,18 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// Of this answer to this request. A length that cannot be read tells nothing.
-    pub fn of(request: &RequestHeader, answer: &ResponseHeader) -> Self {
+    /// Of this answer to this request; `whole` when its head is all of it. A length that cannot be read tells nothing.
+    pub fn of(request: &RequestHeader, answer: &ResponseHeader, whole: bool) -> Self {
         let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&answer.status);
         match length(&answer.headers) {
             _ if answer.status == StatusCode::SWITCHING_PROTOCOLS => Ending::Switched,
             _ if bodiless || request.method == Method::HEAD => Ending::NoBody,
             Some(length) => Ending::Length(length),
+            None if whole => Ending::Length(0),
             None if request.version == Version::HTTP_10 => Ending::Close,
-            None => Ending::Chunked {
-                trailers: accepts_trailers(&request.headers) || answer.headers.contains_key(TRAILER),
-            },
+            None => {
+                Ending::Chunked { trailers: accepts_trailers(&request.headers) || answer.headers.contains_key(TRAILER) }
+            }
         }
     }
 
@@ -57,12 +58,10 @@ impl Ending {
         !matches!(self, Ending::Close | Ending::Switched)
     }
 
+    /// Whether the head's own length is shown.
     fn shows_length(self, answer: &ResponseHeader) -> bool {
-        match self {
-            Ending::Length(_) => true,
-            Ending::NoBody => answer.status != StatusCode::NO_CONTENT && length(&answer.headers).is_some(),
-            Ending::Chunked { .. } | Ending::Close | Ending::Switched => false,
-        }
+        let told = matches!(self, Ending::Length(_) | Ending::NoBody) && answer.status != StatusCode::NO_CONTENT;
+        told && length(&answer.headers).is_some()
     }
 }
 
@@ -91,8 +90,10 @@ pub fn write_head(
         write_field(out, DATE.as_str(), clock.now());
     }
     write_fields(out, answer.headers.iter().filter(|(name, _)| passes(name)));
-    if let Ending::Chunked { .. } = ending {
-        write_field(out, TRANSFER_ENCODING.as_str(), b"chunked");
+    match ending {
+        Ending::Length(0) if !shows_length => write_field(out, CONTENT_LENGTH.as_str(), b"0"),
+        Ending::Chunked { .. } => write_field(out, TRANSFER_ENCODING.as_str(), b"chunked"),
+        _ => {}
     }
     if let Some(connection) = connection {
         write_field(out, CONNECTION.as_str(), connection.as_bytes());
@@ -102,7 +103,8 @@ pub fn write_head(
 
 /// Writes an interim head.
 pub fn write_interim(out: &mut BytesMut, head: &ResponseHeader) {
-    let passes = |name: &HeaderName| ![CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, KEEP_ALIVE, UPGRADE].contains(name);
+    let passes =
+        |name: &HeaderName| ![CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, KEEP_ALIVE, UPGRADE].contains(name);
     write_status(out, head.status);
     write_fields(out, head.headers.iter().filter(|(name, _)| passes(name)));
     out.put_slice(b"\r\n");
@@ -163,7 +165,9 @@ mod tests {
 
     fn answer(status: u16, fields: &[(&'static str, &'static str)]) -> ResponseHeader {
         let mut head = ResponseHeader::build(status, None).unwrap();
-        fields.iter().for_each(|(name, value)| drop(head.append_header(*name, *value).unwrap()));
+        for (name, value) in fields {
+            head.append_header(*name, *value).unwrap();
+        }
         head
     }
 
@@ -183,34 +187,38 @@ mod tests {
     fn the_length_is_believed_only_when_it_is_one_number() {
         let get = request("GET", Version::HTTP_11);
         let chunked = Ending::Chunked { trailers: false };
-        assert_eq!(Ending::of(&get, &answer(200, &[("content-length", "3")])), Ending::Length(3));
+        assert_eq!(Ending::of(&get, &answer(200, &[("content-length", "3")]), false), Ending::Length(3));
         for length in ["", "+3", "3, 3", "3 ", "0x3", "99999999999999999999"] {
             let head = answer(200, &[("content-length", length)]);
-            assert_eq!(Ending::of(&get, &head), chunked, "{length:?}");
+            assert_eq!(Ending::of(&get, &head, false), chunked, "{length:?}");
             assert!(!written(&head, chunked).contains("content-length"));
         }
-        assert_eq!(Ending::of(&get, &answer(200, &[("content-length", "3"), ("content-length", "3")])), chunked);
+        assert_eq!(Ending::of(&get, &answer(200, &[("content-length", "3"), ("content-length", "3")]), false), chunked);
     }
 
     #[test]
     fn what_has_no_body_says_so_by_itself() {
         let get = request("GET", Version::HTTP_11);
         let length = [("content-length", "3")];
-        assert_eq!(Ending::of(&request("HEAD", Version::HTTP_11), &answer(200, &length)), Ending::NoBody);
+        assert_eq!(Ending::of(&request("HEAD", Version::HTTP_11), &answer(200, &length), false), Ending::NoBody);
         assert!(written(&answer(200, &length), Ending::NoBody).contains("content-length: 3\r\n"));
         for status in [204, 304] {
-            assert_eq!(Ending::of(&get, &answer(status, &length)), Ending::NoBody);
+            assert_eq!(Ending::of(&get, &answer(status, &length), false), Ending::NoBody);
         }
         assert!(!written(&answer(204, &length), Ending::NoBody).contains("content-length"));
-        assert_eq!(Ending::of(&request("GET", Version::HTTP_10), &answer(200, &[])), Ending::Close);
-        assert_eq!(Ending::of(&get, &answer(101, &[])), Ending::Switched);
+        assert_eq!(Ending::of(&request("GET", Version::HTTP_10), &answer(200, &[]), false), Ending::Close);
+        assert_eq!(Ending::of(&get, &answer(200, &[]), true), Ending::Length(0));
+        assert!(written(&answer(200, &[]), Ending::Length(0)).contains("content-length: 0\r\n"));
+        assert_eq!(Ending::of(&get, &answer(101, &[]), false), Ending::Switched);
     }
 
     #[test]
     fn one_hops_fields_are_written_by_this_hop_only() {
         let fields = [("transfer-encoding", "gzip"), ("connection", "x"), ("keep-alive", "1"), ("upgrade", "h2c")];
         let text = written(&answer(200, &fields), Ending::Chunked { trailers: true });
-        assert!(text.starts_with("HTTP/1.1 200 OK\r\ndate: ") && text.ends_with("\r\ntransfer-encoding: chunked\r\n\r\n"));
+        assert!(
+            text.starts_with("HTTP/1.1 200 OK\r\ndate: ") && text.ends_with("\r\ntransfer-encoding: chunked\r\n\r\n")
+        );
         assert_eq!(text.lines().count(), 4);
         assert!(httpdate::parse_http_date(text.lines().nth(1).unwrap().strip_prefix("date: ").unwrap()).is_ok());
         assert!(!written(&answer(200, &[("date", "x")]), Ending::Length(0)).contains("GMT"));

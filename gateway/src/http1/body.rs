@@ -156,7 +156,10 @@ mod tests {
     use super::*;
 
     /// What comes of a body that arrives in these pieces: its data, its trailers, and what is left of the input.
-    fn take<'a>(framing: Framing, pieces: impl IntoIterator<Item = &'a [u8]>) -> Option<(Vec<u8>, Vec<String>, Vec<u8>)> {
+    fn take<'a>(
+        framing: Framing,
+        pieces: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Option<(Vec<u8>, Vec<String>, Vec<u8>)> {
         let (mut body, mut input, mut data) = (Body::new(framing), BytesMut::new(), Vec::new());
         let mut ended = None;
         for piece in pieces {

@@ -73,7 +73,9 @@ impl<'c, IO: AsyncRead + AsyncWrite + Unpin + Send> Http1Exchange<'c, IO> {
 
     /// Sends what is left of the answer, and takes what is left of the request when that is little.
     pub async fn finish(mut self) -> After {
-        if self.answer != Answer::Ended || self.wire.flush().await.is_err() {
+        let silent = matches!(self.answer, Answer::Awaited | Answer::Broken);
+        // Also the head of an answer that broke off: else a client could take the request for one that nobody saw.
+        if silent || self.wire.flush().await.is_err() || self.answer != Answer::Ended {
             return After::Break;
         }
         match self.head.persists && self.is_drained().await {
@@ -143,9 +145,9 @@ impl<'c, IO: AsyncRead + AsyncWrite + Unpin + Send> Http1Exchange<'c, IO> {
 
     /// Counts a part of a body whose length was told. More, or an end too soon, would be taken for something else.
     fn count(&mut self, left: u64, part: &Bytes, end: bool) -> Result<(), Gone> {
-        let left = left.checked_sub(part.len() as u64).filter(|left| *left == 0 || !end);
-        self.answer = left.map_or(Answer::Broken, |left| Answer::Body(Ending::Length(left)));
-        left.map(drop).ok_or(Gone)
+        let left = left.checked_sub(part.len() as u64).filter(|left| *left == 0 || !end).ok_or(Gone)?;
+        self.answer = Answer::Body(Ending::Length(left));
+        Ok(())
     }
 
     async fn write_chunk(&mut self, part: Bytes, end: bool) -> Result<(), Gone> {
@@ -215,8 +217,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Exchange for Http1Exchange<'_, I
         self.send(Bytes::new()).await
     }
 
-    async fn respond(&mut self, head: Box<ResponseHeader>) -> Result<(), Gone> {
-        let ending = Ending::of(&self.head.request, &head);
+    async fn respond(&mut self, head: Box<ResponseHeader>, end: bool) -> Result<(), Gone> {
+        let ending = Ending::of(&self.head.request, &head, end);
         if head.status.is_informational() && ending != Ending::Switched || self.answer != Answer::Awaited {
             return Err(Gone);
         }
@@ -225,6 +227,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Exchange for Http1Exchange<'_, I
         let connection = self.connection(ending);
         answer::write_head(&mut self.wire.output, &head, ending, connection, self.clock);
         self.answer = Answer::Body(ending);
+        if end {
+            return self.write(Bytes::new(), true).await;
+        }
         if ending == Ending::Switched {
             self.head.body = Body::Switched;
         } else if self.end_told {

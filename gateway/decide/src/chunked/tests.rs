@@ -43,7 +43,9 @@ fn only_the_grammar_passes() {
     assert_eq!(whole("5\r\nhello\r\n0\r\n\r\nGET"), Ok((b"hello".to_vec(), Some(b"\r\nGET".to_vec()))));
     assert_eq!(whole("0005;a=\"b\"\r\nhello\r\n00;x\r\n\r\n"), Ok((b"hello".to_vec(), Some(b"\r\n".to_vec()))));
     assert_eq!(whole("A\r\n0123456789\r\n"), Ok((b"0123456789".to_vec(), None)));
-    for size in ["\r\n", "+5\r\n", "-5\r\n", "0x5\r\n", " 5\r\n", "5 \r\n", "5 ;a\r\n", "5\t\r\n", "g\r\n", ";a\r\n", "5\n"] {
+    for size in
+        ["\r\n", "+5\r\n", "-5\r\n", "0x5\r\n", " 5\r\n", "5 \r\n", "5 ;a\r\n", "5\t\r\n", "g\r\n", ";a\r\n", "5\n"]
+    {
         assert_eq!(whole(size), Err(BadChunk::Size), "{size:?}");
     }
     assert_eq!(whole("00000000000000005\r\n"), Err(BadChunk::Size));

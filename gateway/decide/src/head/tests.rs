@@ -44,12 +44,24 @@ fn each_break_of_the_grammar_has_its_reason() {
     for head in ["GET / HTTP/1.1\n", "GET / HTTP/1.1\rX", "GET / HTTP/1.1\r\nA: b\n\n", "GET / HTTP/1.1\r\r\n", "\n"] {
         assert_eq!(fault(head), Some(BadHead::LineEnd), "{head:?}");
     }
-    for head in ["GET /\0", "\u{16}\u{3}\u{1}", "GET / HTTP/1.1\r\nA: \u{b}", "GET / HTTP/1.1\r\nA: \u{7f}", "G\u{1b}"] {
+    for head in ["GET /\0", "\u{16}\u{3}\u{1}", "GET / HTTP/1.1\r\nA: \u{b}", "GET / HTTP/1.1\r\nA: \u{7f}", "G\u{1b}"]
+    {
         assert_eq!(fault(head), Some(BadHead::ControlByte), "{head:?}");
     }
     let lines = [
-        "GET /", " GET / HTTP/1.1", "GET  / HTTP/1.1", "GET / HTTP/1.1 ", "GET / x HTTP/1.1", "GET\t/\tHTTP/1.1",
-        "G(T / HTTP/1.1", "GET / http/1.1", "GET / HTTP/1.10", "GET / HTTP/01.1", "GET / HTTP/1,1", "GET / ", "/ HTTP/1.1",
+        "GET /",
+        " GET / HTTP/1.1",
+        "GET  / HTTP/1.1",
+        "GET / HTTP/1.1 ",
+        "GET / x HTTP/1.1",
+        "GET\t/\tHTTP/1.1",
+        "G(T / HTTP/1.1",
+        "GET / http/1.1",
+        "GET / HTTP/1.10",
+        "GET / HTTP/01.1",
+        "GET / HTTP/1,1",
+        "GET / ",
+        "/ HTTP/1.1",
     ];
     for line in lines {
         assert_eq!(fault(&format!("{line}\r\n\r\n")), Some(BadHead::RequestLine), "{line:?}");
@@ -85,7 +97,8 @@ fn a_trailer_section_may_be_empty() {
 fn heads() -> impl Strategy<Value = Vec<u8>> {
     let line = "[A-Z!]{1,4} (/[a-z?%]{0,4}|\\*|http://a) HTTP/1\\.[01]\r\n";
     let field = "[A-Za-z^_|~-]{1,4}:[ \t]{0,2}[!-~ é]{0,6}[ \t]{0,2}\r\n";
-    let piece = prop::sample::select(vec!["\r\n", "\r", "\n", " ", "\t", ":", "\0", "\u{7f}", "é", "#", "\"", "\r\n\r\n"]);
+    let piece =
+        prop::sample::select(vec!["\r\n", "\r", "\n", " ", "\t", ":", "\0", "\u{7f}", "é", "#", "\"", "\r\n\r\n"]);
     let noise = prop::collection::vec((any::<prop::sample::Index>(), piece), 0..3);
     ("(\r\n)?", line, prop::collection::vec(field, 0..4), noise).prop_map(|(skipped, line, fields, noise)| {
         let mut head = [skipped, line, fields.concat(), "\r\nGET /".to_owned()].concat().into_bytes();
