@@ -14,6 +14,7 @@ mod dns;
 mod east_west;
 mod enrol;
 mod failover;
+mod http1;
 mod mesh;
 mod operation;
 mod public;

@@ -14,7 +14,7 @@ use super::wire::Wire;
 use crate::refusal::Refusal;
 
 /// A head is read in pieces of about so many bytes: most are smaller.
-const ROOM: usize = 4 * 1024;
+pub const ROOM: usize = 4 * 1024;
 /// A method, a version and the spaces between them are no longer than this in any request that could be served.
 const REST_OF_LINE: usize = 64;
 

@@ -33,8 +33,6 @@ const HEAD: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(75);
 /// A stopping gateway waits so long for the next request on an idle connection, and tells its client to open another.
 const LAST_REQUEST: Duration = Duration::from_secs(2);
-/// The first bytes of a head are read in a piece of about this size; most heads are smaller.
-const ROOM: usize = 4 * 1024;
 
 /// What is done with a connection's requests.
 pub trait Handler: Sync {
@@ -87,7 +85,7 @@ where
     }
     tokio::select! {
         biased;
-        read = wire.fill(ROOM) => matches!(read, Ok(1..)),
+        read = wire.fill(head::ROOM) => matches!(read, Ok(1..)),
         () = idle_for_too_long(patience, stopping) => false,
     }
 }
@@ -117,6 +115,8 @@ where
         Ok(Ok(head)) => (head, None),
         Ok(Err(NoHead::Gone)) => return After::Break,
         Ok(Err(NoHead::Refused(refusal, head))) => (*head, Some(refusal)),
+        // Empty lines are no request: whoever asks later must not take an answer to them for its own.
+        Err(_) if wire.input.trim_ascii().is_empty() => return After::End,
         Err(_) => (head::sketch(&wire.input), Some(Refusal::HeadTimeout)),
     };
     let mut exchange = Http1Exchange::new(wire, clock, entry, stopping, head);

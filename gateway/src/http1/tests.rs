@@ -314,6 +314,7 @@ async fn silence_is_borne_so_long() {
     let slow = format!("HTTP/1.1 408 Request Timeout\r\ncontent-length: 12\r\n{CLOSE}\r\nhead_timeout");
     assert_eq!(borne("").await, (10, String::new()));
     assert_eq!(borne("G").await, (10, slow.clone()));
+    assert_eq!(borne("\r\n").await, (10, String::new()));
     assert_eq!(borne("GET /1 HTTP/1.1\r\n\r\n").await, (75, ok("/1", "")));
     assert_eq!(borne("GET /1 HTTP/1.1\r\n\r\nG").await, (10, ok("/1", "") + &slow));
 }
@@ -370,4 +371,12 @@ async fn an_idle_connection_is_small() {
     let limits = Limits::default();
     let serving = serve(script, server, &entry, &limits, stopping);
     assert!(size_of_val(&serving) < 2048, "{}", size_of_val(&serving));
+
+    let (mut client, server) = duplex(64);
+    let mut wire = Wire::new(server);
+    client.write_all(b"GET").await.unwrap();
+    wire.fill(head::ROOM).await.unwrap();
+    assert!(timeout(IDLE, wire.fill(head::ROOM)).await.is_err() && &*wire.input == b"GET");
+    wire.input.clear();
+    assert!(timeout(IDLE, wire.fill(head::ROOM)).await.is_err() && wire.input.capacity() == 0);
 }
