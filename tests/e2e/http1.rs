@@ -7,14 +7,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::support::demo::{Demo, HOST, HTTPS};
 use crate::support::eventually;
 
-/// All that a gateway answers, until it closes.
+/// All that a gateway answers in text, until it closes.
 async fn converse(demo: &Demo, gateway: IpAddr, text: &str) -> String {
+    String::from_utf8(exchange(demo, gateway, text.as_bytes()).await).unwrap()
+}
+
+async fn exchange(demo: &Demo, gateway: IpAddr, bytes: &[u8]) -> Vec<u8> {
     let at = SocketAddr::new(gateway, HTTPS);
     let mut stream = demo.client().tls(at, HOST, b"http/1.1").await.unwrap();
-    stream.write_all(text.as_bytes()).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
     let mut answers = Vec::new();
     stream.read_to_end(&mut answers).await.unwrap();
-    String::from_utf8(answers).unwrap()
+    answers
 }
 
 fn request(line: &str, more: &str) -> String {
@@ -98,4 +102,23 @@ async fn what_no_two_servers_would_read_alike_is_refused_and_logged() {
     })
     .await;
     assert!(!std::fs::read_to_string(&log).unwrap().contains("/smuggled"));
+}
+
+#[tokio::test]
+async fn a_websocket_is_opened_to_instances_of_every_cluster() {
+    const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+    let demo = Demo::shared().await;
+    let fields = format!(
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
+    );
+    // A text and a close, masked with zeros (RFC 6455 section 5.2); early, so that they must be kept until the switch.
+    let frames = [0x81, 0x82, 0, 0, 0, 0, b'h', b'i', 0x88, 0x80, 0, 0, 0, 0];
+    let bytes = [request("GET /ws", &fields).as_bytes(), &frames].concat();
+    for _ in 0..9 {
+        let answer = exchange(demo, demo.gateway(0, 1), &bytes).await;
+        let text = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with(b"HTTP/1.1 101 Switching Protocols\r\n"), "{text}");
+        assert!(text.contains("\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{text}");
+        assert!(answer.ends_with(&[0x81, 2, b'h', b'i', 0x88, 0]), "{answer:?}");
+    }
 }
