@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use axum::serve::Listener;
 use prometheus::{Registry, TextEncoder};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -16,22 +17,29 @@ use tokio_util::sync::CancellationToken;
 /// Whether the process can do its work now.
 pub type Ready = Arc<dyn Fn() -> bool + Send + Sync>;
 
-/// A bound admin port.
-pub struct Admin {
-    listener: TcpListener,
+/// An open admin port.
+pub struct Admin<L> {
+    listener: L,
     router: Router,
 }
 
-impl Admin {
+impl Admin<TcpListener> {
     /// Binds the port.
     pub async fn bind(at: SocketAddr, registry: Registry, ready: Ready) -> anyhow::Result<Self> {
         let listener =
             TcpListener::bind(at).await.with_context(|| format!("cannot listen on {at} for admin requests"))?;
+        Ok(Admin::on(listener, registry, ready))
+    }
+}
+
+impl<L: Listener<Addr = SocketAddr>> Admin<L> {
+    /// Takes an open port.
+    pub fn on(listener: L, registry: Registry, ready: Ready) -> Self {
         let router = Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(move || readiness(ready.clone())))
             .route("/metrics", get(move || metrics(registry.clone())));
-        Ok(Admin { listener, router })
+        Admin { listener, router }
     }
 
     /// Adds what only one role has.

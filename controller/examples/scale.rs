@@ -14,7 +14,7 @@ use config::wire::{Ack, MemberRole};
 use controller::global::{Apply, Controller, Handle, Settings};
 use controller::local::{self, Agent};
 use controller::member::holdings::Needs;
-use controller::member::{self, Followed, Member};
+use controller::member::{self, Followed, Member, Standing};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -92,7 +92,8 @@ fn start_member(folder: &Path) -> watch::Receiver<Option<Arc<Followed>>> {
     let followed = member.followed();
     tokio::spawn(async move {
         let (needs, ack) = (watch::Sender::<Arc<Needs>>::default(), watch::Sender::<Ack>::default());
-        member.run(needs.subscribe(), ack.subscribe(), CancellationToken::new()).await;
+        let standing = watch::Sender::new(Standing::Here);
+        member.run(needs.subscribe(), ack.subscribe(), standing.subscribe()).await;
     });
     followed
 }

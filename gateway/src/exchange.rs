@@ -10,6 +10,8 @@ use http::HeaderMap;
 use identity::SpiffeId;
 use pingora_http::{RequestHeader, ResponseHeader};
 
+use crate::lifetime::Lifetime;
+
 /// The client is gone, or what it sent can't be read on. There is nobody to answer.
 #[derive(Debug)]
 pub struct Gone;
@@ -51,7 +53,7 @@ pub trait Exchange: Send {
     fn close(&mut self);
 }
 
-/// Where a connection came in, and what is known of who opened it. Fixed for the connection's life.
+/// Where a connection came in, what is known of who opened it, and how long it goes on.
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// By which door.
@@ -60,6 +62,15 @@ pub struct Entry {
     pub client: IpAddr,
     /// The port on which the gateway listens.
     pub port: u16,
+    /// What tells it to end. Requests on it say so while they last.
+    pub lifetime: Arc<Lifetime>,
+}
+
+impl Entry {
+    /// Of a connection that begins now.
+    pub fn new(door: Door, client: IpAddr, port: u16) -> Self {
+        Entry { door, client: client.to_canonical(), port, lifetime: Arc::default() }
+    }
 }
 
 /// The doors of a gateway.

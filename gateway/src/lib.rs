@@ -5,12 +5,16 @@
 //! where it may go, [`refusal`] and [`respond`] are how it ends when it may not, and [`record`] is what is left of it.
 
 pub mod choose;
+pub mod connections;
+pub mod descriptors;
 pub mod exchange;
 pub mod health;
 pub mod http1;
 pub mod inputs;
+pub mod lifetime;
 pub mod listener;
 pub mod metrics;
+pub mod overload;
 pub mod plan;
 pub mod planner;
 pub mod proxy;
@@ -20,6 +24,7 @@ pub mod request;
 pub mod respond;
 pub mod runtime;
 pub mod settings;
+pub mod takeover;
 pub mod tunnel;
 pub mod upstream;
 pub mod view;

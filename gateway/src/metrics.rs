@@ -10,6 +10,8 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
+use crate::connections::Shed;
+
 /// Upper bounds of the duration histogram, in seconds.
 const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
@@ -31,6 +33,9 @@ pub struct Metrics {
     pub log_drops: IntCounter,
     /// Open connections.
     pub connections: IntGauge,
+    shed: [IntCounter; 3],
+    /// By how many milliseconds work waits for its turn, as last measured.
+    pub lag: IntGauge,
     tunnels: IntGaugeVec,
     healthy: IntGaugeVec,
     /// The revision that the plan was made of.
@@ -90,7 +95,11 @@ impl Metrics {
                 .buckets(BUCKETS.to_vec());
         let durations = HistogramVec::new(options, &service)?;
         registry.register(Box::new(durations.clone()))?;
+        let shed =
+            vec("tombolo_connections_shed_total", "Connections that were closed as soon as they came", &["limit"])?;
         Ok(Metrics {
+            shed: Shed::ALL.map(|shed_by| shed.with_label_values(&[shed_by.code()])),
+            lag: gauge("tombolo_lag_milliseconds", "How long work waits for its turn")?,
             requests: vec(
                 "tombolo_requests_total",
                 "Requests to services, by the class of their status",
@@ -138,6 +147,13 @@ impl Metrics {
         for PeerReport { global_namespace, cluster, gateway, tunnels, .. } in peers {
             let labels = [global_namespace.as_str(), cluster.as_str(), gateway.as_str()];
             self.tunnels.with_label_values(&labels).set(tunnels.into());
+        }
+    }
+
+    /// Counts a connection that was closed as soon as it came.
+    pub fn shed(&self, shed: Shed) {
+        if let Some(counter) = self.shed.get(shed as usize) {
+            counter.inc();
         }
     }
 

@@ -40,10 +40,8 @@ pub struct HttpDoor {
 impl HttpDoor {
     /// For one connection.
     pub fn new(core: Arc<Core>, entry: Entry) -> Self {
-        let mut options = HttpServerOptions::default();
-        if !matches!(entry.door, Door::Tunnel { .. }) {
-            options.h2_idle_timeout = Some(IDLE);
-        }
+        // An idle HTTP/2 connection is asked to end by its lifetime: the library's own bound would drop its socket.
+        let options = HttpServerOptions::default();
         HttpDoor { core, entry, options, began: CancellationToken::new() }
     }
 

@@ -267,7 +267,7 @@ mod tests {
     fn record(log: &Log) -> Record {
         let path = format!("/{}", "x".repeat(2 * LONGEST_TEXT));
         let head = RequestHeader::build("GET", path.as_bytes(), None).unwrap();
-        let entry = Entry { door: Door::Mesh, client: Ipv4Addr::LOCALHOST.into(), port: 8080 };
+        let entry = Entry::new(Door::Mesh, Ipv4Addr::LOCALHOST.into(), 8080);
         let mut record = Record::new(&head, &entry, log.sender.is_some());
         record.failure("north/v1", "refused");
         record

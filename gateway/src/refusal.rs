@@ -33,6 +33,8 @@ pub enum Refusal {
     UnknownService,
     /// The service has no such port.
     UnknownPort,
+    /// The gateway has more to do than it can: the same request may be served a little later, or elsewhere.
+    Overloaded,
     /// No instance can take the request.
     NoInstance,
     /// Every attempt failed before a request was handed over.
@@ -70,6 +72,7 @@ impl Refusal {
             Refusal::NotForHere => "not_for_here",
             Refusal::UnknownService => "unknown_service",
             Refusal::UnknownPort => "unknown_port",
+            Refusal::Overloaded => "overloaded",
             Refusal::NoInstance => "no_instance",
             Refusal::ConnectFailed => "connect_failed",
             Refusal::InstanceReset => "instance_reset",
@@ -95,7 +98,7 @@ impl Refusal {
             Refusal::UnknownCaller | Refusal::ForeignCaller | Refusal::ForbiddenPeer => StatusCode::FORBIDDEN,
             Refusal::NotForHere => StatusCode::LOOP_DETECTED,
             Refusal::UnknownService | Refusal::UnknownPort | Refusal::NoInstance => StatusCode::SERVICE_UNAVAILABLE,
-            Refusal::ConnectFailed => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::ConnectFailed | Refusal::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::InstanceReset | Refusal::BadAnswer | Refusal::InstanceEjected => StatusCode::BAD_GATEWAY,
             Refusal::InstanceTimeout => StatusCode::GATEWAY_TIMEOUT,
             Refusal::HeadTimeout | Refusal::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -135,6 +138,7 @@ impl Refusal {
             Refusal::NotForHere => "The request was sent to the wrong cluster.",
             Refusal::UnknownService => "The service is not known here.",
             Refusal::UnknownPort => "The service has no such port.",
+            Refusal::Overloaded => "The gateway is overloaded. Try again in a moment.",
             Refusal::NoInstance => "No instance can take the request.",
             Refusal::ConnectFailed => "No instance could be reached.",
             Refusal::InstanceReset => "The instance broke off before it answered.",

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use decide::grpc;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use pingora_http::ResponseHeader;
 
@@ -79,10 +79,13 @@ fn refusal_head(
     refusal: Refusal,
     length: usize,
 ) -> Result<ResponseHeader, Box<pingora_error::Error>> {
-    let mut head = ResponseHeader::build(refusal.status(), Some(4))?;
+    let mut head = ResponseHeader::build(refusal.status(), Some(5))?;
     head.insert_header(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"))?;
     head.insert_header(CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
     head.insert_header(CONTENT_LENGTH, HeaderValue::from(length))?;
+    if refusal == Refusal::Overloaded {
+        head.insert_header(RETRY_AFTER, HeaderValue::from_static("1"))?;
+    }
     if matches!(exchange.entry().door, Door::Tunnel { .. }) {
         head.insert_header(REFUSAL, HeaderValue::from_static(refusal.code()))?;
     }

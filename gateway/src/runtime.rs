@@ -8,24 +8,29 @@ use std::time::{Duration, Instant};
 use config::live::{self, Live};
 use config::resource::Name;
 use config::wire::{PeerReport, Rejection, RevisionPair};
+use decide::health::State;
 use decide::retry::Budget;
 use prometheus::Registry;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::connections::Connections;
+use crate::descriptors;
 use crate::health::checker::Checker;
 use crate::inputs::Inputs;
 use crate::listener::doors::{self, Purpose};
-use crate::listener::{self, BindError, mesh};
+use crate::listener::mesh;
+use crate::listener::sockets::{BindError, Listening, Sockets};
 use crate::metrics::Metrics;
+use crate::overload::{self, Overload};
 use crate::plan::Plan;
 use crate::planner::Planner;
 use crate::record::{Log, LogError};
 use crate::settings::Settings;
-use crate::tunnel::pool::Peers;
+use crate::takeover::Offer;
+use crate::tunnel::pool::{PeerKey, Peers};
 use crate::tunnel::report::Report;
 use crate::tunnel::reports::Reports;
 use crate::tunnel::supervisor::Supervisor;
@@ -35,8 +40,31 @@ use crate::view::View;
 const LAST_REQUESTS: Duration = Duration::from_millis(2_500);
 /// What is cut has ended after so long.
 const CUT: Duration = Duration::from_secs(1);
+/// The peers of a gateway whose successor is there have so long to open tunnels to that one, before the old ones end.
+const MOVE: Duration = Duration::from_secs(3);
 /// From one look at what is left to the next.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// Which connections are asked to end.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stopping {
+    /// None: the gateway serves.
+    #[default]
+    None,
+    /// Those of clients.
+    Clients,
+    /// Tunnels too.
+    All,
+}
+
+/// How a gateway ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Nobody serves in its place.
+    Stopped,
+    /// A successor of the same name serves.
+    Succeeded,
+}
 
 /// What every request shares.
 pub struct Core {
@@ -56,11 +84,20 @@ pub struct Core {
     pub log: Log,
     /// Told whenever health changed, here or at a peer, or this gateway began to drain.
     pub changes: Arc<watch::Sender<u64>>,
-    /// True once connections shall not be used on.
-    pub shutdown: watch::Receiver<bool>,
+    /// The sockets on which it listens.
+    pub sockets: Sockets,
+    /// The connections that came in.
+    pub connections: Arc<Connections>,
+    /// Whether there is too much to do.
+    pub overload: Overload,
     /// Cancelled when every connection and check that is left shall end.
     pub cut: CancellationToken,
+    /// Of this life, so that peers tell it from a successor's.
+    boot: String,
+    stopping: watch::Sender<Stopping>,
     draining: CancellationToken,
+    /// A successor serves in its place.
+    succeeded: CancellationToken,
     in_flight: AtomicUsize,
     reports: Reports,
 }
@@ -90,6 +127,20 @@ impl Core {
         InFlight(&self.in_flight)
     }
 
+    /// Requests under way.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Comes back when connections of this kind are asked to end.
+    pub fn stopping(&self, which: Stopping) -> impl Future<Output = ()> + use<> {
+        let mut stopping = self.stopping.subscribe();
+        async move {
+            // Without a sender there is nothing left to end.
+            _ = stopping.wait_for(|stopping| *stopping >= which).await;
+        }
+    }
+
     fn make_report(&self, plan: &Plan, global_namespace: &Name) -> Report {
         let mut services = BTreeMap::new();
         for (name, planned) in plan.services.get(global_namespace).into_iter().flatten() {
@@ -100,7 +151,12 @@ impl Core {
                 services.insert(name.clone(), versions);
             }
         }
-        Report { draining: self.draining.is_cancelled(), services }
+        Report {
+            boot: self.boot.clone(),
+            draining: self.draining.is_cancelled(),
+            moving: self.succeeded.is_cancelled(),
+            services,
+        }
     }
 
     /// What this gateway knows of health everywhere.
@@ -143,13 +199,17 @@ pub enum BuildError {
 pub struct Gateway {
     core: Arc<Core>,
     planner: Planner,
-    listeners: Vec<(TcpListener, Purpose)>,
-    stop_using: watch::Sender<bool>,
+    listeners: Vec<(Listening, Purpose)>,
 }
 
 impl Gateway {
-    /// Binds the fixed sockets and makes a first plan. Must be called in a tokio runtime.
-    pub fn build(settings: Settings, inputs: Inputs, registry: &Registry) -> Result<Self, BuildError> {
+    /// Opens the fixed sockets and makes a first plan. Must be called in a tokio runtime.
+    pub fn build(
+        settings: Settings,
+        inputs: Inputs,
+        sockets: Sockets,
+        registry: &Registry,
+    ) -> Result<Self, BuildError> {
         let mut listeners = Vec::new();
         let fixed = [
             (settings.http, Purpose::Http, "public HTTP"),
@@ -158,7 +218,7 @@ impl Gateway {
         ];
         for (address, purpose, text) in fixed {
             if let Some(address) = address {
-                listeners.push((listener::bind(address, text)?, purpose));
+                listeners.push((sockets.open(address, text)?, purpose));
             }
         }
         let metrics = Arc::new(Metrics::new(registry)?);
@@ -167,9 +227,10 @@ impl Gateway {
         let checker = Arc::new(Checker::new(notifier(&changes), cut.clone()));
         let (publisher, plan) = live::channel(Arc::new(Plan::empty(inputs.snapshot.get())));
         let planner = Planner::new(inputs, publisher, checker.clone(), metrics.clone());
-        let (stop_using, shutdown) = watch::channel(false);
+        let connections = Connections::new(settings.connections.clone(), descriptors::raise_limit());
         let core = Arc::new(Core {
             log: Log::open(&settings.access_log, metrics.clone())?,
+            overload: Overload::new(settings.overload),
             settings,
             plan,
             peers: Arc::default(),
@@ -177,13 +238,17 @@ impl Gateway {
             budget: Budget::new(Instant::now()),
             metrics,
             changes,
-            shutdown,
+            sockets,
+            connections: Arc::new(connections),
             cut,
+            boot: format!("{:016x}", fastrand::u64(..)),
+            stopping: watch::Sender::default(),
             draining: CancellationToken::new(),
+            succeeded: CancellationToken::new(),
             in_flight: AtomicUsize::new(0),
             reports: Reports::default(),
         });
-        Ok(Gateway { core, planner, listeners, stop_using })
+        Ok(Gateway { core, planner, listeners })
     }
 
     /// A handle for whoever asks about the gateway while it runs.
@@ -191,10 +256,11 @@ impl Gateway {
         Handle(self.core.clone())
     }
 
-    /// Serves until told to stop, then drains: first it is no longer ready but still serves, then it takes no
-    /// connection and lets requests end, then it cuts what is left. When this future is dropped, it cuts at once.
-    pub async fn run(self, stop: CancellationToken) {
-        let Gateway { core, planner, listeners, stop_using } = self;
+    /// Serves until told to stop, or until a successor has taken over, then drains: first it is no longer ready but still
+    /// serves (unless a successor does), then it takes no connection and lets requests end, then it cuts what is left.
+    /// When this future is dropped, it cuts at once.
+    pub async fn run(self, stop: CancellationToken, offer: Option<Offer>) -> End {
+        let Gateway { core, planner, listeners } = self;
         let listening = CancellationToken::new();
         let _guards = [listening.clone().drop_guard(), core.cut.clone().drop_guard()];
         let mut tasks = JoinSet::new();
@@ -205,33 +271,55 @@ impl Gateway {
         tasks.spawn(async { _ = mesh.await });
         tasks.spawn(planner.run());
         tasks.spawn(keep_gauges(core.clone()));
+        tasks.spawn(overload::watch(core.clone()));
         let supervisor = Supervisor::new(core.peers.clone(), notifier(&core.changes), core.metrics.clone());
         tasks.spawn(supervisor.run(core.plan.clone()));
-        stop.cancelled().await;
-        core.drain(&listening, &stop_using).await;
+        if let Some(offer) = offer {
+            tasks.spawn(offer.serve(Handle(core.clone()), core.succeeded.clone()));
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = core.succeeded.cancelled() => {}
+        }
+        core.drain(&listening).await;
         core.cut.cancel();
         tasks.shutdown().await;
         core.quiet(CUT).await;
         core.log.close().await;
+        if core.succeeded.is_cancelled() { End::Succeeded } else { End::Stopped }
     }
 }
 
 impl Core {
-    async fn drain(&self, listening: &CancellationToken, stop_using: &watch::Sender<bool>) {
-        self.draining.cancel();
-        self.changes.send_modify(|changes| *changes += 1);
-        tracing::info!(wait = ?self.settings.drain_wait, "draining");
-        tokio::time::sleep(self.settings.drain_wait).await;
+    async fn drain(&self, listening: &CancellationToken) {
+        if !self.succeeded.is_cancelled() {
+            self.draining.cancel();
+            self.say();
+            tracing::info!(wait = ?self.settings.drain_wait, "draining");
+            // Who takes over meanwhile serves those who come from now on.
+            _ = timeout(self.settings.drain_wait, self.succeeded.cancelled()).await;
+        }
         listening.cancel();
-        stop_using.send_replace(true);
+        if self.succeeded.is_cancelled() {
+            tracing::info!("a successor serves: draining");
+            self.say();
+            self.stopping.send_replace(Stopping::Clients);
+            self.quiet(MOVE).await;
+        }
+        self.stopping.send_replace(Stopping::All);
         let drained = async {
             self.quiet(LAST_REQUESTS).await;
-            while self.in_flight.load(Ordering::Relaxed) > 0 {
+            while self.in_flight() > 0 {
                 tokio::time::sleep(LOOK).await;
             }
         };
         _ = timeout(self.settings.drain_timeout, drained).await;
-        tracing::info!(cut = self.in_flight.load(Ordering::Relaxed), "drained");
+        tracing::info!(cut = self.in_flight(), "drained");
+    }
+
+    /// Tells peers what has changed.
+    fn say(&self) {
+        self.changes.send_modify(|changes| *changes += 1);
     }
 
     /// Waits until no connection is open, but no longer than this.
@@ -276,9 +364,14 @@ fn notifier(changes: &Arc<watch::Sender<u64>>) -> Arc<dyn Fn() + Send + Sync> {
 pub struct Handle(Arc<Core>);
 
 impl Handle {
-    /// Whether it serves: it has a world, and does not drain.
+    /// Whether it serves: it has a world, and neither drains nor has a successor.
     pub fn ready(&self) -> bool {
-        !self.0.draining.is_cancelled() && self.0.plan.load().snapshot.revision != RevisionPair::default()
+        !self.0.draining.is_cancelled() && !self.0.succeeded.is_cancelled() && self.0.plan.load().snapshot.revision != RevisionPair::default()
+    }
+
+    /// Whether a successor serves in its place.
+    pub fn has_successor(&self) -> bool {
+        self.0.succeeded.is_cancelled()
     }
 
     /// What it acts on.
@@ -299,6 +392,23 @@ impl Handle {
     /// The peers that it knows.
     pub fn peers(&self) -> Vec<PeerReport> {
         self.0.peers.all().iter().map(|peer| peer.describe()).collect()
+    }
+
+    /// Its sockets.
+    pub fn sockets(&self) -> &Sockets {
+        &self.0.sockets
+    }
+
+    /// The peers that take requests.
+    pub fn live_peers(&self) -> Vec<PeerKey> {
+        self.0.peers.all().iter().filter(|peer| peer.is_live()).map(|peer| peer.key.clone()).collect()
+    }
+
+    /// How many instances have not been checked yet.
+    pub fn unchecked(&self) -> usize {
+        let plan = self.0.plan.load();
+        let pools = plan.all_services().flat_map(|service| service.ports.values().map(|port| &port.all));
+        pools.flat_map(|pool| &pool.targets).filter(|target| target.health.state() == State::Unknown).count()
     }
 
     /// What it knows of health.

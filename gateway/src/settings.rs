@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use config::resource::{GatewayAddresses, Name};
 
+use crate::{connections, overload};
+
 /// The settings of one gateway, fixed for its life.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -25,6 +27,12 @@ pub struct Settings {
     pub drain_wait: Duration,
     /// How long requests may still run after that.
     pub drain_timeout: Duration,
+    /// How old a client's connection may become, give or take a tenth; any age when absent.
+    pub max_age: Option<Duration>,
+    /// How many connections there may be.
+    pub connections: connections::Limits,
+    /// How much work is taken on.
+    pub overload: overload::Limits,
 }
 
 /// Where the access log goes.

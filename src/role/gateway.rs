@@ -1,26 +1,37 @@
 //! `tombolo gateway`.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::routing::get;
-use config::resource::GatewayAddresses;
+use config::resource::Name;
 use config::wire::{Ack, MemberRole};
 use futures_util::stream;
-use gateway::runtime::Handle;
+use gateway::listener::sockets::Listening;
+use gateway::runtime::{End, Handle};
 use gateway::settings::AccessLog;
+use gateway::takeover::{self, Claim, Offer, Place};
 use gateway::{Gateway, Inputs, Settings};
 use prometheus::Registry;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::member;
+use super::bounds::Bounds;
+use super::member::{self, Following};
 use crate::admin::Admin;
 use crate::lifeline;
 
+/// Where successors find a running gateway, in its state directory.
+const TAKEOVER: &str = "takeover.sock";
+/// After an error of the admin port.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 /// From one line of the health stream to the next, at the most.
 const BEAT: Duration = Duration::from_millis(500);
 
@@ -56,6 +67,12 @@ pub struct Args {
     /// How long requests may still run after that, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub drain_timeout: u64,
+    /// Take the sockets over from the gateway that runs with the same state directory, and let it drain; without one, just
+    /// start.
+    #[arg(long)]
+    pub takeover: bool,
+    #[command(flatten)]
+    pub bounds: Bounds,
 }
 
 impl Args {
@@ -75,6 +92,9 @@ impl Args {
             access_log,
             drain_wait: Duration::from_secs(self.drain_wait),
             drain_timeout: Duration::from_secs(self.drain_timeout),
+            max_age: self.bounds.max_age(),
+            connections: self.bounds.connections(),
+            overload: self.bounds.overload(),
         }
     }
 }
@@ -84,34 +104,100 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     serve(args, lifeline::stop_token()?).await
 }
 
-/// Runs a gateway until told to stop.
+/// Runs a gateway until told to stop, or until a successor has taken over.
 pub async fn serve(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let settings = args.settings();
+    let path = args.member.state.join(TAKEOVER);
+    let claimed = match args.takeover {
+        true => takeover::claim(&path, &args.member.name).await.context("nothing was taken over")?,
+        false => None,
+    };
+    if args.takeover && claimed.is_none() {
+        tracing::info!("no gateway runs here that could be taken over: starting as the first");
+    }
+    let (claim, sockets) = claimed.unzip();
     let registry = Registry::new();
-    let addresses: GatewayAddresses = settings.addresses();
-    let following = member::follow(args.member, MemberRole::Gateway, Some(addresses))?;
+    let following = member::follow(args.member, MemberRole::Gateway, Some(settings.addresses()))?;
     let inputs = Inputs {
         snapshot: following.snapshot.clone(),
         secrets: following.secrets.clone(),
         identities: following.identities.clone(),
     };
-    let gateway = Gateway::build(settings, inputs, &registry)?;
+    let name = settings.name.clone();
+    let gateway = Gateway::build(settings, inputs, sockets.unwrap_or_default(), &registry)?;
     let handle = gateway.handle();
-    let ready = {
-        let handle = handle.clone();
-        std::sync::Arc::new(move || handle.ready())
-    };
-    let admin_at = SocketAddr::new(args.address, args.admin_port);
-    let admin = Admin::bind(admin_at, registry, ready).await?.with(health_routes(handle.clone()));
-    let admin_stop = CancellationToken::new();
-    admin.spawn(admin_stop.clone());
-    let _admin = admin_stop.drop_guard();
-    tokio::spawn(acknowledge(handle, following.ack.clone()));
+    let _admin = open_admin(SocketAddr::new(args.address, args.admin_port), registry, &handle)?;
+    let (offer, place) = offer(&path, name, &following).unzip();
+    tokio::spawn(acknowledge(handle.clone(), following.ack.clone()));
     tracing::info!(cluster = %following.place.cluster, address = %args.address, "the gateway is up");
-    gateway.run(stop).await;
+    let mut running = pin!(gateway.run(stop, offer));
+    let begun = tokio::select! {
+        end = &mut running => Ok(Some(end)),
+        begun = begin(claim, &handle, place) => begun.map(|()| None),
+    };
+    let end = match begun {
+        Ok(Some(end)) => end,
+        Ok(None) => running.await,
+        Err(error) => {
+            // The agent must not take this end for that of the gateway which goes on.
+            following.give_way().await;
+            return Err(error);
+        }
+    };
     // Only now: certificates and endpoints still change while requests end.
-    following.leave().await;
+    match end {
+        End::Stopped => following.leave().await,
+        End::Succeeded => following.give_way().await,
+    }
     Ok(())
+}
+
+/// From now on successors find this gateway; if it is one itself, once it is in the place of its predecessor.
+async fn begin(claim: Option<Claim>, handle: &Handle, place: Option<Place>) -> anyhow::Result<()> {
+    match (claim, place) {
+        (Some(claim), place) => claim.complete(handle, place).await.context("nothing was taken over"),
+        (None, Some(place)) => place.take().context("successors will not find this gateway"),
+        (None, None) => Ok(()),
+    }
+}
+
+/// Without it a gateway serves as well, but cannot be taken over.
+fn offer(path: &Path, name: Name, following: &Following) -> Option<(Offer, Place)> {
+    let offered = Offer::open(path, name, Box::new(following.aside()));
+    offered.inspect_err(|error| tracing::warn!(%error, path = %path.display(), "this gateway cannot be taken over")).ok()
+}
+
+fn open_admin(at: SocketAddr, registry: Registry, handle: &Handle) -> anyhow::Result<DropGuard> {
+    let listening = handle.sockets().open(at, "admin requests")?;
+    let ready = handle.clone();
+    let admin = Admin::on(AdminSocket(listening), registry, Arc::new(move || ready.ready()));
+    let stop = CancellationToken::new();
+    admin.with(health_routes(handle.clone())).spawn(stop.clone());
+    Ok(stop.drop_guard())
+}
+
+/// The admin port goes over to a successor as all others do.
+struct AdminSocket(Listening);
+
+impl axum::serve::Listener for AdminSocket {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        loop {
+            match self.0.accept().await {
+                Ok(accepted) => return accepted,
+                Err(error) => {
+                    tracing::debug!(%error, "an admin connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
 }
 
 /// Tells the agent what is acted on, and how peers are.
@@ -144,6 +230,9 @@ fn lines(handle: Handle) -> impl stream::Stream<Item = Result<Bytes, serde_json:
     let changes = handle.changes();
     stream::unfold((handle, changes, None), |(handle, mut changes, said)| async move {
         if said.is_some() && !matches!(tokio::time::timeout(BEAT, changes.changed()).await, Ok(Ok(())) | Err(_)) {
+            return None;
+        }
+        if handle.has_successor() {
             return None;
         }
         let view = handle.view();

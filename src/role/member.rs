@@ -10,10 +10,9 @@ use config::resource::{GatewayAddresses, Name};
 use config::snapshot::{Place, Snapshot};
 use config::wire::{Ack, MemberRole};
 use controller::member::holdings::{Need, Needs};
-use controller::member::{self, Followed, Member};
+use controller::member::{self, Followed, Member, Standing};
 use gateway::{Identities, Secrets};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 /// A leaving member waits so long for its agent to hear of it.
 const FAREWELL: Duration = Duration::from_millis(1_500);
@@ -45,13 +44,32 @@ pub struct Following {
     /// Takes what the data plane acts on.
     pub ack: watch::Sender<Ack>,
     membership: tokio::task::JoinHandle<()>,
-    left: CancellationToken,
+    standing: watch::Sender<Standing>,
 }
 
 impl Following {
     /// Says goodbye to the agent, so that it forgets this member at once.
     pub async fn leave(self) {
-        self.left.cancel();
+        self.end(Standing::Leaving).await;
+    }
+
+    /// Ends without a word: another process of the same name follows the agent.
+    pub async fn give_way(self) {
+        self.end(Standing::Succeeded).await;
+    }
+
+    /// By which this process stops following the agent, while another of the same name does, or goes on.
+    pub fn aside(&self) -> impl Fn(bool) + Send + Sync + use<> {
+        let standing = self.standing.clone();
+        move |aside| {
+            let (from, to) =
+                if aside { (Standing::Here, Standing::Aside) } else { (Standing::Aside, Standing::Here) };
+            standing.send_if_modified(|now| (*now == from).then(|| *now = to).is_some());
+        }
+    }
+
+    async fn end(self, standing: Standing) {
+        self.standing.send_replace(standing);
         if tokio::time::timeout(FAREWELL, self.membership).await.is_err() {
             tracing::debug!("the agent did not hear of the leave");
         }
@@ -90,9 +108,9 @@ pub fn follow(args: MemberArgs, role: MemberRole, addresses: Option<GatewayAddre
             own.publish(Arc::new(newest));
         }
     });
-    let left = CancellationToken::new();
-    let membership = tokio::spawn(member.run(needed, acks, left.clone()));
-    Ok(Following { place, snapshot, secrets, identities, ack, membership, left })
+    let standing = watch::Sender::new(Standing::Here);
+    let membership = tokio::spawn(member.run(needed, acks, standing.subscribe()));
+    Ok(Following { place, snapshot, secrets, identities, ack, membership, standing })
 }
 
 fn snapshot_of(followed: Option<&Followed>, place: &Place, previous: Option<&Snapshot>) -> Snapshot {

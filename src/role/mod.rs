@@ -1,6 +1,7 @@
 //! The roles, each assembled from the crates: what one produces is joined by channels to what another consumes.
 
 pub mod agent;
+pub mod bounds;
 pub mod controller;
 pub mod dns;
 pub mod gateway;

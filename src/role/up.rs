@@ -13,6 +13,7 @@ use controller::local::Agent;
 use notify::{RecursiveMode, Watcher};
 use tokio_util::sync::CancellationToken;
 
+use super::bounds::Bounds;
 use super::{agent, controller as global, dns, gateway, member};
 use crate::command::files;
 use crate::lifeline;
@@ -59,6 +60,8 @@ pub struct Args {
     /// Where the access log goes: `off`, `-` for standard output, or a file.
     #[arg(long, value_name = "WHERE", default_value = "-")]
     access_log: String,
+    #[command(flatten)]
+    bounds: Bounds,
     /// Where the admin's context is written.
     #[arg(long, value_name = "FILE", env = "TOMBOLO_CONTEXT")]
     context: Option<PathBuf>,
@@ -193,6 +196,8 @@ fn gateway_args(args: &Args, member: member::MemberArgs) -> gateway::Args {
         access_log: args.access_log.clone(),
         drain_wait: 0,
         drain_timeout: 30,
+        takeover: false,
+        bounds: args.bounds.clone(),
     }
 }
 

@@ -32,6 +32,20 @@ use crate::sync::reading::Reading;
 use credential::{Credential, CredentialError, check_pin, enrolment_client, keep_fresh};
 use holdings::{Held, Holdings, Needs, Recipe};
 
+/// How a member stands to its agent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// It follows.
+    #[default]
+    Here,
+    /// A process that may succeed it follows in its name; it goes on by what it last had.
+    Aside,
+    /// It says that it leaves, and ends.
+    Leaving,
+    /// It ends without a word: a successor of the same name stays.
+    Succeeded,
+}
+
 /// So often it is looked whether the agent has written another token: a re-made agent has another CA.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -137,17 +151,28 @@ impl Member {
         self.identities.subscribe()
     }
 
-    /// Enrols and follows until `shutdown`, whoever goes and comes; then the agent is told that the member leaves, which
-    /// takes no longer than [`FAREWELL`](crate::sync::client::FAREWELL). `needs` says in which GNSs a gateway wants an
-    /// identity; `ack` says how far it is.
-    pub async fn run(self, needs: watch::Receiver<Arc<Needs>>, ack: watch::Receiver<Ack>, shutdown: CancellationToken) {
-        let Member { settings, cluster, cache, world, reading, followed, identities } = self;
+    /// Enrols and follows for as long as it is [`Standing::Here`], whoever goes and comes. When it is leaving the agent is
+    /// told, which takes no longer than [`FAREWELL`](crate::sync::client::FAREWELL). `needs` says in which GNSs a gateway
+    /// wants an identity; `ack` says how far it is.
+    pub async fn run(
+        self,
+        needs: watch::Receiver<Arc<Needs>>,
+        ack: watch::Receiver<Ack>,
+        mut standing: watch::Receiver<Standing>,
+    ) {
+        let Member { settings, cluster, cache, world, mut reading, followed, identities } = self;
         let boot = format!("{:016x}", fastrand::u64(..));
         let link = Link { settings, cluster, boot, world: world.clone(), identities };
-        tokio::select! {
-            () = cache.keep(world.subscribe()) => {}
-            () = publish(reading, world.subscribe(), followed) => {}
-            () = link.hold(needs, ack, shutdown) => {}
+        let to_keep = world.subscribe();
+        // Without a sender nobody says how it stands: it ends.
+        while let Ok(Standing::Here) = standing.wait_for(|now| *now != Standing::Aside).await.map(|now| *now) {
+            let leaving = CancellationToken::new();
+            tokio::select! {
+                () = cache.clone().keep(to_keep.clone()) => {}
+                () = publish(&mut reading, world.subscribe(), &followed) => {}
+                () = link.hold(needs.clone(), ack.clone(), leaving.clone()) => {}
+                () = gone_aside(&mut standing, &leaving) => {}
+            }
         }
     }
 }
@@ -158,15 +183,24 @@ fn read(reading: &mut Reading, published: &Published) -> Followed {
     Followed { world: reading.world().clone(), secrets, rejected: reading.rejected() }
 }
 
+/// Comes back when the member shall neither follow nor say that it leaves; for leaving, it lets the link say so.
+async fn gone_aside(standing: &mut watch::Receiver<Standing>, leaving: &CancellationToken) {
+    let stands = standing.wait_for(|now| *now != Standing::Here).await.map_or(Standing::Succeeded, |now| *now);
+    if stands == Standing::Leaving {
+        leaving.cancel();
+        std::future::pending().await
+    }
+}
+
 async fn publish(
-    mut reading: Reading,
+    reading: &mut Reading,
     mut world: watch::Receiver<Option<Arc<Published>>>,
-    followed: watch::Sender<Option<Arc<Followed>>>,
+    followed: &watch::Sender<Option<Arc<Followed>>>,
 ) {
     while world.changed().await.is_ok() {
         let newest = world.borrow_and_update().clone();
         if let Some(newest) = newest {
-            followed.send_replace(Some(Arc::new(read(&mut reading, &newest))));
+            followed.send_replace(Some(Arc::new(read(reading, &newest))));
         }
     }
 }

@@ -8,7 +8,7 @@ use config::resource::{GatewayAddresses, Name};
 use config::wire::{Ack, MemberRole, RevisionPair};
 use controller::local::{Agent, Settings};
 use controller::member::holdings::{Need, Needs};
-use controller::member::{self, Followed, Identities, Member};
+use controller::member::{self, Followed, Identities, Member, Standing};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -99,8 +99,20 @@ pub(crate) struct TestMember {
 pub(crate) fn run_member(member: Member) -> TestMember {
     let (followed, identities) = (member.followed(), member.identities());
     let (ack, needs, shutdown) = (watch::Sender::default(), watch::Sender::default(), CancellationToken::new());
-    let run = member.run(needs.subscribe(), ack.subscribe(), shutdown.clone());
-    TestMember { followed, identities, ack, needs, running: Running(shutdown, tokio::spawn(run)) }
+    let (standing, leave) = (watch::Sender::new(Standing::Here), shutdown.clone());
+    let run = member.run(needs.subscribe(), ack.subscribe(), standing.subscribe());
+    let leaving = async move {
+        leave.cancelled().await;
+        standing.send_replace(Standing::Leaving);
+        std::future::pending::<()>().await
+    };
+    let task = tokio::spawn(async move {
+        tokio::select! {
+            () = run => {}
+            () = leaving => {}
+        }
+    });
+    TestMember { followed, identities, ack, needs, running: Running(shutdown, task) }
 }
 
 fn knows(followed: &Option<Arc<Followed>>, key: &str) -> bool {

@@ -3,7 +3,8 @@
 //!
 //! The modules follow the life of a request: what do its bytes say ([`head`], [`chunked`]), is it clean ([`hygiene`],
 //! [`target`], [`authority`], [`headers`], [`grpc`]), where does it go ([`route`]), who serves it ([`balance`],
-//! [`health`]), and what happens when that one fails ([`retry`]).
+//! [`health`]), and what happens when that one fails ([`retry`]). Whether there
+//! is too much to do at all says [`overload`].
 
 pub mod authority;
 pub mod balance;
@@ -13,6 +14,7 @@ pub mod head;
 pub mod headers;
 pub mod health;
 pub mod hygiene;
+pub mod overload;
 pub mod retry;
 pub mod route;
 pub mod target;

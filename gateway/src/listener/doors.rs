@@ -10,17 +10,21 @@ use identity::SpiffeId;
 use pingora_core::apps::ServerApp;
 use pingora_core::protocols::Ssl;
 use pingora_core::protocols::tls::ALPN;
-use tokio::net::{TcpListener, TcpStream};
+use pingora_core::server::ShutdownWatch;
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use super::sockets::Listening;
 use super::stream::Connection;
 use super::tls::{self, HandshakeError};
+use crate::connections::Opener;
 use crate::exchange::{Door, Entry};
 use crate::http1;
+use crate::lifetime::Bounds;
 use crate::listener;
 use crate::metrics::Open;
 use crate::proxy::HttpDoor;
-use crate::runtime::Core;
+use crate::runtime::{Core, Stopping};
 
 /// From the end of an HTTP/2 connection's handshake to the end of its first request's head.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
@@ -39,16 +43,18 @@ pub enum Purpose {
 }
 
 /// Accepts until told to stop. Each connection goes on until it ends, or the gateway cuts it.
-pub async fn serve(core: Arc<Core>, listener: TcpListener, purpose: Purpose, stop: CancellationToken) {
-    let port = listener.local_addr().map_or(0, |at| at.port());
+pub async fn serve(core: Arc<Core>, listening: Listening, purpose: Purpose, stop: CancellationToken) {
+    let port = listening.local_addr().map_or(0, |at| at.port());
+    let opener = if purpose == Purpose::EastWest { Opener::Peer } else { Opener::Client };
+    let shared = core.clone();
     let handle = move |stream, client| {
-        let core = core.clone();
+        let core = shared.clone();
         async move {
             let cut = core.cut.clone();
             cut.run_until_cancelled(enter(&core, purpose, port, stream, client)).await;
         }
     };
-    listener::accept(listener, stop, handle).await;
+    listener::accept(core, listening, opener, stop, handle).await;
 }
 
 async fn enter(core: &Arc<Core>, purpose: Purpose, port: u16, stream: TcpStream, client: SocketAddr) {
@@ -62,7 +68,7 @@ async fn enter(core: &Arc<Core>, purpose: Purpose, port: u16, stream: TcpStream,
 
 /// A plain connection, to the public HTTP port or to a service's port.
 async fn plain(core: &Arc<Core>, door: Door, port: u16, stream: TcpStream, client: SocketAddr) {
-    converse(core, Connection::plain(stream), Entry { door, client: client.ip().to_canonical(), port }).await;
+    converse(core, Connection::plain(stream), Entry::new(door, client.ip(), port)).await;
 }
 
 /// A connection to the public HTTPS port: the certificate is that of the host which the client asks for.
@@ -77,7 +83,7 @@ async fn https(core: &Arc<Core>, port: u16, stream: TcpStream, client: SocketAdd
     drop(plan);
     match done {
         Ok((stream, sni)) => {
-            let entry = Entry { door: Door::PublicHttps { sni }, client: client.ip().to_canonical(), port };
+            let entry = Entry::new(Door::PublicHttps { sni }, client.ip(), port);
             converse(core, Connection::tls(stream), entry).await;
         }
         Err(error) => failed(core, client, &error),
@@ -99,7 +105,7 @@ async fn east_west(core: &Arc<Core>, port: u16, stream: TcpStream, client: Socke
     };
     let Some(peer) = peer(&stream) else { return };
     tracing::debug!(%global_namespace, %peer, "a tunnel came in");
-    let entry = Entry { door: tunnel_door(global_namespace, peer), client: client.ip().to_canonical(), port };
+    let entry = Entry::new(tunnel_door(global_namespace, peer), client.ip(), port);
     converse(core, Connection::tls(stream), entry).await;
 }
 
@@ -119,18 +125,30 @@ fn failed(core: &Core, client: SocketAddr, error: &HandshakeError) {
 }
 
 async fn converse(core: &Arc<Core>, connection: Connection, entry: Entry) {
-    let _open = Open::new(&core.metrics);
-    match connection.selected_alpn_proto() {
-        Some(ALPN::H2) => over_http2(core, connection, entry).await,
-        _ => http1::serve(&**core, connection, &entry, &Limits::default(), core.shutdown.clone()).await,
+    let lifetime = entry.lifetime.clone();
+    let _open = (Open::new(&core.metrics), core.connections.register(&lifetime));
+    let (bounds, stopping) = match entry.door {
+        Door::Tunnel { .. } => (Bounds::of_tunnel(), core.stopping(Stopping::All)),
+        _ => (Bounds::of_client(core.settings.max_age), core.stopping(Stopping::Clients)),
+    };
+    tokio::select! {
+        () = talk(core, connection, entry) => {}
+        () = lifetime.run(bounds, stopping) => tracing::debug!("a connection was asked to end, and was cut"),
     }
 }
 
-async fn over_http2(core: &Arc<Core>, connection: Connection, entry: Entry) {
+async fn talk(core: &Arc<Core>, connection: Connection, entry: Entry) {
+    let ending = entry.lifetime.ending();
+    match connection.selected_alpn_proto() {
+        Some(ALPN::H2) => over_http2(core, connection, entry, ending).await,
+        _ => http1::serve(&**core, connection, &entry, &Limits::default(), ending).await,
+    }
+}
+
+async fn over_http2(core: &Arc<Core>, connection: Connection, entry: Entry, ending: ShutdownWatch) {
     let door = Arc::new(HttpDoor::new(core.clone(), entry));
-    let shutdown = core.shutdown.clone();
     tokio::select! {
-        _ = door.process_new(Box::new(connection), &shutdown) => {}
+        _ = door.process_new(Box::new(connection), &ending) => {}
         () = unused(&door) => tracing::debug!("a new connection brought no request"),
     }
 }

@@ -53,10 +53,10 @@ impl Mesh {
     }
 
     fn open(&mut self, port: u16) {
-        match super::bind(SocketAddr::new(self.ip, port), "a service's port") {
-            Ok(listener) => {
+        match self.core.sockets.open(SocketAddr::new(self.ip, port), "a service's port") {
+            Ok(listening) => {
                 let stop = CancellationToken::new();
-                tokio::spawn(doors::serve(self.core.clone(), listener, Purpose::Mesh, stop.clone()));
+                tokio::spawn(doors::serve(self.core.clone(), listening, Purpose::Mesh, stop.clone()));
                 self.open.insert(port, stop.drop_guard());
                 self.missing.remove(&port);
             }

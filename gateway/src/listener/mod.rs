@@ -3,70 +3,110 @@
 
 pub mod doors;
 pub mod mesh;
+pub mod sockets;
 pub mod stream;
 pub mod tls;
 
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use rustix::io::Errno;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+
+use crate::connections::{Opener, Shed};
+use crate::descriptors::Spare;
+use crate::runtime::Core;
+use sockets::Listening;
 
 /// Between two accepts when the process has used up what a connection needs.
 const EXHAUSTED: Duration = Duration::from_millis(50);
+/// So often it is told that connections are closed as soon as they come.
+const TELL: Duration = Duration::from_secs(1);
 
-/// A socket could not be bound.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address} for {purpose}: {source}")]
-pub struct BindError {
-    address: SocketAddr,
-    purpose: &'static str,
-    source: io::Error,
-}
-
-/// Binds a TCP socket and starts to listen, so that an address in use is known at once, by name.
-pub fn bind(address: SocketAddr, purpose: &'static str) -> Result<TcpListener, BindError> {
-    try_bind(address).map_err(|source| BindError { address, purpose, source })
-}
-
-fn try_bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restarted gateway must not wait for the kernel to forget its predecessor's connections.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(4096)?;
-    TcpListener::from_std(socket.into())
-}
-
-/// Accepts until told to stop; each connection is a task of its own.
-pub async fn accept<F, Fut>(listener: TcpListener, stop: CancellationToken, handle: F)
-where
+/// Accepts until told to stop; each connection that may stay is a task of its own.
+pub async fn accept<F, Fut>(
+    core: Arc<Core>,
+    mut listening: Listening,
+    opener: Opener,
+    stop: CancellationToken,
+    handle: F,
+) where
     F: Fn(TcpStream, SocketAddr) -> Fut,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
+    let mut turnstile = Turnstile { core, opener, spare: Spare::keep(), told: None };
+    while let Some(accepted) = stop.run_until_cancelled(listening.accept()).await {
         match accepted {
-            Ok((stream, client)) => {
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "a new connection was gone at once");
-                }
-                tokio::spawn(handle(stream, client));
-            }
+            Ok((stream, client)) => turnstile.admit(stream, client, &handle),
             Err(error) if is_of_one_connection(&error) => tracing::debug!(%error, "a new connection was gone at once"),
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(EXHAUSTED).await;
-            }
+            Err(error) => turnstile.exhausted(&mut listening, &error).await,
         }
     }
+}
+
+/// What a listener does with what it accepted, or couldn't.
+struct Turnstile {
+    core: Arc<Core>,
+    opener: Opener,
+    spare: Spare,
+    /// When it was last told that connections are closed.
+    told: Option<Instant>,
+}
+
+impl Turnstile {
+    fn admit<Fut>(&mut self, stream: TcpStream, client: SocketAddr, handle: impl Fn(TcpStream, SocketAddr) -> Fut)
+    where
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let ticket = match self.core.connections.admit(self.opener, client.ip()) {
+            Ok(ticket) => ticket,
+            Err(shed) => return self.shed(shed),
+        };
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a new connection was gone at once");
+        }
+        let connection = handle(stream, client);
+        tokio::spawn(async move {
+            connection.await;
+            drop(ticket);
+        });
+    }
+
+    /// There was no descriptor (or memory) for a connection. It must not wait in the kernel, where its client would learn
+    /// nothing: with the spare descriptor it is accepted, and closed.
+    async fn exhausted(&mut self, listening: &mut Listening, error: &io::Error) {
+        tracing::debug!(%error, "cannot accept a connection");
+        self.core.connections.make_room();
+        let given_up = is_of_descriptors(error) && self.spare.give_up();
+        let accepted = timeout(Duration::ZERO, listening.accept()).await;
+        let closed = given_up && matches!(accepted, Ok(Ok(_)));
+        drop(accepted);
+        self.spare.retake();
+        match closed {
+            true => self.shed(Shed::Descriptors),
+            false => tokio::time::sleep(EXHAUSTED).await,
+        }
+    }
+
+    fn shed(&mut self, shed: Shed) {
+        self.core.metrics.shed(shed);
+        if shed != Shed::PerClient {
+            self.core.connections.make_room();
+        }
+        if self.told.is_none_or(|told| told.elapsed() >= TELL) {
+            self.told = Some(Instant::now());
+            tracing::warn!(limit = shed.code(), "too many connections: new ones are closed");
+        }
+    }
+}
+
+fn is_of_descriptors(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// Whether the error is that of the connection which would have been accepted (accept(2)); the next one may be well.

@@ -152,7 +152,7 @@ async fn say<E: Exchange>(core: &Core, exchange: &mut E, global_namespace: &Name
     head.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson")).map_err(|_| Gone)?;
     head.insert_header(CACHE_CONTROL, HeaderValue::from_static("no-store")).map_err(|_| Gone)?;
     exchange.respond(Box::new(head), false).await?;
-    let (mut changes, mut shutdown) = (core.changes.subscribe(), core.shutdown.clone());
+    let (mut changes, mut shutdown) = (core.changes.subscribe(), exchange.entry().lifetime.ending());
     let mut said = None;
     while !*shutdown.borrow_and_update() && admit::is_member(&core.plan.load(), exchange.entry()) {
         changes.mark_unchanged();

@@ -14,6 +14,7 @@ use http::{Method, Request, Uri, Version};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -70,6 +71,7 @@ pub enum TunnelError {
 pub struct Opened {
     peer: Arc<Peer>,
     raised: Raised,
+    moving: watch::Sender<bool>,
 }
 
 /// Opens a tunnel, and adds it to the peer's pool.
@@ -77,10 +79,15 @@ pub async fn open(peer: &Arc<Peer>, means: &Means) -> Result<Opened, TunnelError
     let secured = timeout(OPENING, secure(means)).await;
     let (raised, first) = raise(secured.map_err(|_| TunnelError::Opening)??).await?;
     peer.add(raised.tunnel.clone(), first);
-    Ok(Opened { peer: peer.clone(), raised })
+    Ok(Opened { peer: peer.clone(), raised, moving: watch::Sender::new(false) })
 }
 
 impl Opened {
+    /// Turns true when a successor of the peer serves at its address.
+    pub fn moving(&self) -> watch::Receiver<bool> {
+        self.moving.subscribe()
+    }
+
     /// Takes in what the peer reports until the tunnel ends, and returns why. Each time the peer says something that
     /// changes where requests may go, `changed` is called.
     pub async fn follow(mut self, changed: &(dyn Fn() + Send + Sync)) -> TunnelError {
@@ -92,6 +99,7 @@ impl Opened {
             };
             match next {
                 Ok(Some(report)) => {
+                    self.moving.send_if_modified(|moving| report.moving && !std::mem::replace(moving, true));
                     self.peer.update(report);
                     changed();
                 }

@@ -181,9 +181,11 @@ impl Peer {
         });
     }
 
-    /// The peer says something new.
+    /// The peer says something new. What a predecessor of whoever said something last still says, no longer counts.
     pub(super) fn update(&self, report: Report) {
-        self.report.store(Arc::new(report));
+        if self.report.load().boot == report.boot {
+            self.report.store(Arc::new(report));
+        }
     }
 
     /// No new request may find the tunnel, but those that are on it have some time to end in peace.

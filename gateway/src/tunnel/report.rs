@@ -24,9 +24,15 @@ const MAX_LINE: usize = 4 * 1024 * 1024;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
+    /// Which life of the gateway this is: a successor's is another.
+    #[serde(default)]
+    pub boot: String,
     /// It takes no new requests.
     #[serde(default)]
     pub draining: bool,
+    /// Its successor serves at the same address: a new tunnel is opened to that one before this one ends.
+    #[serde(default)]
+    pub moving: bool,
     /// Its services, with their versions' numbers of healthy instances.
     #[serde(default)]
     pub services: BTreeMap<Name, BTreeMap<Name, u32>>,
@@ -100,7 +106,8 @@ mod tests {
     fn reports_and_beats_survive_any_cut() {
         let cart: Name = "cart".parse().unwrap();
         let versions = BTreeMap::from([("v1".parse().unwrap(), 2), ("v2".parse().unwrap(), 1)]);
-        let report = Report { draining: false, services: BTreeMap::from([(cart.clone(), versions)]) };
+        let services = BTreeMap::from([(cart.clone(), versions)]);
+        let report = Report { services, ..Report::default() };
         let stream = [BEAT_LINE, report.line(), BEAT_LINE].concat();
         for cut in 0..stream.len() {
             let (head, tail) = stream.split_at(cut);

@@ -124,11 +124,11 @@ impl Keeper {
         let mut current = self.open().await;
         loop {
             let (tunnel, means) = current;
-            let began = Instant::now();
+            let (began, moving) = (Instant::now(), tunnel.moving());
             let next = tokio::select! {
                 end = tunnel.follow(&*changed) => Err(end),
                 // Only now does the old tunnel go: no request falls between the two.
-                next = self.successor(&means) => Ok(next),
+                next = self.successor(&means, moving) => Ok(next),
             };
             changed();
             current = match next {
@@ -144,9 +144,12 @@ impl Keeper {
         }
     }
 
-    /// A tunnel of other means, once they have changed: a new address, or a renewed identity.
-    async fn successor(&mut self, means: &Means) -> (Opened, Means) {
-        drop(self.means.wait_for(|now| now.tls.is_some() && !now.same(means)).await);
+    /// Another tunnel, once there is need: to a new address, in a renewed identity, or to the peer's own successor.
+    async fn successor(&mut self, means: &Means, mut moving: watch::Receiver<bool>) -> (Opened, Means) {
+        tokio::select! {
+            _ = self.means.wait_for(|now| now.tls.is_some() && !now.same(means)) => {}
+            Ok(_) = moving.wait_for(|moving| *moving) => {}
+        }
         self.open().await
     }
 

@@ -88,14 +88,25 @@ async fn follow_one(name: Name, at: SocketAddr, own: Name, views: Views, publish
             views.insert(name.clone(), view);
             publisher.publish(Arc::new(join(&own, &views)));
         };
-        if let Err(error) = read(at, |view| said(Some(view))).await {
-            tracing::debug!(gateway = %name, error = format!("{error:#}"), "a gateway's health stream ended");
+        let mut heard = false;
+        let ended = read(at, |view| {
+            heard = true;
+            said(Some(view));
+        });
+        match ended.await {
+            // Whoever took over from it is there at once.
+            Ok(()) if heard => continue,
+            Ok(()) => {}
+            Err(error) => {
+                tracing::debug!(gateway = %name, error = format!("{error:#}"), "a gateway's health stream ended");
+            }
         }
         said(None);
         tokio::time::sleep(PAUSE).await;
     }
 }
 
+/// Until the gateway ends the stream.
 async fn read(at: SocketAddr, mut said: impl FnMut(View)) -> anyhow::Result<()> {
     let stream = tokio::time::timeout(SILENCE, TcpStream::connect(at)).await??;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -115,7 +126,7 @@ async fn read(at: SocketAddr, mut said: impl FnMut(View)) -> anyhow::Result<()> 
         }
         anyhow::ensure!(buffer.len() <= MAX_LINE, "its view is longer than {MAX_LINE} bytes");
     }
-    anyhow::bail!("it closed the stream")
+    Ok(())
 }
 
 /// One gateway that sees a peer live is enough; a count is the greatest that any sees.

@@ -31,7 +31,7 @@ fn answer(mut respond: SendResponse<Bytes>, body: Bytes) -> h2::SendStream<Bytes
 async fn opened(peer: &Arc<Peer>, io: DuplexStream) -> Opened {
     let (raised, first) = raise(io).await.map_err(|error| error.to_string()).unwrap();
     peer.add(raised.tunnel.clone(), first);
-    Opened { peer: peer.clone(), raised }
+    Opened { peer: peer.clone(), raised, moving: watch::Sender::new(false) }
 }
 
 #[tokio::test]

@@ -1,0 +1,70 @@
+//! Turns requests away when there are more than the gateway can serve in time, so that those which it takes are served.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::exchange::{Door, Exchange};
+use crate::refusal::Refusal;
+use crate::runtime::Core;
+use crate::tunnel::metadata;
+
+/// From one measurement to the next.
+const TICK: Duration = Duration::from_millis(20);
+
+/// What bounds the work that is taken on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// So many requests at once, streams and switched connections included.
+    pub requests: Option<usize>,
+    /// Work may wait so long for its turn before new requests are turned away.
+    pub lag: Option<Duration>,
+}
+
+/// Whether a request is taken on.
+pub struct Overload {
+    limits: Limits,
+    /// The share to turn away, of 2³².
+    share: AtomicU32,
+}
+
+impl Overload {
+    /// All are taken on, until something else was measured.
+    pub fn new(limits: Limits) -> Self {
+        Overload { limits, share: AtomicU32::new(0) }
+    }
+
+    /// Whether the request is taken on, when there are so many with it.
+    ///
+    /// # Errors
+    /// When it isn't.
+    pub fn admit(&self, exchange: &impl Exchange, at_once: usize) -> Result<(), Refusal> {
+        let share = self.share.load(Ordering::Relaxed);
+        let too_many = self.limits.requests.is_some_and(|most| at_once > most);
+        let turned_away = too_many || (share > 0 && fastrand::u32(..) < share);
+        match turned_away && !is_report(exchange) {
+            true => Err(Refusal::Overloaded),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Peers must hear that this gateway lives, above all when it has much to do.
+fn is_report(exchange: &impl Exchange) -> bool {
+    matches!(exchange.entry().door, Door::Tunnel { .. }) && !exchange.head().headers.contains_key(metadata::SERVICE)
+}
+
+/// Measures, and adjusts the share, for ever.
+pub async fn watch(core: Arc<Core>) {
+    let Some(target) = core.overload.limits.lag else { return };
+    let mut overload = decide::overload::Overload::new(target, Instant::now());
+    loop {
+        let due = tokio::time::Instant::now() + TICK;
+        tokio::time::sleep_until(due).await;
+        let lag = due.elapsed();
+        let share = overload.observe(lag, Instant::now());
+        core.metrics.lag.set(i64::try_from(lag.as_millis()).unwrap_or(i64::MAX));
+        // The conversion saturates, so that 1 is all but one of 2³².
+        core.overload.share.store((share * f64::from(u32::MAX)) as u32, Ordering::Relaxed);
+    }
+}
