@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::exchange::{Door, Exchange};
 use crate::refusal::Refusal;
 use crate::runtime::Core;
@@ -54,15 +56,23 @@ fn is_report(exchange: &impl Exchange) -> bool {
     matches!(exchange.entry().door, Door::Tunnel { .. }) && !exchange.head().headers.contains_key(metadata::SERVICE)
 }
 
+/// The time that this process has had on all cores together.
+fn worked() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
+}
+
 /// Measures, and adjusts the share, for ever.
 pub async fn watch(core: Arc<Core>) {
     let Some(target) = core.overload.limits.lag else { return };
     let mut overload = decide::overload::Overload::new(target, Instant::now());
+    let mut before = worked();
     loop {
         let due = tokio::time::Instant::now() + TICK;
         tokio::time::sleep_until(due).await;
         let lag = due.elapsed();
-        let share = overload.observe(lag, Instant::now());
+        let now = worked();
+        let share = overload.observe(lag, now.saturating_sub(before), Instant::now());
+        before = now;
         core.metrics.lag.set(i64::try_from(lag.as_millis()).unwrap_or(i64::MAX));
         // The conversion saturates, so that 1 is all but one of 2³².
         core.overload.share.store((share * f64::from(u32::MAX)) as u32, Ordering::Relaxed);

@@ -140,8 +140,10 @@ impl Record {
     }
 
     fn write_to(&self, to: &mut impl Write) -> io::Result<()> {
-        serde_json::to_writer(&mut *to, &self.line)?;
-        to.write_all(b"\n")
+        // Whole, so that a buffer never ends within a line: a successor appends to the same file.
+        let mut text = serde_json::to_vec(&self.line)?;
+        text.push(b'\n');
+        to.write_all(&text)
     }
 
     /// How long it has taken, in seconds.

@@ -366,7 +366,9 @@ pub struct Handle(Arc<Core>);
 impl Handle {
     /// Whether it serves: it has a world, and neither drains nor has a successor.
     pub fn ready(&self) -> bool {
-        !self.0.draining.is_cancelled() && !self.0.succeeded.is_cancelled() && self.0.plan.load().snapshot.revision != RevisionPair::default()
+        !self.0.draining.is_cancelled()
+            && !self.0.succeeded.is_cancelled()
+            && self.0.plan.load().snapshot.revision != RevisionPair::default()
     }
 
     /// Whether a successor serves in its place.

@@ -26,7 +26,7 @@ pub struct Bounds {
     max_requests: usize,
     /// How long work may wait for its turn, in milliseconds, before a share of new requests is refused with 503, so that
     /// the others are served in time; 0 for ever.
-    #[arg(long, value_name = "MILLISECONDS", default_value_t = 100)]
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 200)]
     max_lag: u64,
 }
 

@@ -164,7 +164,9 @@ async fn begin(claim: Option<Claim>, handle: &Handle, place: Option<Place>) -> a
 /// Without it a gateway serves as well, but cannot be taken over.
 fn offer(path: &Path, name: Name, following: &Following) -> Option<(Offer, Place)> {
     let offered = Offer::open(path, name, Box::new(following.aside()));
-    offered.inspect_err(|error| tracing::warn!(%error, path = %path.display(), "this gateway cannot be taken over")).ok()
+    offered
+        .inspect_err(|error| tracing::warn!(%error, path = %path.display(), "this gateway cannot be taken over"))
+        .ok()
 }
 
 fn open_admin(at: SocketAddr, registry: Registry, handle: &Handle) -> anyhow::Result<DropGuard> {

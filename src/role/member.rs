@@ -62,8 +62,7 @@ impl Following {
     pub fn aside(&self) -> impl Fn(bool) + Send + Sync + use<> {
         let standing = self.standing.clone();
         move |aside| {
-            let (from, to) =
-                if aside { (Standing::Here, Standing::Aside) } else { (Standing::Aside, Standing::Here) };
+            let (from, to) = if aside { (Standing::Here, Standing::Aside) } else { (Standing::Aside, Standing::Here) };
             standing.send_if_modified(|now| (*now == from).then(|| *now = to).is_some());
         }
     }

@@ -7,6 +7,7 @@
 
 mod support;
 
+mod bounds;
 mod control;
 mod demo;
 mod discovery;
@@ -20,4 +21,5 @@ mod operation;
 mod public;
 mod readme;
 mod restart;
+mod takeover;
 mod up;

@@ -7,14 +7,8 @@ use http::StatusCode;
 
 use crate::support::demo::{Demo, SERVICE};
 use crate::support::http::{Protocol, plain};
-use crate::support::process::{Process, signal};
+use crate::support::process::{Process, arguments, signal};
 use crate::support::{eventually, holds};
-
-/// The command line of a running process.
-fn arguments(pid: u32) -> Vec<String> {
-    let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
-    line.split_terminator('\0').skip(1).map(str::to_owned).collect()
-}
 
 #[tokio::test]
 async fn a_gateway_restarted_without_controller_and_agent_serves_from_disk() {

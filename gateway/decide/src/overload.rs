@@ -2,16 +2,18 @@
 //!
 //! What is measured is *lag*: how much later than it should a small task gets its turn. That is what every request waits
 //! too, whatever it waits for afterwards: slow instances make no lag. As in CoDel (RFC 8289), a lag that comes and goes
-//! is a burst, which a queue is there for; one that stands is an overload, which a queue only makes worse.
+//! is a burst, which a queue is there for; one that stands is an overload, which a queue only makes worse. A process that
+//! gets no time because others have it lags too; but it has little to turn away, and would gain nothing by it.
 
 use std::time::{Duration, Instant};
 
 /// A lag above the target is an overload once it has stood for so long.
-const STANDING: Duration = Duration::from_millis(300);
-/// Below the target the share falls by so much in a second: it is gone after half of one.
-const RELIEF: f64 = 2.0;
-/// Above the target it grows by so much in a second, for each target's length that the lag is above it.
-const PRESSURE: f64 = 2.0;
+const STANDING: Duration = Duration::from_millis(500);
+/// Whoever works for a smaller share of the time, on one core, is starved and not overloaded.
+const BUSY: f64 = 0.5;
+/// The share grows by so much in a second for each target's length that the lag is above the target, and falls likewise
+/// below it: without any lag it is gone after half a second.
+const GAIN: f64 = 2.0;
 /// Beyond so many targets' lengths it grows no faster.
 const WORST: f64 = 5.0;
 
@@ -30,21 +32,24 @@ impl Overload {
         Overload { target: target.max(Duration::from_millis(1)), last: now, above_since: None, share: 0.0 }
     }
 
-    /// Takes a measurement, and returns the share of new requests to turn away from now on, from 0 to 1.
-    pub fn observe(&mut self, lag: Duration, now: Instant) -> f64 {
+    /// Takes a measurement, and for how long the process has worked since the last one, on all cores together. Returns the
+    /// share of new requests to turn away from now on, from 0 to 1.
+    pub fn observe(&mut self, lag: Duration, worked: Duration, now: Instant) -> f64 {
         let seconds = now.saturating_duration_since(self.last).as_secs_f64();
         self.last = now;
         let excess = (lag.as_secs_f64() / self.target.as_secs_f64() - 1.0).min(WORST);
-        if excess <= 0.0 {
+        let starved = worked.as_secs_f64() < BUSY * seconds;
+        let change = GAIN * seconds * if starved { -1.0 } else { excess };
+        if change <= 0.0 {
             self.above_since = None;
-            self.share = (self.share - RELIEF * seconds).max(0.0);
-            return self.share;
+        } else {
+            // A lag as long as this was there when its wait began.
+            let since = *self.above_since.get_or_insert(now.checked_sub(lag).unwrap_or(now));
+            if self.share == 0.0 && now.saturating_duration_since(since) < STANDING {
+                return 0.0;
+            }
         }
-        // A lag as long as this was there when its wait began.
-        let since = *self.above_since.get_or_insert(now.checked_sub(lag).unwrap_or(now));
-        if self.share > 0.0 || now.saturating_duration_since(since) >= STANDING {
-            self.share = (self.share + PRESSURE * excess * seconds).min(1.0);
-        }
+        self.share = (self.share + change).clamp(0.0, 1.0);
         self.share
     }
 }
@@ -57,7 +62,7 @@ mod tests {
 
     use super::*;
 
-    const TARGET: Duration = Duration::from_millis(100);
+    const TARGET: Duration = Duration::from_millis(200);
     const TICK: u64 = 20;
     /// So many requests a millisecond can be served.
     const CAPACITY: f64 = 10.0;
@@ -136,7 +141,8 @@ mod tests {
             let Some(due) = self.due else { return };
             if self.waiting.front().is_none_or(|first| *first >= due) {
                 let now = self.start + Duration::from_millis(self.now);
-                self.share = self.overload.observe(Duration::from_millis(self.now - due), now);
+                let worked = Duration::from_millis(self.now + TICK - self.next_tick);
+                self.share = self.overload.observe(Duration::from_millis(self.now - due), worked, now);
                 (self.due, self.next_tick) = (None, self.now + TICK);
             }
         }
@@ -150,7 +156,7 @@ mod tests {
             let mut gateway = Gateway::new();
             prop_assert_eq!(gateway.run(load, 1000).turned_away, 0);
             // A burst that is worked off soon enough is no overload.
-            gateway.run(2.0, burst.min((250.0 * (1.0 - load)) as u64));
+            gateway.run(2.0, burst.min((450.0 * (1.0 - load)) as u64));
             prop_assert_eq!(gateway.run(load, 3000).turned_away, 0);
         }
 
@@ -173,12 +179,23 @@ mod tests {
         }
 
         #[test]
+        fn whoever_is_starved_turns_nobody_away(lags in prop::collection::vec(0..5000u64, 0..50)) {
+            let mut now = Instant::now();
+            let mut overload = Overload::new(TARGET, now);
+            for lag in lags {
+                now += Duration::from_millis(TICK + lag);
+                let worked = Duration::from_millis((TICK + lag) / 3);
+                prop_assert_eq!(overload.observe(Duration::from_millis(lag), worked, now), 0.0);
+            }
+        }
+
+        #[test]
         fn a_share_is_a_share(lags in prop::collection::vec((0..5000u64, 0..5000u64), 0..50)) {
             let mut now = Instant::now();
             let mut overload = Overload::new(TARGET, now);
             for (lag, step) in lags {
                 now += Duration::from_millis(step);
-                prop_assert!((0.0..=1.0).contains(&overload.observe(Duration::from_millis(lag), now)));
+                prop_assert!((0.0..=1.0).contains(&overload.observe(Duration::from_millis(lag), Duration::from_millis(step), now)));
             }
         }
     }

@@ -195,6 +195,14 @@ impl Connection {
         tokio::time::timeout(PATIENCE, whole).await.map_err(|_| format!("no answer after {PATIENCE:?}"))?
     }
 
+    /// Whether it takes another request.
+    pub async fn is_open(&mut self) -> bool {
+        match &mut self.sender {
+            Sender::Http1(sender) => sender.ready().await.is_ok(),
+            Sender::Http2(sender) => sender.ready().await.is_ok(),
+        }
+    }
+
     /// A GET.
     pub async fn get(&mut self, path: &str) -> Outcome<Answer> {
         self.send(Method::GET, path, HeaderMap::new(), empty()).await

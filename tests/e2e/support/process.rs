@@ -104,6 +104,19 @@ pub fn signal(name: &str, pids: &[u32]) {
     }
 }
 
+/// The command line of a running process, without the program.
+pub fn arguments(pid: u32) -> Vec<String> {
+    let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    line.split_terminator('\0').skip(1).map(str::to_owned).collect()
+}
+
+/// A command line with these flags, in the place of those of the same name.
+pub fn with_flags(arguments: &[String], flags: &[&str]) -> Vec<String> {
+    let name = |argument: &str| argument.split('=').next().map(str::to_owned);
+    let kept = arguments.iter().filter(|argument| !flags.iter().any(|flag| name(flag) == name(argument)));
+    kept.cloned().chain(flags.iter().map(|flag| (*flag).to_owned())).collect()
+}
+
 /// Whether a process runs, and not only waits to be reaped.
 pub fn runs(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
