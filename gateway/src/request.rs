@@ -47,8 +47,8 @@ pub async fn serve<E: Exchange>(core: &Core, exchange: &mut E) {
     let plan = core.plan.get();
     let mut record = core.log.begin(exchange);
     let in_flight = (core.begin(), exchange.entry().lifetime.begin());
-    let ended = match core.overload.admit(exchange, core.in_flight()).and_then(|()| admit::admit(core, &plan, exchange))
-    {
+    let taken_on = core.overload.admit(exchange, core.in_flight());
+    let ended = match taken_on.and_then(|()| admit::admit(core, &plan, exchange)) {
         Ok(Admitted::Order(order)) => fulfil(core, plan, exchange, order, &mut record).await,
         Ok(Admitted::Redirect(location)) => respond::redirect(exchange, &location, &mut record).await,
         Ok(Admitted::Report(global_namespace)) => {

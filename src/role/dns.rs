@@ -48,6 +48,7 @@ pub async fn serve(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let asked = server.clone();
     let ready = Arc::new(move || asked.ready());
     Admin::bind(args.admin, registry, ready).await?.spawn(stop.clone());
+    following.begin();
     tokio::spawn(health::follow(following.snapshot.clone(), args.gateway_admin_port, publisher, stop.clone()));
     let (mut snapshots, ack) = (following.snapshot.clone(), following.ack.clone());
     tokio::spawn(async move {

@@ -127,6 +127,7 @@ pub async fn serve(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let gateway = Gateway::build(settings, inputs, sockets.unwrap_or_default(), &registry)?;
     let handle = gateway.handle();
     let _admin = open_admin(SocketAddr::new(args.address, args.admin_port), registry, &handle)?;
+    following.begin();
     let (offer, place) = offer(&path, name, &following).unzip();
     tokio::spawn(acknowledge(handle.clone(), following.ack.clone()));
     tracing::info!(cluster = %following.place.cluster, address = %args.address, "the gateway is up");

@@ -48,6 +48,11 @@ pub struct Following {
 }
 
 impl Following {
+    /// From now on the agent is followed: whoever cannot start must not end the stream of one that runs by this name.
+    pub fn begin(&self) {
+        self.aside()(false);
+    }
+
     /// Says goodbye to the agent, so that it forgets this member at once.
     pub async fn leave(self) {
         self.end(Standing::Leaving).await;
@@ -75,7 +80,7 @@ impl Following {
     }
 }
 
-/// Takes up what is on disk, and follows the agent in the background.
+/// Takes up what is on disk; follows the agent in the background once it begins.
 pub fn follow(args: MemberArgs, role: MemberRole, addresses: Option<GatewayAddresses>) -> anyhow::Result<Following> {
     let MemberArgs { state, agent, name } = args;
     let member = Member::build(member::Settings { token_file: agent, state_dir: state, name, role, addresses })?;
@@ -107,7 +112,7 @@ pub fn follow(args: MemberArgs, role: MemberRole, addresses: Option<GatewayAddre
             own.publish(Arc::new(newest));
         }
     });
-    let standing = watch::Sender::new(Standing::Here);
+    let standing = watch::Sender::new(Standing::Aside);
     let membership = tokio::spawn(member.run(needed, acks, standing.subscribe()));
     Ok(Following { place, snapshot, secrets, identities, ack, membership, standing })
 }

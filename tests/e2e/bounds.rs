@@ -1,12 +1,15 @@
 //! What a gateway does at its bounds: of descriptors, of connections, of their age; and at its end.
 
+use std::convert::Infallible;
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
 
 use crate::support::demo::{ADMIN, Demo, HOST, HTTP, HTTPS};
 use crate::support::http::{Connection, Outcome, Protocol, empty, plain};
@@ -148,7 +151,7 @@ async fn a_stopping_gateway_says_so_first_then_goes_away_and_finishes_what_it_be
                     spec: {globalNamespace: shop, service: slow, port: 8080, hosts: [{name: slow.example.com}], \
                     tls: {certificate: selfSigned}}\n";
     demo.cli(|cli| cli.apply(manifest)).success();
-    let mut gateway = restarted(&demo, &["--drain-wait=3", "--drain-timeout=30"], 1024).await;
+    let mut gateway = restarted(&demo, &["--drain-wait=3", "--drain-timeout=4"], 1024).await;
     let host = "slow.example.com";
     let found = || async {
         let answer = public(&demo, host, Protocol::Http2).await?.get("/").await?;
@@ -158,6 +161,10 @@ async fn a_stopping_gateway_says_so_first_then_goes_away_and_finishes_what_it_be
 
     let mut before = public(&demo, host, Protocol::Http2).await.unwrap();
     before.get("/").await.unwrap();
+    // What never ends must not keep the gateway from ending.
+    let mut endless = public(&demo, host, Protocol::Http2).await.unwrap();
+    let never = StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, Infallible>>()).boxed();
+    let endless = tokio::spawn(async move { endless.open(Method::POST, "/count", HeaderMap::new(), never).await });
     signal("TERM", &[gateway.pid()]);
     let unready = || async {
         let (status, text) = ask(&demo, "/readyz").await?;
@@ -177,6 +184,7 @@ async fn a_stopping_gateway_says_so_first_then_goes_away_and_finishes_what_it_be
     }
     assert!(streams > 0);
     assert!(gateway.wait().success());
+    assert!(endless.await.unwrap().is_err(), "what would never end is cut");
     let refused = public(&demo, host, Protocol::Http2).await.err().expect("nobody listens any more");
     assert!(refused.contains("refused"), "{refused}");
     // Who goes elsewhere is served.
