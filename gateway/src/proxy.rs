@@ -21,8 +21,6 @@ use crate::tunnel::dial::{STREAM_WINDOW, TUNNEL_WINDOW};
 
 /// A client that takes nothing of its answer for so long is gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
-/// An idle connection is closed after so long.
-const IDLE: Duration = Duration::from_secs(75);
 /// Streams that a peer gateway may have open at once in one tunnel.
 const TUNNEL_STREAMS: u32 = 4096;
 /// Streams that a client may have open at once on one connection.
