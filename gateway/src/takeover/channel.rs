@@ -186,7 +186,7 @@ mod tests {
         let file = std::fs::File::open(folder.path()).unwrap();
         accepted.send(&1, &[]).await.unwrap();
         accepted.send(&2, &[file.as_fd(); DESCRIPTORS]).await.unwrap();
-        assert!(accepted.send(&3, &[file.as_fd(); DESCRIPTORS + 1]).await.is_err());
+        assert!(accepted.send(&3, &[file.as_fd(); 2 * DESCRIPTORS]).await.is_err());
         drop(accepted);
         let mut counts = Vec::new();
         while let Some((number, descriptors)) = dialled.receive::<usize>().await.unwrap() {
