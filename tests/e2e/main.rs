@@ -20,4 +20,5 @@ mod operation;
 mod public;
 mod readme;
 mod restart;
+mod streams;
 mod up;

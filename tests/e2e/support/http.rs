@@ -114,8 +114,9 @@ pub async fn plain(from: IpAddr, at: SocketAddr, host: &str, protocol: Protocol)
     Ok(connection)
 }
 
-async fn connect(from: IpAddr, at: SocketAddr) -> std::io::Result<TcpStream> {
-    let socket = TcpSocket::new_v4()?;
+/// A plain connection, from this address.
+pub async fn connect(from: IpAddr, at: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = if from.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.bind(SocketAddr::new(from, 0))?;
     let stream = socket.connect(at).await?;
     stream.set_nodelay(true)?;

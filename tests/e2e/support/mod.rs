@@ -7,6 +7,8 @@ pub mod dns;
 pub mod http;
 pub mod load;
 pub mod process;
+pub mod router;
+pub mod streams;
 pub mod upstream;
 
 use std::time::{Duration, Instant};
