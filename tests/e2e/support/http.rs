@@ -87,6 +87,12 @@ impl Client {
     /// A TLS connection to this address, for this name; it verifies the name.
     pub async fn tls(&self, at: SocketAddr, name: &str, alpn: &[u8]) -> Outcome<TlsStream<TcpStream>> {
         let stream = TcpStream::connect(at).await.map_err(|error| format!("{at}: {error}"))?;
+        self.tls_over(stream, name, alpn).await
+    }
+
+    /// TLS over a connection that is there.
+    async fn tls_over(&self, stream: TcpStream, name: &str, alpn: &[u8]) -> Outcome<TlsStream<TcpStream>> {
+        let at = stream.peer_addr().map_err(|error| error.to_string())?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let connector = TlsConnector::from(Arc::new(self.config(alpn)));
@@ -95,8 +101,15 @@ impl Client {
 
     /// A connection for HTTPS requests, negotiated by ALPN.
     pub async fn https(&self, at: SocketAddr, name: &str, protocol: Protocol) -> Outcome<Connection> {
+        let stream = TcpStream::connect(at).await.map_err(|error| format!("{at}: {error}"))?;
+        self.https_over(stream, name, protocol).await
+    }
+
+    /// The same over a connection that is there.
+    pub async fn https_over(&self, stream: TcpStream, name: &str, protocol: Protocol) -> Outcome<Connection> {
+        let at = stream.peer_addr().map_err(|error| error.to_string())?;
         let alpn: &[u8] = if protocol == Protocol::Http2 { b"h2" } else { b"http/1.1" };
-        let stream = self.tls(at, name, alpn).await?;
+        let stream = self.tls_over(stream, name, alpn).await?;
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(alpn), "the server chose another protocol");
         let leaf = stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned();
         let mut connection = Connection::over(stream, protocol).await?;

@@ -13,12 +13,20 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use super::certs::Issued;
-use super::http::{Outcome, connect};
 use super::holds;
+use super::http::{Outcome, connect};
 
 /// An instance that says who it is before it is asked (`NAME\n`), sends back what it gets, and says `bye` once there is no
 /// more. It dies when dropped, its connections too.
 pub struct Instance(JoinHandle<()>);
+
+impl Instance {
+    /// Dies now: once this comes back, nobody listens there.
+    pub async fn die(mut self) {
+        self.0.abort();
+        _ = (&mut self.0).await;
+    }
+}
 
 impl Drop for Instance {
     fn drop(&mut self) {

@@ -22,6 +22,7 @@ type Echoed = BoxBody<Bytes, hyper::Error>;
 /// Serves until the test's runtime ends:
 /// - `/echo` sends the body back as it comes,
 /// - `/count` says how long it was,
+/// - `/caller` says for whom the gateway asks,
 /// - `/drip` sends three lines, each long after the last,
 /// - anything else gets an empty answer.
 pub async fn serve(at: SocketAddr) {
@@ -41,6 +42,10 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Echoed>, hyper::E
         "/count" => {
             let length = request.into_body().collect().await?.to_bytes().len();
             Full::from(length.to_string()).map_err(infallible).boxed()
+        }
+        "/caller" => {
+            let caller = request.headers().get("x-forwarded-for").map(|caller| caller.as_bytes().to_vec());
+            Full::from(caller.unwrap_or_default()).map_err(infallible).boxed()
         }
         "/drip" => drip(),
         _ => Empty::new().map_err(infallible).boxed(),
