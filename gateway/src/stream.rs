@@ -94,6 +94,7 @@ async fn connect(core: &Core, plan: &Plan, order: &Order, record: &mut Record) -
         let failure = match attempt::connect(core, plan, order, &destination).await {
             Ok(connected) => {
                 record.served_by(&connected.served_by);
+                order.wanted.service.metrics.streams.inc();
                 return Ok(connected);
             }
             Err(failure) => failure,

@@ -17,7 +17,7 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// So much is read at once: the head of most requests.
 const READ: usize = 4096;
 
-/// No more is kept for later than this, in bytes: a ClientHello of that size, however it is cut into records, is none.
+/// With so much kept for later, in bytes, nothing more is read: a ClientHello of that size, however it is cut into records, is none.
 const MOST_KEPT: usize = 64 * 1024;
 
 /// A connection does not begin as it must.
@@ -108,6 +108,9 @@ impl Inbound {
 impl AsyncRead for Inbound {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Inbound { tcp, ahead, kept } = &mut *self;
+        if kept.as_ref().is_some_and(|kept| kept.len() >= MOST_KEPT) {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "the ClientHello is too long")));
+        }
         let before = buf.filled().len();
         if ahead.is_empty() {
             ready!(Pin::new(tcp).poll_read(cx, buf))?;
@@ -121,9 +124,6 @@ impl AsyncRead for Inbound {
         }
         if let Some(kept) = kept {
             kept.extend_from_slice(buf.filled().get(before..).unwrap_or_default());
-            if kept.len() > MOST_KEPT {
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "the ClientHello is too long")));
-            }
         }
         Poll::Ready(Ok(()))
     }
