@@ -41,6 +41,7 @@ fn service(text: &str, versions: &[&str], remote: &[(&str, &str)]) -> (Name, Arc
         unhealthy_threshold: 2,
         healthy_threshold: 2,
         accept: Accept::BelowServerError,
+        prior_knowledge: false,
     };
     let version = |text: &&str| (name(text), Arc::new(Version { name: name(text), instances: Vec::new() }));
     let service = Service {

@@ -170,7 +170,6 @@ impl Build<'_> {
             protocol: port.protocol,
             // Names and socket addresses are plain ASCII.
             served_by: served_by.unwrap_or_else(|_| HeaderValue::from_static("unprintable")),
-            address: socket,
             connections: self.pools.of(socket),
             health: self.checker.health(&key, &service.health_check),
         }

@@ -4,7 +4,7 @@ mod call;
 pub mod checker;
 mod probe;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -25,9 +25,7 @@ pub struct Target {
     pub protocol: Protocol,
     /// `CLUSTER/VERSION/INSTANCE`, for `tombolo-served-by`.
     pub served_by: HeaderValue,
-    /// Where it is.
-    pub address: SocketAddr,
-    /// Connections to it, for requests.
+    /// Connections to it.
     pub connections: Arc<Connections>,
     /// How it is.
     pub health: Arc<InstanceHealth>,

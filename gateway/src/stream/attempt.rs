@@ -20,9 +20,8 @@ use crate::tunnel::dial::{self, TunnelError};
 use crate::tunnel::metadata::Received;
 use crate::tunnel::pool::{Means, Peer};
 use crate::tunnel::stream::{Asked, Verdict};
+use crate::upstream::{self, CallError};
 
-/// How long a connect to an instance of the same cluster may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// A peer gateway has made its own attempts by then.
 const VERDICT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -42,7 +41,9 @@ pub(super) enum Upstream {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error("{0}")]
-    Connect(io::Error),
+    Connect(CallError),
+    #[error("it broke off before it was told who called: {0}")]
+    Header(io::Error),
     #[error("{0}")]
     Tunnel(#[from] TunnelError),
     #[error("the peer gave no verdict: {0}")]
@@ -54,8 +55,8 @@ pub(super) enum Failure {
 impl Failure {
     pub(super) fn refusal(&self) -> Refusal {
         match self {
-            Failure::Connect(_) | Failure::Tunnel(_) | Failure::NoVerdict(_) => Refusal::ConnectFailed,
             Failure::Refused(_) => Refusal::NoInstance,
+            _ => Refusal::ConnectFailed,
         }
     }
 }
@@ -74,27 +75,21 @@ pub(super) async fn connect(
 }
 
 async fn to_instance(core: &Core, order: &Order, target: &Arc<Target>) -> Result<Connected, Failure> {
-    let connecting = async {
-        let mut io = TcpStream::connect(target.address).await?;
-        io.set_nodelay(true)?;
-        if order.tells_client() {
-            let header = Header { addresses: Some(order.between), extras: Vec::new() };
-            io.write_all(&proxy_header::write(&header)).await?;
-        }
-        Ok(io)
-    };
-    match timeout(CONNECT_TIMEOUT, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-        Ok(io) => {
-            let served_by = String::from_utf8_lossy(target.served_by.as_bytes()).into_owned();
-            Ok(Connected { upstream: Upstream::Instance(io), served_by })
-        }
+    let mut io = match upstream::pool::connect(target.connections.address).await {
+        Ok(io) => io,
         Err(error) => {
-            if speaks_against_it(&error) {
+            if matches!(error, CallError::Unreachable(_)) {
                 core.checker.connect_failed(&target.health);
             }
-            Err(Failure::Connect(error))
+            return Err(Failure::Connect(error));
         }
+    };
+    if order.tells_client() {
+        let header = Header { addresses: Some(order.between), extras: Vec::new() };
+        io.write_all(&proxy_header::write(&header)).await.map_err(Failure::Header)?;
     }
+    let served_by = String::from_utf8_lossy(target.served_by.as_bytes()).into_owned();
+    Ok(Connected { upstream: Upstream::Instance(io), served_by })
 }
 
 impl Order {
@@ -102,12 +97,6 @@ impl Order {
     fn tells_client(&self) -> bool {
         self.wanted.service.ports.get(&self.wanted.port).is_some_and(|port| port.proxy_header)
     }
-}
-
-/// Only what says that nobody is there; our own want of descriptors, say, does not.
-fn speaks_against_it(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut};
-    [ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut].contains(&error.kind())
 }
 
 async fn to_peer(plan: &Plan, order: &Order, peer: &Arc<Peer>) -> Result<Connected, Failure> {

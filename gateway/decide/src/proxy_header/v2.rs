@@ -1,6 +1,6 @@
 //! Version 2: binary (section 2.2).
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::{Addresses, Extra, Header, LONGEST, Malformed, checksum};
 
@@ -41,26 +41,25 @@ pub(super) fn read(bytes: &[u8]) -> Result<Option<(Header, usize)>, Malformed> {
 }
 
 fn addresses(family: u8, rest: &[u8]) -> Result<(Option<Addresses>, &[u8]), Malformed> {
-    let (between, rest) =
-        match family {
-            TCP4 => pair::<4>(rest)
-                .map(|(between, rest)| (between.map(|(ip, port)| (Ipv4Addr::from(ip).into(), port)), rest)),
-            TCP6 => pair::<16>(rest)
-                .map(|(between, rest)| (between.map(|(ip, port)| (Ipv6Addr::from(ip).into(), port)), rest)),
-            _ => return Ok((None, others(family, rest)?)),
-        }
-        .ok_or(Malformed::Addresses)?;
-    let [source, destination] = between.map(|(ip, port): (IpAddr, u16)| SocketAddr::new(ip, port));
-    Ok((Some(Addresses { source, destination }), rest))
+    let read = match family {
+        TCP4 => pair::<4>(rest),
+        TCP6 => pair::<16>(rest),
+        _ => return Ok((None, others(family, rest)?)),
+    };
+    let (addresses, rest) = read.ok_or(Malformed::Addresses)?;
+    Ok((Some(addresses), rest))
 }
 
 /// Both addresses, then both ports.
-fn pair<const N: usize>(bytes: &[u8]) -> Option<([([u8; N], u16); 2], &[u8])> {
+fn pair<const N: usize>(bytes: &[u8]) -> Option<(Addresses, &[u8])>
+where
+    IpAddr: From<[u8; N]>,
+{
     let (source, rest) = bytes.split_first_chunk::<N>()?;
     let (destination, rest) = rest.split_first_chunk::<N>()?;
-    let (ports, rest) = rest.split_first_chunk::<4>()?;
-    let &[s1, s2, d1, d2] = ports;
-    Some(([(*source, u16::from_be_bytes([s1, s2])), (*destination, u16::from_be_bytes([d1, d2]))], rest))
+    let (&[s1, s2, d1, d2], rest) = rest.split_first_chunk::<4>()?;
+    let at = |ip: &[u8; N], port| SocketAddr::new(IpAddr::from(*ip), u16::from_be_bytes(port));
+    Some((Addresses { source: at(source, [s1, s2]), destination: at(destination, [d1, d2]) }, rest))
 }
 
 /// What follows the addresses of a family that says nothing here: datagrams over IP, Unix sockets, none.
