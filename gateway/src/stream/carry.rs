@@ -36,10 +36,10 @@ pub(super) async fn carry<C: Client, U: End>(client: C, upstream: U, record: &mu
     };
     record.bytes_in(up.bytes());
     record.bytes_out(down.bytes());
-    if ended.is_ok()
-        && let Err(error) = client.io.ends_well().and_then(|()| upstream.io.ends_well())
-    {
-        tracing::debug!(%error, "a stream's end could not be told from a break");
+    if ended.is_ok() {
+        for end in [client.io.ends_well(), upstream.io.ends_well()] {
+            end.unwrap_or_else(|error| tracing::debug!(%error, "a stream's end will look like a break"));
+        }
     }
     ended
 }
