@@ -12,7 +12,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::certs::{Authority, Issued};
-use crate::support::demo::{CLUSTERS, Demo, HOST, HTTP, HTTPS, SERVICE};
+use crate::support::cli::Cli;
+use crate::support::demo::{ADMIN, CLUSTERS, Demo, HOST, HTTP, HTTPS, SERVICE};
 use crate::support::http::{Client, Outcome, Protocol, connect, plain};
 use crate::support::process::signal;
 use crate::support::router::{self, Router};
@@ -342,23 +343,33 @@ async fn http_2_without_tls_is_spoken_to_the_public_and_to_workloads() {
     }
 }
 
-/// A router in front of an HTTP instance, which believes proxies on 127.211.N.8/30.
-async fn believing(number: u8) -> Router {
-    let address = IpAddr::from([127, 211, number, 1]);
-    let at = SocketAddr::new(IpAddr::from([127, 211, number, 2]), 9000);
-    upstream::serve(at).await;
-    let manifests = router::shop(&format!("127.211.{number}.0/24"))
-        + &upstream::service("local", "web", &[at])
-        + "---\n"
-        + &router::public("clear", "web", 8080, "{mode: http}")
-        + &router::public("secret", "web", 8080, "{certificate: selfSigned}");
-    let router = Router::start(address, &manifests, &[&format!("--proxy-protocol-from=127.211.{number}.8/30")]);
-    eventually("it serves", async || {
-        let said = caller_seen(IpAddr::from([127, 211, number, 4]), router.at(HTTP), b"").await?;
-        holds(said.ends_with(&format!("127.211.{number}.4")), || said)
-    })
-    .await;
-    router
+/// A router in front of an HTTP instance, which believes the proxies of a network.
+struct Believing {
+    router: Router,
+    proxy: IpAddr,
+    other: IpAddr,
+}
+
+impl Believing {
+    /// `number` tells the addresses, so that each test has its own.
+    async fn start(number: u8) -> Believing {
+        let [home, instance, other, proxy] = [1, 2, 4, 9].map(|host| router::address(number, host));
+        let at = SocketAddr::new(instance, 9000);
+        upstream::serve(at).await;
+        let manifests = router::shop(&format!("{other}/32"))
+            + &upstream::service("local", "web", &[at])
+            + "---\n"
+            + &router::public("clear", "web", 8080, "{mode: http}")
+            + &router::public("secret", "web", 8080, "{certificate: selfSigned}");
+        let network = format!("--proxy-protocol-from={}/30", router::address(number, 8));
+        let router = Router::start(home, &manifests, &[&network]);
+        eventually("it serves", async || {
+            let said = caller_seen(other, router.at(HTTP), b"").await?;
+            holds(said.ends_with(&other.to_string()), || said)
+        })
+        .await;
+        Believing { router, proxy, other }
+    }
 }
 
 /// For whom the gateway asks when a connection begins so.
@@ -381,10 +392,9 @@ const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
 #[tokio::test]
 async fn a_trusted_proxy_says_who_called_and_nobody_else_does() {
-    let router = believing(1).await;
+    let Believing { router, proxy, other } = Believing::start(1).await;
     let at = router.at(HTTP);
-    let (proxy, other): (IpAddr, IpAddr) = ([127, 211, 1, 9].into(), [127, 211, 1, 4].into());
-    for (header, expected) in [(V1, "192.0.2.7"), (V2, "2001:db8::7"), (LOCAL, "127.211.1.9")] {
+    for (header, expected) in [(V1, "192.0.2.7"), (V2, "2001:db8::7"), (LOCAL, &proxy.to_string())] {
         let answer = caller_seen(proxy, at, header).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(&format!("\r\n{expected}")), "{answer}");
         // From anyone else it is a malformed request.
@@ -393,46 +403,56 @@ async fn a_trusted_proxy_says_who_called_and_nobody_else_does() {
     }
     let silent = caller_seen(proxy, at, b"").await;
     assert!(silent.as_ref().map_or(true, String::is_empty), "{silent:?}");
-    let metrics = eventually("metrics", async || {
-        plain(router.address, router.at(7470), "admin", Protocol::Http1).await?.get("/metrics").await
-    });
-    let metrics = String::from_utf8(metrics.await.body.into()).unwrap();
-    assert!(metrics.contains("tombolo_refusals_total{reason=\"proxy_header\"} 1"), "{metrics}");
+    let mut admin = plain(other, router.at(ADMIN), "admin", Protocol::Http1).await.unwrap();
+    let metrics = String::from_utf8(admin.get("/metrics").await.unwrap().body.into()).unwrap();
+    assert!(metrics.contains("tombolo_refusals_total{reason=\"proxy_header\"} 1\n"), "{metrics}");
 }
 
 #[tokio::test]
 async fn a_trusted_proxy_says_who_called_before_tls_begins() {
-    let router = believing(2).await;
-    let ca = crate::support::cli::Cli { context: &router.context() }.run(&["ca"]).success();
+    let Believing { router, proxy, .. } = Believing::start(2).await;
+    let ca = Cli { context: &router.context() }.run(&["ca"]).success();
     let client = Client::trusting(&ca);
     for (header, expected) in [(V1, "192.0.2.7"), (V2, "2001:db8::7")] {
-        let mut io = connect([127, 211, 2, 9].into(), router.at(HTTPS)).await.unwrap();
-        io.write_all(header).await.unwrap();
-        let mut connection = client.https_over(io, "secret.example.com", Protocol::Http2).await.unwrap();
-        let answer = connection.get("/caller").await.unwrap();
+        let answer = eventually("it serves over TLS", async || {
+            let mut io = connect(proxy, router.at(HTTPS)).await.map_err(|error| error.to_string())?;
+            io.write_all(header).await.map_err(|error| error.to_string())?;
+            client.https_over(io, "secret.example.com", Protocol::Http2).await?.get("/caller").await
+        })
+        .await;
         assert_eq!((answer.status, &answer.body[..]), (StatusCode::OK, expected.as_bytes()));
     }
+}
+
+/// Ports on which nobody listens now. The DNS server's admin port is one above the gateway's.
+fn free_ports<const N: usize>(at: IpAddr) -> [u16; N] {
+    let held = [(); N].map(|()| std::net::TcpListener::bind((at, 0)).unwrap());
+    held.map(|listener| listener.local_addr().unwrap().port())
 }
 
 #[tokio::test]
 async fn a_gateway_on_ipv6_serves_requests_and_streams() {
     let home = IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]);
-    let [web, tcp] = [19061, 19062].map(|port| SocketAddr::new(home, port));
+    let [web, tcp, web_port, tcp_port, http, https, api, agent, dns, admin] = free_ports(home);
+    let [web, tcp] = [web, tcp].map(|port| SocketAddr::new(home, port));
     upstream::serve(web).await;
     let _instance = streams::instance(tcp, "six").await;
     let manifests = router::shop("::1/128")
-        + &streams::service("local", "web", "port: 19063", &[web])
+        + &streams::service("local", "web", &format!("port: {web_port}"), &[web])
         + "---\n"
-        + &streams::service("local", "six", "port: 19064, protocol: tcp", &[tcp])
+        + &streams::service("local", "six", &format!("port: {tcp_port}, protocol: tcp"), &[tcp])
         + "---\n"
-        + &router::public("clear", "web", 19063, "{mode: http}");
-    let ports = ["--http-port=19065", "--https-port=19066", "--api-port=19067", "--agent-port=19068"];
-    let router = Router::start(home, &manifests, &[&ports[..], &["--dns-port=19069", "--admin-port=19070"]].concat());
-    let public =
-        async || caller_seen(home, router.at(19065), b"").await.and_then(|said| holds(said.ends_with("::1"), || said));
+        + &router::public("clear", "web", web_port, "{mode: http}");
+    let flags = [("http", http), ("https", https), ("api", api), ("agent", agent), ("dns", dns), ("admin", admin)];
+    let flags = flags.map(|(name, port)| format!("--{name}-port={port}"));
+    let router = Router::start(home, &manifests, &flags.each_ref().map(String::as_str));
+    let public = async || {
+        let said = caller_seen(home, router.at(http), b"").await?;
+        holds(said.ends_with("::1"), || said)
+    };
     eventually("it serves requests", public).await;
     let stream = async || {
-        let mut caller = Caller::connect(home, router.at(19064)).await?;
+        let mut caller = Caller::connect(home, router.at(tcp_port)).await?;
         caller.greeting().await?;
         caller.echoes(b"hello").await?;
         caller.ends().await
@@ -442,11 +462,11 @@ async fn a_gateway_on_ipv6_serves_requests_and_streams() {
 
 #[tokio::test]
 async fn a_stopping_gateway_lets_streams_end() {
-    let home = IpAddr::from([127, 211, 3, 1]);
-    let at = SocketAddr::new(IpAddr::from([127, 211, 3, 2]), 9000);
+    let [home, instance] = [1, 2].map(|host| router::address(3, host));
+    let at = SocketAddr::new(instance, 9000);
     let _instance = streams::instance(at, "lasting").await;
-    let manifests =
-        router::shop("127.211.3.0/24") + &streams::service("local", "lasting", "port: 15010, protocol: tcp", &[at]);
+    let manifests = router::shop(&format!("{home}/32"))
+        + &streams::service("local", "lasting", "port: 15010, protocol: tcp", &[at]);
     let mut router = Router::start(home, &manifests, &[]);
     let mut caller = eventually("it answers", async || {
         let mut caller = Caller::connect(home, router.at(15010)).await?;

@@ -5,6 +5,12 @@ use std::path::PathBuf;
 
 use super::process::Process;
 
+/// An address of a test's own network: another test run may be going on beside this one.
+pub fn address(network: u8, host: u8) -> IpAddr {
+    let run = u8::try_from(std::process::id() % 40).unwrap();
+    [127, 212 + run, network, host].into()
+}
+
 /// A running router.
 pub struct Router {
     pub address: IpAddr,
