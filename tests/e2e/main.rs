@@ -17,6 +17,7 @@ mod failover;
 mod http1;
 mod mesh;
 mod operation;
+mod protocols;
 mod public;
 mod readme;
 mod restart;

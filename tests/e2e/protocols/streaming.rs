@@ -1,0 +1,62 @@
+//! What takes long comes as it is sent. No clock is asked: nobody sends the next part before the last one arrived.
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use http_body_util::BodyExt;
+
+use super::{WAYS, Way, echo, instance, services, until_found};
+use crate::support::demo::{Demo, SERVICE};
+use crate::support::events::Events;
+use crate::support::http::{Protocol, by_and_by, empty, plain};
+use crate::support::upstream;
+
+#[tokio::test]
+async fn an_event_arrives_before_the_next_one_is_sent() {
+    let demo = Demo::shared().await;
+    let cases = [
+        (Way::OneGateway, Protocol::Http1, 69),
+        (Way::OneGateway, Protocol::Http2, 70),
+        (Way::Tunnel, Protocol::Http1, 71),
+        (Way::Tunnel, Protocol::Http2, 72),
+    ];
+    for (way, protocol, number) in cases {
+        let (service, at) = (format!("events-{number}"), instance(demo, way, number));
+        let instance = upstream::events(at).await;
+        upstream::register(&services(demo, way), way.cluster(), &service, at);
+        until_found(demo, &service).await;
+        let gateway = std::net::SocketAddr::new(demo.gateway(0, 0), SERVICE);
+        let host = format!("{service}.shop.internal");
+        let mut connection = plain(demo.workload(0), gateway, &host, protocol).await.unwrap();
+        let answer = connection.open(Method::GET, "/events", HeaderMap::new(), empty()).await.unwrap();
+        assert_eq!(answer.headers()["content-type"], "text/event-stream");
+        let mut events = Events::of(answer.into_body());
+        for event in ["one", "two", "three"] {
+            instance.send(event).await.unwrap();
+            assert_eq!(events.next().await.as_deref(), Some(event), "{way:?} {protocol:?}");
+        }
+        drop(instance);
+        assert_eq!(events.next().await, None, "{way:?} {protocol:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_answered_while_it_is_sent() {
+    let demo = Demo::shared().await;
+    for way in WAYS {
+        for protocol in [Protocol::Http1, Protocol::Http2] {
+            let mut connection = echo(demo, way, protocol).await;
+            let (sender, body) = by_and_by();
+            sender.send(Bytes::from_static(b"one")).await.unwrap();
+            let answer = connection.open(Method::POST, "/echo", HeaderMap::new(), body).await.unwrap();
+            assert_eq!(answer.status(), StatusCode::OK);
+            let mut back = answer.into_body();
+            for (this, next) in [("one", "two"), ("two", "three"), ("three", "end")] {
+                let echoed = back.frame().await.unwrap().unwrap().into_data().unwrap();
+                assert_eq!(&echoed[..], this.as_bytes(), "{way:?} {protocol:?}");
+                sender.send(Bytes::from_static(next.as_bytes())).await.unwrap();
+            }
+            drop(sender);
+            assert_eq!(&back.collect().await.unwrap().to_bytes()[..], b"end", "{way:?} {protocol:?}");
+        }
+    }
+}
