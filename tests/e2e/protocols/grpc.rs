@@ -49,11 +49,16 @@ async fn converses(connection: &mut Http2, of: &str) {
 }
 
 #[tokio::test]
-async fn unary_calls_are_answered() {
+async fn a_workloads_calls_are_answered() {
     let demo = Demo::shared().await;
     for way in WAYS {
         calls(&mut echo(demo, way).await, &format!("{way:?}")).await;
     }
+}
+
+#[tokio::test]
+async fn a_public_clients_calls_are_answered() {
+    let demo = Demo::shared().await;
     let mut public = public_echo(demo).await;
     for _ in 0..9 {
         calls(&mut public, "public").await;
@@ -61,11 +66,16 @@ async fn unary_calls_are_answered() {
 }
 
 #[tokio::test]
-async fn both_sides_of_a_stream_speak_in_turn() {
+async fn a_workload_and_an_instance_speak_in_turn() {
     let demo = Demo::shared().await;
     for way in WAYS {
         converses(&mut echo(demo, way).await, &format!("{way:?}")).await;
     }
+}
+
+#[tokio::test]
+async fn a_public_client_and_an_instance_speak_in_turn() {
+    let demo = Demo::shared().await;
     let mut public = public_echo(demo).await;
     for _ in 0..9 {
         converses(&mut public, "public").await;

@@ -4,22 +4,15 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt;
 
-use super::{WAYS, Way, echo, instance, services, until_found};
+use super::{WAYS, echo, instance, services, until_found};
 use crate::support::demo::{Demo, SERVICE};
 use crate::support::events::Events;
 use crate::support::http::{Protocol, by_and_by, empty, plain};
 use crate::support::upstream;
 
-#[tokio::test]
-async fn an_event_arrives_before_the_next_one_is_sent() {
+async fn events_arrive_one_by_one(protocol: Protocol, numbers: [u8; 2]) {
     let demo = Demo::shared().await;
-    let cases = [
-        (Way::OneGateway, Protocol::Http1, 69),
-        (Way::OneGateway, Protocol::Http2, 70),
-        (Way::Tunnel, Protocol::Http1, 71),
-        (Way::Tunnel, Protocol::Http2, 72),
-    ];
-    for (way, protocol, number) in cases {
+    for (way, number) in WAYS.into_iter().zip(numbers) {
         let (service, at) = (format!("events-{number}"), instance(demo, way, number));
         let instance = upstream::events(at).await;
         upstream::register(&services(demo, way), way.cluster(), &service, at);
@@ -40,23 +33,40 @@ async fn an_event_arrives_before_the_next_one_is_sent() {
 }
 
 #[tokio::test]
-async fn a_body_is_answered_while_it_is_sent() {
+async fn an_event_arrives_before_the_next_one_is_sent_over_http1() {
+    events_arrive_one_by_one(Protocol::Http1, [69, 70]).await;
+}
+
+#[tokio::test]
+async fn an_event_arrives_before_the_next_one_is_sent_over_http2() {
+    events_arrive_one_by_one(Protocol::Http2, [71, 72]).await;
+}
+
+#[tokio::test]
+async fn a_body_is_answered_while_it_is_sent_over_http1() {
+    body_is_answered_while_it_is_sent(Protocol::Http1).await;
+}
+
+#[tokio::test]
+async fn a_body_is_answered_while_it_is_sent_over_http2() {
+    body_is_answered_while_it_is_sent(Protocol::Http2).await;
+}
+
+async fn body_is_answered_while_it_is_sent(protocol: Protocol) {
     let demo = Demo::shared().await;
     for way in WAYS {
-        for protocol in [Protocol::Http1, Protocol::Http2] {
-            let mut connection = echo(demo, way, protocol).await;
-            let (sender, body) = by_and_by();
-            sender.send(Bytes::from_static(b"one")).await.unwrap();
-            let answer = connection.open(Method::POST, "/echo", HeaderMap::new(), body).await.unwrap();
-            assert_eq!(answer.status(), StatusCode::OK);
-            let mut back = answer.into_body();
-            for (this, next) in [("one", "two"), ("two", "three"), ("three", "end")] {
-                let echoed = back.frame().await.unwrap().unwrap().into_data().unwrap();
-                assert_eq!(&echoed[..], this.as_bytes(), "{way:?} {protocol:?}");
-                sender.send(Bytes::from_static(next.as_bytes())).await.unwrap();
-            }
-            drop(sender);
-            assert_eq!(&back.collect().await.unwrap().to_bytes()[..], b"end", "{way:?} {protocol:?}");
+        let mut connection = echo(demo, way, protocol).await;
+        let (sender, body) = by_and_by();
+        sender.send(Bytes::from_static(b"one")).await.unwrap();
+        let answer = connection.open(Method::POST, "/echo", HeaderMap::new(), body).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        let mut back = answer.into_body();
+        for (this, next) in [("one", "two"), ("two", "three"), ("three", "end")] {
+            let echoed = back.frame().await.unwrap().unwrap().into_data().unwrap();
+            assert_eq!(&echoed[..], this.as_bytes(), "{way:?} {protocol:?}");
+            sender.send(Bytes::from_static(next.as_bytes())).await.unwrap();
         }
+        drop(sender);
+        assert_eq!(&back.collect().await.unwrap().to_bytes()[..], b"end", "{way:?} {protocol:?}");
     }
 }
