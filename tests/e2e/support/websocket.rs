@@ -41,7 +41,10 @@ impl WebSocket {
             head.push(byte.map_err(|error| format!("{error} after {:?}", String::from_utf8_lossy(&head)))?);
         }
         let head = String::from_utf8(head).unwrap();
-        holds(head.starts_with("HTTP/1.1 101 ") && head.contains(PROOF), || head.clone())?;
+        // All three are a must, and clients look (RFC 6455 section 4.1).
+        let lower = head.to_ascii_lowercase();
+        let agreed = lower.contains("\nconnection: upgrade\r\n") && lower.contains("\nupgrade: websocket\r\n");
+        holds(head.starts_with("HTTP/1.1 101 ") && agreed && head.contains(PROOF), || head.clone())?;
         Ok(WebSocket { stream })
     }
 
