@@ -2,9 +2,9 @@
 
 use http::{HeaderMap, Method, Request, StatusCode};
 
-use super::{WAYS, Way, echo, instance, public, services, until_found, workload};
+use super::{WAYS, Way, echo, instance, public, services, until_found};
 use crate::support::demo::{Demo, HOST, HTTP, HTTPS, SERVICE};
-use crate::support::http::{Connection, Protocol, full, plain, with_trailers};
+use crate::support::http::{Connection, Protocol, full, plain};
 use crate::support::http2::Http2;
 use crate::support::upstream;
 
@@ -51,17 +51,12 @@ async fn an_instance_may_speak_http2_only() {
 }
 
 #[tokio::test]
-async fn trailers_go_both_ways() {
+async fn trailers_of_an_answer_reach_a_workload() {
     let demo = Demo::shared().await;
-    let trailers = HeaderMap::from_iter([("x-sum".parse().unwrap(), "42".parse().unwrap())]);
-    let announced = [("te", "trailers"), ("trailer", "x-sum")];
-    let headers = HeaderMap::from_iter(announced.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())));
     for way in WAYS {
-        let mut connection = echo(demo, way, Protocol::Http2).await;
-        let body = with_trailers("hello", trailers.clone());
-        let answer = connection.send(Method::POST, "/echo", headers.clone(), body).await.unwrap();
-        assert_eq!((answer.status, &answer.body[..]), (StatusCode::OK, &b"hello"[..]), "{way:?}");
-        assert_eq!(answer.trailers, trailers, "{way:?}: {answer:?}");
+        let answer = echo(demo, way, Protocol::Http2).await.get("/trailers").await.unwrap();
+        assert_eq!(answer.status, StatusCode::OK, "{way:?}");
+        assert_eq!(answer.trailers["x-end"], "reached", "{way:?}: {answer:?}");
     }
 }
 
@@ -80,29 +75,5 @@ async fn trailers_reach_a_public_client() {
         assert_eq!(head.status(), StatusCode::OK);
         while body.part().await.unwrap().is_some() {}
         assert_eq!(body.trailers().await.unwrap()["x-end"], "reached");
-    }
-}
-
-#[tokio::test]
-async fn early_hints_come_before_the_answer() {
-    const HINTED: &str = "HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n\
-                          HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage";
-    let demo = Demo::shared().await;
-    for (way, number) in [(Way::OneGateway, 65), (Way::Tunnel, 66)] {
-        let (service, at) = (format!("hints-{number}"), instance(demo, way, number));
-        upstream::say(at, HINTED).await;
-        upstream::register(&services(demo, way), way.cluster(), &service, at);
-        until_found(demo, &service).await;
-        let origin = format!("http://{service}.shop.internal:{SERVICE}");
-        let mut connection = Http2::over(workload(demo, SERVICE).await, &origin).await.unwrap();
-        let mut request = Request::new(());
-        *request.uri_mut() = connection.uri("/page");
-        let mut stream = connection.open(request).await.unwrap();
-        stream.finish().unwrap();
-        let hints = stream.interim().await.unwrap();
-        assert_eq!(hints.len(), 1, "{way:?}: {hints:?}");
-        assert_eq!(hints[0].status(), StatusCode::EARLY_HINTS);
-        assert_eq!(hints[0].headers()["link"], "</style.css>; rel=preload");
-        assert_eq!(stream.answer().await.unwrap().0.status(), StatusCode::OK);
     }
 }

@@ -59,15 +59,6 @@ impl Stream {
         self.sender.send_data(Bytes::new(), true).map_err(|error| error.to_string())
     }
 
-    /// The interim heads that come before the answer's.
-    pub async fn interim(&mut self) -> Outcome<Vec<Response<()>>> {
-        let mut all = Vec::new();
-        while let Some(head) = in_time(poll_fn(|context| self.answer.poll_informational(context))).await? {
-            all.push(head.map_err(|error| error.to_string())?);
-        }
-        Ok(all)
-    }
-
     /// The head of the answer, and what follows it.
     pub async fn answer(&mut self) -> Outcome<(Response<()>, Incoming)> {
         let answer = in_time(&mut self.answer).await?.map_err(|error| error.to_string())?;
