@@ -4,7 +4,7 @@ use http::{HeaderMap, Method, Request, StatusCode};
 
 use super::{WAYS, Way, echo, instance, public, services, until_found};
 use crate::support::demo::{Demo, HOST, HTTP, HTTPS, SERVICE};
-use crate::support::http::{Connection, Protocol, full, plain};
+use crate::support::http::{Connection, Protocol, empty, full, plain};
 use crate::support::http2::Http2;
 use crate::support::upstream;
 
@@ -53,8 +53,10 @@ async fn an_instance_may_speak_http2_only() {
 #[tokio::test]
 async fn trailers_of_an_answer_reach_a_workload() {
     let demo = Demo::shared().await;
+    let welcome = HeaderMap::from_iter([(http::header::TE, "trailers".parse().unwrap())]);
     for way in WAYS {
-        let answer = echo(demo, way, Protocol::Http2).await.get("/trailers").await.unwrap();
+        let mut connection = echo(demo, way, Protocol::Http2).await;
+        let answer = connection.send(Method::GET, "/trailers", welcome.clone(), empty()).await.unwrap();
         assert_eq!(answer.status, StatusCode::OK, "{way:?}");
         assert_eq!(answer.trailers["x-end"], "reached", "{way:?}: {answer:?}");
     }
