@@ -137,6 +137,8 @@ def main():
                 ended = wait(lambda: all(gateway.revision >= revision for gateway in gateways))
             took[kind].append((ended - began) * 1000)
     for kind, times in {**took, "all": sum(took.values(), [])}.items():
+        if not times:
+            continue
         times.sort()
         p99 = times[min(len(times) - 1, int(len(times) * 0.99))]
         print(f"{kind:12} {len(times):4} changes, all of {len(gateways)} gateways: median {statistics.median(times):6.1f} ms"

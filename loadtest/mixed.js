@@ -15,7 +15,7 @@ const SHARES = { http1: 0.4, http2: 0.3, grpc: 0.2, websocket: 0.1 };
 const MESSAGES = 10;
 const TIMEOUT = '10s';
 
-const wanted = settings({ rate: 1000, duration: '30s', p99: 500, usersPerRate: 0.1 });
+const wanted = settings({ rate: 1000, duration: '30s', p99: 500, usersPerRate: 0.2 });
 const protocols = (__ENV.PROTOCOLS || 'http2,grpc,websocket').split(',');
 const { doors, hosts } = open(wanted.targets, wanted.hosts);
 
