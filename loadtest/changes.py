@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Applies changes one after another to a running demo and measures how long each takes until every gateway acts on it.
 
-Run it while `loadtest/run public` puts load on the same demo. Three kinds take turns: a host is added or removed, an
-uploaded certificate is replaced, and the instances of a service change. Standard library and the `openssl` command.
+Run it while `loadtest/run public` puts load on the same demo, or by `loadtest/run mixed NUMBER`. Three kinds take
+turns: a host is added or removed, an uploaded certificate is replaced, and the instances of SERVICE (cart) change.
+Standard library and the `openssl` command.
 
   TOMBOLO_DEMO=…/env loadtest/changes.py [NUMBER]
 """
@@ -19,13 +20,13 @@ import tempfile
 import threading
 import time
 
-ENV = pathlib.Path(os.environ.get("TOMBOLO_DEMO") or pathlib.Path(
-    os.environ.get("XDG_STATE_HOME") or pathlib.Path.home() / ".local/state") / "tombolo/demo/env")
-DEMO = dict(line.split("=", 1) for line in ENV.read_text().splitlines())
-STATE = ENV.parent
+from lib import demo
+
+DEMO = demo.said()
+STATE = demo.ENV.parent
 CONTEXT = json.loads((STATE / "context.json").read_text())
 GATEWAYS = [entry.split("=")[1] for entry in DEMO["HOSTS"].split(",")]
-ADMIN_PORT = 7470
+SERVICE = os.environ.get("SERVICE", "cart")
 
 
 class Gateway(threading.Thread):
@@ -33,11 +34,11 @@ class Gateway(threading.Thread):
 
     def __init__(self, address):
         super().__init__(daemon=True)
-        self.address, self.revision, self.carts, self.fault = address, -1, None, None
+        self.address, self.revision, self.instances = address, -1, None
         self.start()
 
     def run(self):
-        connection = http.client.HTTPConnection(self.address, ADMIN_PORT, timeout=10)
+        connection = http.client.HTTPConnection(self.address, demo.ADMIN, timeout=10)
         while True:
             connection.request("GET", "/metrics")
             for line in connection.getresponse().read().decode().splitlines():
@@ -45,7 +46,7 @@ class Gateway(threading.Thread):
                     self.revision = int(float(line.split()[1]))
             connection.request("GET", "/v1/health")
             view = json.loads(connection.getresponse().read())
-            self.carts = sum(view["services"]["shop"].get("cart", {}).values())
+            self.instances = sum(view["services"]["shop"].get(SERVICE, {}).values())
             time.sleep(0.002)
 
 
@@ -93,8 +94,8 @@ def change_certificate(turn, folder):
 
 
 def change_instances(turn):
-    """Takes one instance of west away from `cart`, or brings it back; returns how many there are then."""
-    path = STATE / "west/services/cart.json"
+    """Takes one instance of west away from SERVICE, or brings it back; returns how many there are then."""
+    path = STATE / f"west/services/{SERVICE}.json"
     manifest = json.loads(path.read_text())
     for version in manifest["spec"]["versions"]:
         if version["name"] == "v1":
@@ -126,7 +127,7 @@ def main():
             kind = ("host", "certificate", "instance")[turn % 3]
             if kind == "instance":
                 count, began = change_instances(turn)
-                ended = wait(lambda: all(gateway.carts == count for gateway in gateways))
+                ended = wait(lambda: all(gateway.instances == count for gateway in gateways))
             elif kind == "certificate":
                 revision, began = change_certificate(turn, pathlib.Path(folder))
                 ended = wait(lambda: all(gateway.revision >= revision for gateway in gateways))
@@ -136,6 +137,8 @@ def main():
                 ended = wait(lambda: all(gateway.revision >= revision for gateway in gateways))
             took[kind].append((ended - began) * 1000)
     for kind, times in {**took, "all": sum(took.values(), [])}.items():
+        if not times:
+            continue
         times.sort()
         p99 = times[min(len(times) - 1, int(len(times) * 0.99))]
         print(f"{kind:12} {len(times):4} changes, all of {len(gateways)} gateways: median {statistics.median(times):6.1f} ms"

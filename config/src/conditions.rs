@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::compile::membership::Membership;
 use crate::resource::{
-    CertificateSource, Condition, ConditionStatus, GlobalNamespaceSpec, Name, PublicServiceSpec, ResourceId, Scheme,
-    Spec,
+    CertificateSource, Condition, ConditionStatus, GlobalNamespaceSpec, Name, Port, Protocol, PublicServiceSpec,
+    ResourceId, Scheme, Spec, TlsMode,
 };
 use crate::world::{Fact, World};
 
@@ -20,7 +20,7 @@ pub struct Overview<'w> {
     /// Where services run or callers stand: cluster and namespace.
     places: BTreeSet<(&'w Name, &'w Name)>,
     /// The ports of each GNS's services.
-    services: BTreeMap<(&'w Name, &'w Name), BTreeSet<u16>>,
+    services: BTreeMap<(&'w Name, &'w Name), BTreeMap<u16, Protocol>>,
 }
 
 /// The conditions of one resource. Those that only members can tell (`Ready`) are not among them.
@@ -54,21 +54,21 @@ impl<'w> Overview<'w> {
                     self.places.extend(spec.workloads.iter().map(|row| (name, &row.namespace)));
                 }
                 (ResourceId::Service { cluster, namespace, name }, Spec::Service(spec)) => {
-                    self.service((cluster, namespace), name, spec.ports.iter().map(|port| port.port));
+                    self.service((cluster, namespace), name, &spec.ports);
                 }
                 _ => {}
             },
             Fact::Remote(remote) => {
-                let ports = remote.ports.iter().map(|port| port.port);
-                self.service((&remote.cluster, &remote.namespace), &remote.name, ports);
+                self.service((&remote.cluster, &remote.namespace), &remote.name, &remote.ports);
             }
             _ => {}
         }
     }
 
-    fn service(&mut self, place: (&'w Name, &'w Name), name: &'w Name, ports: impl Iterator<Item = u16>) {
+    fn service(&mut self, place: (&'w Name, &'w Name), name: &'w Name, ports: &[Port]) {
         self.places.insert(place);
         if let Some(gns) = self.membership.owner(place.0, place.1) {
+            let ports = ports.iter().map(|port| (port.port, port.protocol));
             self.services.entry((gns, name)).or_default().extend(ports);
         }
     }
@@ -117,7 +117,8 @@ impl<'w> Overview<'w> {
         }
         let routes = spec.routes.iter().map(|route| (&route.service, route.port));
         let targets: BTreeSet<(&Name, u16)> = routes.chain([(&spec.service, spec.port)]).collect();
-        let targets = targets.into_iter().filter_map(|(service, port)| self.unknown_target(gns, service, port));
+        let targets =
+            targets.into_iter().filter_map(|(service, port)| self.unfit_target(gns, service, port, spec.tls.mode));
         let clusters: BTreeSet<&Name> = spec.hosts.iter().flat_map(|host| named_clusters(&host.scheme)).collect();
         let clusters = clusters.into_iter().filter_map(|cluster| self.unknown_cluster(gns, cluster));
         targets.chain(self.unknown_certificate(gns, spec)).chain(clusters).collect()
@@ -130,19 +131,24 @@ impl<'w> Overview<'w> {
         })
     }
 
-    fn unknown_target(&self, gns: &Name, service: &Name, port: u16) -> Option<Unresolved> {
-        match self.services.get(&(gns, service)) {
-            None => Some((
-                "UnknownService",
-                format!(
-                    "No member namespace of GlobalNamespace/{gns} has a service {service}: start it, or correct the name."
-                ),
-            )),
-            Some(ports) if !ports.contains(&port) => {
-                Some(("UnknownPort", format!("Service {service} has no port {port}: it has {}.", joined(ports))))
-            }
-            Some(_) => None,
-        }
+    /// A target that isn't there, or doesn't speak what the public service needs of it.
+    fn unfit_target(&self, gns: &Name, service: &Name, port: u16, mode: TlsMode) -> Option<Unresolved> {
+        let Some(ports) = self.services.get(&(gns, service)) else {
+            let message = format!(
+                "No member namespace of GlobalNamespace/{gns} has a service {service}: start it, or correct the name."
+            );
+            return Some(("UnknownService", message));
+        };
+        let Some(protocol) = ports.get(&port) else {
+            let message = format!("Service {service} has no port {port}: it has {}.", joined(ports.keys()));
+            return Some(("UnknownPort", message));
+        };
+        let (fits, needed) = match mode {
+            TlsMode::Passthrough => (*protocol == Protocol::Tls, "protocol: tls, for tls.mode passthrough"),
+            _ => (!protocol.is_stream(), "protocol: http, http2 or grpc, or tls.mode passthrough"),
+        };
+        let message = || format!("Port {port} of service {service} speaks {}: it needs {needed}.", protocol.as_str());
+        (!fits).then(|| ("WrongProtocol", message()))
     }
 
     fn unknown_certificate(&self, gns: &Name, spec: &PublicServiceSpec) -> Option<Unresolved> {
@@ -193,6 +199,6 @@ fn named_clusters(scheme: &Scheme) -> Vec<&Name> {
     }
 }
 
-fn joined(ports: &BTreeSet<u16>) -> String {
-    ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
+fn joined<'p>(ports: impl Iterator<Item = &'p u16>) -> String {
+    ports.map(u16::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -163,7 +163,7 @@ pub struct PublicHost {
     pub public_service: ResourceId,
     /// On which ports it answers.
     pub mode: TlsMode,
-    /// Its certificate, once there is one; never for mode `http`.
+    /// Its certificate, once there is one; never for modes `http` and `passthrough`.
     pub certificate: Option<Arc<HostTls>>,
     /// How clusters share the work.
     pub scheme: Scheme,

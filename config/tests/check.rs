@@ -119,6 +119,11 @@ fn references_are_resolved_or_say_why_not() {
     let weighted = whole.replace("a.example.com", "a.example.com, scheme: {activePassive: [north]}");
     assert_eq!(reason(&weighted), unresolved("UnknownCluster"));
     assert_eq!(reason(&(weighted + CLUSTER)).1, ConditionStatus::True);
+    let sealed = whole.replace("mode: http}", "mode: passthrough}");
+    assert_eq!(reason(&sealed), unresolved("WrongProtocol"));
+    let of_streams = |manifests: &str| manifests.replace("port: 80}]", "port: 80, protocol: tls}]");
+    assert_eq!(reason(&of_streams(&sealed)).1, ConditionStatus::True);
+    assert_eq!(reason(&of_streams(&whole)), unresolved("WrongProtocol"));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What happens to traffic.
 //!
-//! Read [`request`] first: it is the life of a request, in order. The other files are what it needs: [`listener`]
+//! Read [`request`] first: it is the life of a request, in order, as [`stream`] is for a connection whose bytes are passed
+//! on unread. The other files are what they need: [`listener`]
 //! accepts connections, [`plan`] is what it decides by, [`upstream`] and [`tunnel`] carry it on, [`health`] says
 //! where it may go, [`refusal`] and [`respond`] are how it ends when it may not, and [`record`] is what is left of it.
 
@@ -24,6 +25,7 @@ pub mod request;
 pub mod respond;
 pub mod runtime;
 pub mod settings;
+pub mod stream;
 pub mod takeover;
 pub mod tunnel;
 pub mod upstream;

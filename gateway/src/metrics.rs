@@ -19,6 +19,7 @@ const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 pub struct Metrics {
     requests: IntCounterVec,
     durations: HistogramVec,
+    streams: IntCounterVec,
     refusals: IntCounterVec,
     refusal_handles: Mutex<HashMap<&'static str, IntCounter>>,
     /// Attempts after the first.
@@ -47,6 +48,8 @@ pub struct ServiceMetrics {
     by_class: [IntCounter; 5],
     /// From the request's head to the end of its answer, in seconds.
     pub duration: Histogram,
+    /// Streams that were connected.
+    pub streams: IntCounter,
     /// Healthy instances of this cluster.
     pub healthy: IntGauge,
 }
@@ -106,6 +109,7 @@ impl Metrics {
                 &["global_namespace", "service", "class"],
             )?,
             durations,
+            streams: vec("tombolo_streams_total", "Streams that were connected to services", &service)?,
             refusals: vec("tombolo_refusals_total", "Requests that the gateway itself refused", &["reason"])?,
             refusal_handles: Mutex::default(),
             retries: counter("tombolo_retries_total", "Attempts after a request's first")?,
@@ -126,6 +130,7 @@ impl Metrics {
         ServiceMetrics {
             by_class: CLASSES.map(|class| self.requests.with_label_values(&[gns, name, class])),
             duration: self.durations.with_label_values(&[gns, name]),
+            streams: self.streams.with_label_values(&[gns, name]),
             healthy: self.healthy.with_label_values(&[gns, name]),
         }
     }
@@ -138,6 +143,7 @@ impl Metrics {
             self.requests.remove_label_values(&[gns, name, class]).ok();
         }
         self.durations.remove_label_values(&[gns, name]).ok();
+        self.streams.remove_label_values(&[gns, name]).ok();
         self.healthy.remove_label_values(&[gns, name]).ok();
     }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
-use config::resource::{Host, Name, RoutePath};
+use config::resource::{Host, Name, Protocol, RoutePath};
 use config::snapshot::{HostTls, Namespace, PublicHost, Service, Snapshot};
 use config::wire::Rejection;
 use decide::balance::{Cursor, SmoothWeighted};
@@ -20,12 +20,23 @@ pub struct Plan {
     pub snapshot: Arc<Snapshot>,
     /// GNS → service.
     pub services: BTreeMap<Name, BTreeMap<Name, Arc<PlannedService>>>,
+    /// What the cluster's workloads reach on each port of the mesh address.
+    pub mesh: BTreeMap<u16, MeshPort>,
     /// The published hosts.
     pub hosts: HashMap<Host, Arc<PlannedHost>>,
     /// GNS → what tunnels need. A GNS in which this gateway has no identity yet is absent.
     pub tunnels: BTreeMap<Name, Arc<TunnelTls>>,
     /// What could not be made ready, and why.
     pub rejected: Vec<Rejection>,
+}
+
+/// What is reached on a port of the mesh address.
+#[derive(Clone)]
+pub enum MeshPort {
+    /// Every service with this port: requests say which.
+    Http,
+    /// One service: nothing in its bytes could say which.
+    Stream(Arc<PlannedService>),
 }
 
 /// A published host.
@@ -73,6 +84,10 @@ pub struct PlannedService {
 
 /// One port of a service: the same instances as the others, each at its own address.
 pub struct PlannedPort {
+    /// What is spoken on it.
+    pub protocol: Protocol,
+    /// Whether instances are told by a PROXY header who called.
+    pub proxy_header: bool,
     /// All instances of this cluster, with all versions in turn.
     pub all: Pool,
     /// The instances of each version.
@@ -130,7 +145,16 @@ pub struct TunnelTls {
     /// For tunnels that come in.
     pub server: Arc<ServerConfig>,
     /// For tunnels that go out, by cluster.
-    pub clients: BTreeMap<Name, Arc<ClientConfig>>,
+    pub clients: BTreeMap<Name, Dialling>,
+}
+
+/// What the dialling of a cluster's gateways needs.
+#[derive(Clone)]
+pub struct Dialling {
+    /// For tunnels of requests.
+    pub requests: Arc<ClientConfig>,
+    /// For a tunnel of one stream.
+    pub stream: Arc<ClientConfig>,
 }
 
 /// What the TLS of tunnels is made of.
@@ -157,6 +181,7 @@ impl Plan {
         Plan {
             snapshot,
             services: BTreeMap::new(),
+            mesh: BTreeMap::new(),
             hosts: HashMap::new(),
             tunnels: BTreeMap::new(),
             rejected: Vec::new(),
@@ -174,8 +199,8 @@ impl Plan {
     }
 
     /// For dialling the gateways of a cluster in a GNS.
-    pub fn tunnel_client(&self, global_namespace: &Name, cluster: &Name) -> Option<Arc<ClientConfig>> {
-        self.tunnels.get(global_namespace)?.clients.get(cluster).cloned()
+    pub fn tunnel_client(&self, global_namespace: &Name, cluster: &Name) -> Option<&Dialling> {
+        self.tunnels.get(global_namespace)?.clients.get(cluster)
     }
 
     /// The GNS whose gateways of this cluster bear the opaque name.
@@ -184,13 +209,5 @@ impl Plan {
         self.tunnels.iter().find(|(_, tls)| {
             tls.source.namespace.labels.get(own).is_some_and(|host| host.as_str().eq_ignore_ascii_case(label))
         })
-    }
-
-    /// On which ports the cluster's workloads reach services.
-    pub fn mesh_ports(&self) -> Vec<u16> {
-        let mut ports: Vec<u16> = self.all_services().flat_map(|service| service.ports.keys().copied()).collect();
-        ports.sort_unstable();
-        ports.dedup();
-        ports
     }
 }

@@ -1,6 +1,8 @@
 //! Snapshot, keys and identities → plan. What didn't change is taken over from the plan before, so that connections,
 //! turns and verdicts outlive changes.
 
+mod mesh;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -22,12 +24,14 @@ use crate::health::{InstanceKey, Target};
 use crate::inputs::{Identities, Inputs, Secrets};
 use crate::metrics::Metrics;
 use crate::plan::{
-    HostServer, Plan, PlannedHost, PlannedPort, PlannedRoute, PlannedService, Pool, TunnelSource, TunnelTls,
+    Dialling, HostServer, Plan, PlannedHost, PlannedPort, PlannedRoute, PlannedService, Pool, TunnelSource, TunnelTls,
 };
 use crate::upstream::pool::Pools;
 
-/// What tunnels speak (RFC 7301): HTTP/2.
-pub const TUNNEL_ALPN: [&[u8]; 1] = [b"h2"];
+/// What tunnels of requests speak (RFC 7301): HTTP/2.
+pub const REQUESTS_ALPN: &[u8] = b"h2";
+/// What the tunnel of one stream speaks: `tunnel/stream.rs`.
+pub const STREAM_ALPN: &[u8] = b"tombolo-stream/1";
 
 /// Follows the inputs and publishes plans.
 pub struct Planner {
@@ -111,7 +115,8 @@ impl Build<'_> {
         });
         let hosts = hosts.collect();
         let tunnels = self.tunnels(&snapshot, identities, &mut rejected);
-        let plan = Plan { snapshot, services, hosts, tunnels, rejected };
+        let mesh = mesh::ports(&services, &mut rejected);
+        let plan = Plan { snapshot, services, mesh, hosts, tunnels, rejected };
         self.checker.keep(&plan);
         plan
     }
@@ -152,7 +157,8 @@ impl Build<'_> {
             versions.insert(version.name.clone(), Pool { targets, cursor: cursor.unwrap_or_else(fresh_cursor) });
         }
         let cursor = before.map_or_else(fresh_cursor, |before| before.all.cursor.clone());
-        PlannedPort { all: Pool { targets: all, cursor }, versions }
+        let (protocol, proxy_header) = (port.protocol, port.proxy_protocol.is_some());
+        PlannedPort { protocol, proxy_header, all: Pool { targets: all, cursor }, versions }
     }
 
     fn target(&self, service: &Service, port: &Port, version: &Version, endpoint: &Endpoint, own: &Name) -> Target {
@@ -180,8 +186,8 @@ impl Build<'_> {
             service: services.and_then(|services| services.get(&route.service)).cloned(),
             port: route.port,
         });
-        let certificate = host.certificate.as_ref().filter(|_| host.mode != TlsMode::Http);
-        let tls = certificate.and_then(|certificate| {
+        let terminated = matches!(host.mode, TlsMode::Https | TlsMode::Redirect);
+        let tls = host.certificate.as_ref().filter(|_| terminated).and_then(|certificate| {
             let kept = self.previous.hosts.get(&host.host).and_then(|before| before.tls.clone());
             self.host_tls(certificate, kept.clone()).unwrap_or_else(|reason| {
                 let reason = format!("the certificate of {} cannot be used: {reason}", host.host);
@@ -241,14 +247,18 @@ fn tunnel_tls(source: TunnelSource, own: &Name) -> Result<Arc<TunnelTls>, String
     let domain: TrustDomain = source.namespace.trust_domain.parse().map_err(|error| format!("{error}"))?;
     let trust = Arc::new(trust_view(&source.namespace, &domain)?);
     let accept = Accept::new(domain.clone(), [RoleKind::Gateway]);
-    let server = identity::tls::tunnel_server_config(&source.identity, trust.clone(), accept, &TUNNEL_ALPN)
+    let both = [REQUESTS_ALPN, STREAM_ALPN];
+    let server = identity::tls::tunnel_server_config(&source.identity, trust.clone(), accept, &both)
         .map_err(|error| error.to_string())?;
     let others = source.namespace.labels.keys().filter(|cluster| *cluster != own);
     let clients = others.map(|cluster| {
-        let name = cluster.as_str();
-        identity::tls::tunnel_client_config(&source.identity, trust.clone(), domain.clone(), name, &TUNNEL_ALPN)
-            .map(|config| (cluster.clone(), Arc::new(config)))
-            .map_err(|error| error.to_string())
+        let dial = |alpn| {
+            let (trust, domain) = (trust.clone(), domain.clone());
+            identity::tls::tunnel_client_config(&source.identity, trust, domain, cluster.as_str(), &[alpn])
+                .map(Arc::new)
+                .map_err(|error| error.to_string())
+        };
+        Ok::<_, String>((cluster.clone(), Dialling { requests: dial(REQUESTS_ALPN)?, stream: dial(STREAM_ALPN)? }))
     });
     Ok(Arc::new(TunnelTls { clients: clients.collect::<Result<_, _>>()?, server: Arc::new(server), source }))
 }

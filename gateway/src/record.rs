@@ -14,7 +14,7 @@ use pingora_http::RequestHeader;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use crate::exchange::{Entry, Exchange};
+use crate::exchange::{Door, Entry, Exchange};
 use crate::metrics::Metrics;
 use crate::refusal::Refusal;
 use crate::settings::AccessLog;
@@ -63,19 +63,16 @@ struct Line {
     duration_us: u128,
 }
 
-impl Record {
-    /// A request's head has come.
-    fn new(head: &RequestHeader, entry: &Entry, kept: bool) -> Self {
-        let text = |text: &[u8]| if kept { shorten(text) } else { String::new() };
-        let host = head.uri.host().map(str::as_bytes);
-        let host = host.or_else(|| head.headers.get(http::header::HOST).map(HeaderValue::as_bytes));
-        let line = Line {
+impl Line {
+    /// What the connection alone tells.
+    fn of(entry: &Entry) -> Self {
+        Line {
             time_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis()),
             door: entry.door.as_str(),
             client: entry.client,
-            method: text(head.method.as_str().as_bytes()),
-            host: text(host.unwrap_or_default()),
-            path: text(head.raw_path()),
+            method: String::new(),
+            host: String::new(),
+            path: String::new(),
             status: 0,
             refusal: None,
             global_namespace: None,
@@ -86,8 +83,32 @@ impl Record {
             bytes_in: 0,
             bytes_out: 0,
             duration_us: 0,
+        }
+    }
+}
+
+impl Record {
+    /// A request's head has come.
+    fn new(head: &RequestHeader, entry: &Entry, kept: bool) -> Self {
+        let text = |text: &[u8]| if kept { shorten(text) } else { String::new() };
+        let host = head.uri.host().map(str::as_bytes);
+        let host = host.or_else(|| head.headers.get(http::header::HOST).map(HeaderValue::as_bytes));
+        let line = Line {
+            method: text(head.method.as_str().as_bytes()),
+            host: text(host.unwrap_or_default()),
+            path: text(head.raw_path()),
+            ..Line::of(entry)
         };
         Record { began: Instant::now(), kept, line }
+    }
+
+    /// A stream begins. It has no head; of TLS that is passed through, the host is known.
+    fn of_stream(entry: &Entry, kept: bool) -> Self {
+        let host = match &entry.door {
+            Door::PublicHttps { sni } if kept => sni.to_string(),
+            _ => String::new(),
+        };
+        Record { began: Instant::now(), kept, line: Line { host, ..Line::of(entry) } }
     }
 
     /// The service was found.
@@ -197,7 +218,12 @@ impl Log {
         Record::new(exchange.head(), exchange.entry(), self.sender.is_some())
     }
 
-    /// The request is over.
+    /// A stream begins.
+    pub fn begin_stream(&self, entry: &Entry) -> Record {
+        Record::of_stream(entry, self.sender.is_some())
+    }
+
+    /// The request, or the stream, is over.
     pub fn write(&self, mut record: Record) {
         record.line.duration_us = record.began.elapsed().as_micros();
         let Some(sender) = &self.sender else { return };
@@ -264,7 +290,6 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::exchange::Door;
 
     fn record(log: &Log) -> Record {
         let path = format!("/{}", "x".repeat(2 * LONGEST_TEXT));

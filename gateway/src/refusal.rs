@@ -35,6 +35,8 @@ pub enum Refusal {
     UnknownPort,
     /// The gateway has more to do than it can: the same request may be served a little later, or elsewhere.
     Overloaded,
+    /// The service's port speaks another protocol than the caller.
+    WrongProtocol,
     /// No instance can take the request.
     NoInstance,
     /// Every attempt failed before a request was handed over.
@@ -53,6 +55,10 @@ pub enum Refusal {
     ClientTimeout,
     /// The client went away; nobody reads the answer.
     ClientGone,
+    /// The connection came from a proxy that must say who called, and didn't.
+    ProxyHeader,
+    /// Nothing moved on the stream for too long.
+    StreamIdle,
 }
 
 impl Refusal {
@@ -73,6 +79,7 @@ impl Refusal {
             Refusal::UnknownService => "unknown_service",
             Refusal::UnknownPort => "unknown_port",
             Refusal::Overloaded => "overloaded",
+            Refusal::WrongProtocol => "wrong_protocol",
             Refusal::NoInstance => "no_instance",
             Refusal::ConnectFailed => "connect_failed",
             Refusal::InstanceReset => "instance_reset",
@@ -82,13 +89,15 @@ impl Refusal {
             Refusal::ClientBody => "client_body",
             Refusal::ClientTimeout => "client_timeout",
             Refusal::ClientGone => "client_gone",
+            Refusal::ProxyHeader => "proxy_header",
+            Refusal::StreamIdle => "stream_idle",
         }
     }
 
     /// The status of the answer.
     pub fn status(self) -> StatusCode {
         match self {
-            Refusal::Dirty(_) | Refusal::ClientBody => StatusCode::BAD_REQUEST,
+            Refusal::Dirty(_) | Refusal::ClientBody | Refusal::ProxyHeader => StatusCode::BAD_REQUEST,
             Refusal::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Refusal::TargetTooLong => StatusCode::URI_TOO_LONG,
             Refusal::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
@@ -98,9 +107,9 @@ impl Refusal {
             Refusal::UnknownCaller | Refusal::ForeignCaller | Refusal::ForbiddenPeer => StatusCode::FORBIDDEN,
             Refusal::NotForHere => StatusCode::LOOP_DETECTED,
             Refusal::UnknownService | Refusal::UnknownPort | Refusal::NoInstance => StatusCode::SERVICE_UNAVAILABLE,
-            Refusal::ConnectFailed | Refusal::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::ConnectFailed | Refusal::WrongProtocol | Refusal::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::InstanceReset | Refusal::BadAnswer | Refusal::InstanceEjected => StatusCode::BAD_GATEWAY,
-            Refusal::InstanceTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Refusal::InstanceTimeout | Refusal::StreamIdle => StatusCode::GATEWAY_TIMEOUT,
             Refusal::HeadTimeout | Refusal::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
             // Nobody reads it: it is for the log only, in the way that nginx made customary.
             Refusal::ClientGone => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
@@ -139,6 +148,7 @@ impl Refusal {
             Refusal::UnknownService => "The service is not known here.",
             Refusal::UnknownPort => "The service has no such port.",
             Refusal::Overloaded => "The gateway is overloaded. Try again in a moment.",
+            Refusal::WrongProtocol => "The service does not speak HTTP on this port.",
             Refusal::NoInstance => "No instance can take the request.",
             Refusal::ConnectFailed => "No instance could be reached.",
             Refusal::InstanceReset => "The instance broke off before it answered.",
@@ -148,6 +158,8 @@ impl Refusal {
             Refusal::ClientBody => "The request's body was broken off.",
             Refusal::ClientTimeout => "The request's body came too slowly.",
             Refusal::ClientGone => "The client went away.",
+            Refusal::ProxyHeader => "The proxy did not say who called.",
+            Refusal::StreamIdle => "Nothing moved for too long.",
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::respond;
 use crate::runtime::Core;
 use crate::upstream::Outgoing;
 use admit::Admitted;
+pub use admit::is_member;
 use attempt::Failure;
 use replay::Replay;
 

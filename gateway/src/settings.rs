@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use config::resource::cluster::Cidr;
 use config::resource::{GatewayAddresses, Name};
 
 use crate::{connections, overload};
@@ -21,6 +22,8 @@ pub struct Settings {
     pub east_west: Option<SocketAddr>,
     /// The address on which this cluster's workloads reach services, each on its own port; nowhere when absent.
     pub mesh: Option<IpAddr>,
+    /// Connections to the public ports from these networks begin with a PROXY header, which says who called.
+    pub proxy_protocol_from: Vec<Cidr>,
     /// Where the access log goes.
     pub access_log: AccessLog,
     /// How long new connections are still accepted after a stop was asked for, so that clients and DNS notice.

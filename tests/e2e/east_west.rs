@@ -121,3 +121,34 @@ async fn a_name_that_is_no_label_is_a_handshake_alert() {
         assert!(refused.as_ref().is_err_and(|error| error.contains("alert")), "{name}: {refused:?}");
     }
 }
+
+/// What a gateway of the north asks of one of the south in a tunnel of one stream: a PROXY header for a service's port.
+fn asked(cluster: &str, service: &str, port: u16) -> Vec<u8> {
+    let value = |kind: u8, value: &[u8]| [&[kind, 0, value.len() as u8], value].concat();
+    let addresses = [192, 0, 2, 7, 192, 0, 2, 1, 0x0f, 0xa0, 0x15, 0x38];
+    let wanted = [value(0xe0, cluster.as_bytes()), value(0xe1, service.as_bytes()), value(0xe2, &port.to_be_bytes())];
+    let rest = [&addresses[..], &wanted.concat()].concat();
+    [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0"[..], &[rest.len() as u8], &rest].concat()
+}
+
+#[tokio::test]
+async fn a_peer_gets_no_stream_but_to_a_service_of_the_gns_in_its_own_cluster() {
+    let demo = Demo::shared().await;
+    let (north, label) = (Held::of(demo, "north/gw-a", "shop").unwrap(), south_label(demo));
+    let client = trusting_south(demo).with_identity(&north.chain(), &north.key());
+    for (question, refusal) in [
+        (asked("west", "cart", 8080), "not_for_here"),
+        (asked("north", "cart", 8080), "not_for_here"),
+        (asked("south", "nobody", 8080), "unknown_service"),
+        (asked("south", "cart", 1), "unknown_port"),
+        (asked("south", "cart", 8080), "wrong_protocol"),
+        ([asked("south", "cart", 8080), b"early".to_vec()].concat(), "forbidden_peer"),
+        (b"GET / HTTP/1.1\r\nhost: cart.shop.internal\r\n\r\n".to_vec(), "forbidden_peer"),
+    ] {
+        let mut stream = client.tls(east_west(demo), &label, b"tombolo-stream/1").await.unwrap();
+        stream.write_all(&question).await.unwrap();
+        let mut verdict = Vec::new();
+        stream.read_to_end(&mut verdict).await.unwrap();
+        assert_eq!(verdict, [&[1, refusal.len() as u8], refusal.as_bytes()].concat(), "{refusal}");
+    }
+}

@@ -5,13 +5,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use http::{HeaderMap, Method, StatusCode};
-use http_body_util::{BodyExt, StreamBody};
-use hyper::body::Frame;
+use http_body_util::BodyExt;
 
 use crate::support::demo::{CLUSTERS, Demo, SERVICE};
-use crate::support::http::{Answer, Connection, Outcome, Protocol, empty, full, plain};
+use crate::support::http::{Answer, Connection, Outcome, Protocol, by_and_by, empty, full, plain};
 use crate::support::{eventually, holds, upstream};
 
 const CART: &str = "cart.shop.internal";
@@ -135,10 +133,7 @@ async fn a_stream_arrives_as_it_is_sent_and_not_at_its_end() {
 async fn what_is_echoed_comes_back_before_the_request_ends() {
     let demo = Demo::shared().await;
     let mut connection = own_service(demo, 0, 2, "echo", 32).await;
-    let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(4);
-    let frames =
-        futures_util::stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) });
-    let body = BodyExt::boxed(StreamBody::new(frames.map(|bytes| Ok(Frame::data(bytes)))));
+    let (sender, body) = by_and_by();
     sender.send(Bytes::from_static(b"ping")).await.unwrap();
     let talk = async {
         let answer = connection.open(Method::POST, "/echo", HeaderMap::new(), body).await.unwrap();

@@ -77,7 +77,7 @@ fn public_host(public: Public<'_>, entry: &HostEntry, certificate: Option<Arc<Ho
 
 /// The certificate, when there is one and its key is somewhere.
 fn certificate(known: &Known<'_>, public: Public<'_>) -> Option<HostTls> {
-    if public.spec.tls.mode == TlsMode::Http {
+    if matches!(public.spec.tls.mode, TlsMode::Http | TlsMode::Passthrough) {
         return None;
     }
     let tls = |chain: &str, secret_ref: &SecretRef| HostTls { chain: chain.to_owned(), secret_ref: secret_ref.clone() };

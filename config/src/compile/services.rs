@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::resource::{HealthCheck, Instance, Name, Port, Protocol, ServiceSpec};
+use crate::resource::{HealthCheck, Instance, Name, Port, Protocol, ProxyProtocol, ServiceSpec};
 use crate::snapshot::{Accept, Check, Endpoint, Place, Service, Snapshot, Version};
 use crate::world::Key;
 
@@ -93,10 +93,11 @@ fn disagreement(first: &Part<'_>, other: &Part<'_>) -> Option<String> {
     if promised(first.ports) != promised(other.ports) {
         return Some(format!("its ports differ from those of {}, with which it is one service", first.key));
     }
-    // Callers don't see target ports, but one cluster's gateways read them from the first part for all instances.
+    // Callers don't see these, but one cluster's gateways read them from the first part for all instances.
     let both_local = matches!((&first.body, &other.body), (Body::Local(_), Body::Local(_)));
-    (both_local && targets(first.ports) != targets(other.ports))
-        .then(|| format!("its target ports differ from those of {}, with which it is one service", first.key))
+    (both_local && targets(first.ports) != targets(other.ports)).then(|| {
+        format!("its ports' targets or proxyProtocol differ from those of {}, with which it is one service", first.key)
+    })
 }
 
 /// What callers rely on: numbers, and what is spoken there.
@@ -104,8 +105,8 @@ fn promised(ports: &[Port]) -> BTreeSet<(u16, Protocol)> {
     ports.iter().map(|port| (port.port, port.protocol)).collect()
 }
 
-fn targets(ports: &[Port]) -> BTreeSet<(u16, u16)> {
-    ports.iter().map(|port| (port.port, port.target())).collect()
+fn targets(ports: &[Port]) -> BTreeSet<(u16, u16, Option<ProxyProtocol>)> {
+    ports.iter().map(|port| (port.port, port.target(), port.proxy_protocol)).collect()
 }
 
 fn service(

@@ -29,7 +29,7 @@ pub use node::NodeSpec;
 pub use public_service::{
     CertificateSource, HostEntry, PublicRoute, PublicServiceSpec, PublicTls, RoutePath, Scheme, TlsMode,
 };
-pub use service::{Instance, InstanceTls, Port, Protocol, ServiceSpec, Version};
+pub use service::{Instance, InstanceTls, Port, Protocol, ProxyProtocol, ServiceSpec, Version};
 pub use span::Span;
 pub use status::{Condition, ConditionStatus, Status};
 

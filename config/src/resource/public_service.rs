@@ -26,7 +26,7 @@ pub struct PublicServiceSpec {
     pub routes: Vec<PublicRoute>,
     /// The host names. A host belongs to one public service in the whole mesh.
     pub hosts: Vec<HostEntry>,
-    /// Plain HTTP, HTTPS, or a redirect from the one to the other.
+    /// Plain HTTP, HTTPS, a redirect from the one to the other, or TLS of the service's own.
     #[serde(default)]
     pub tls: PublicTls,
     /// How instances are checked, where their service itself does not say.
@@ -100,7 +100,7 @@ pub enum Scheme {
 pub struct PublicTls {
     /// On which ports it answers.
     pub mode: TlsMode,
-    /// Where its certificate comes from; needed unless the mode is `http`.
+    /// Where its certificate comes from; needed for `https` and `redirect`, and only there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<CertificateSource>,
 }
@@ -116,6 +116,9 @@ pub enum TlsMode {
     Http,
     /// HTTPS, and the plain port answers with a redirect to it.
     Redirect,
+    /// TLS that the service's own instances speak: the gateway reads the name that the client asks for, and passes all
+    /// bytes on. The service's port must be of protocol `tls`.
+    Passthrough,
 }
 
 /// Where a public service's certificate comes from.

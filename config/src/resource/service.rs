@@ -39,6 +39,10 @@ pub struct Port {
     /// The port on which instances listen, when it is another and the instance names none itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_port: Option<u16>,
+    /// Whether instances are told who called, by a PROXY header before a connection's own first byte. Only for `tcp` and
+    /// `tls`: in HTTP, `x-forwarded-for` says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocol>,
 }
 
 impl Port {
@@ -59,10 +63,36 @@ pub enum Protocol {
     Http2,
     /// gRPC, over HTTP/2 without TLS.
     Grpc,
-    /// Any byte stream. Not supported yet.
+    /// Any byte stream.
     Tcp,
-    /// TLS that only the two ends can read. Not supported yet.
+    /// TLS that only the two ends can read.
     Tls,
+}
+
+impl Protocol {
+    /// Whether gateways pass its bytes on unread.
+    pub fn is_stream(self) -> bool {
+        matches!(self, Protocol::Tcp | Protocol::Tls)
+    }
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Http => "http",
+            Protocol::Http2 => "http2",
+            Protocol::Grpc => "grpc",
+            Protocol::Tcp => "tcp",
+            Protocol::Tls => "tls",
+        }
+    }
+}
+
+/// In which form instances are told who called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum ProxyProtocol {
+    /// The PROXY protocol's version 2, in binary.
+    V2,
 }
 
 /// One version of a service in this cluster.

@@ -18,6 +18,9 @@ pub(super) fn check(spec: &PublicServiceSpec, faults: &mut Faults) {
         host(entry, &format!("spec.hosts[{i}]"), faults);
     }
     tls(&spec.tls, faults);
+    if spec.tls.mode == TlsMode::Passthrough {
+        passthrough(spec, faults);
+    }
     if let Some(check) = &spec.health_check {
         health_check::check(check, faults);
     }
@@ -92,10 +95,25 @@ fn tls(tls: &PublicTls, faults: &mut Faults) {
             let remedy = "remove it, or write mode: https";
             faults.add("spec.tls.certificate", "plain HTTP uses no certificate", remedy);
         }
+        (TlsMode::Passthrough, Some(_)) => {
+            let remedy = "remove it, or write mode: https";
+            faults.add("spec.tls.certificate", "with passthrough the instances have their own", remedy);
+        }
         (TlsMode::Https | TlsMode::Redirect, None) => {
             let remedy = "write certificate: selfSigned, or {uploaded: NAME} with the name of a Certificate";
             faults.add("spec.tls.certificate", "HTTPS needs a certificate", remedy);
         }
         _ => {}
+    }
+}
+
+/// What a gateway does to requests, it cannot do to bytes that it cannot read.
+fn passthrough(spec: &PublicServiceSpec, faults: &mut Faults) {
+    if !spec.routes.is_empty() {
+        faults.add("spec.routes", "with passthrough no path can be read", "remove them, or write mode: https");
+    }
+    if spec.service_info {
+        let remedy = "remove the line, or write mode: https";
+        faults.add("spec.serviceInfo", "with passthrough nothing can be added to responses", remedy);
     }
 }

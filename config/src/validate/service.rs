@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use crate::resource::{Instance, InstanceTls, Port, Protocol, ServiceSpec, Version};
+use crate::resource::{Instance, InstanceTls, Port, ServiceSpec, Version};
 
 use super::{Faults, health_check};
 
@@ -28,12 +28,10 @@ fn ports(ports: &[Port], faults: &mut Faults) {
         if let Some(target) = port.target_port {
             faults.port(format!("spec.ports[{i}].targetPort"), target);
         }
-        let name = match port.protocol {
-            Protocol::Http | Protocol::Http2 | Protocol::Grpc => continue,
-            Protocol::Tcp => "tcp",
-            Protocol::Tls => "tls",
-        };
-        faults.unsupported(format!("spec.ports[{i}].protocol"), name, "write http, http2 or grpc, or remove the port");
+        if port.proxy_protocol.is_some() && !port.protocol.is_stream() {
+            let what = format!("a port of protocol {} tells who called in x-forwarded-for", port.protocol.as_str());
+            faults.add(format!("spec.ports[{i}].proxyProtocol"), what, "remove it, or write protocol: tcp or tls");
+        }
     }
 }
 

@@ -1,30 +1,41 @@
-//! What each door does with a new connection: find out who it is, then hand it to its protocol.
+//! What each door does with a new connection: find out who it is and what it speaks, then hand it to its protocol, or
+//! carry it on as a stream.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::resource::{Host, Name};
+use config::resource::{Host, Name, TlsMode};
 use decide::hygiene::Limits;
+use decide::proxy_header::Addresses;
 use identity::SpiffeId;
 use pingora_core::apps::ServerApp;
 use pingora_core::protocols::Ssl;
 use pingora_core::protocols::tls::ALPN;
 use pingora_core::server::ShutdownWatch;
+use rustls::ServerConfig;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use super::opening::Inbound;
 use super::sockets::Listening;
 use super::stream::Connection;
-use super::tls::{self, HandshakeError};
+use super::tls::{HandshakeError, Hello};
 use crate::connections::Opener;
 use crate::exchange::{Door, Entry};
-use crate::http1;
 use crate::lifetime::Bounds;
-use crate::listener;
 use crate::metrics::Open;
+use crate::plan::{MeshPort, Plan};
+use crate::planner::STREAM_ALPN;
 use crate::proxy::HttpDoor;
+use crate::refusal::Refusal;
 use crate::runtime::{Core, Stopping};
+use crate::{http1, listener, stream};
+
+/// What a connection begins with has come within this time: a PROXY header, and the first bytes of HTTP.
+const OPENING: Duration = Duration::from_secs(10);
 
 /// From the end of an HTTP/2 connection's handshake to the end of its first request's head.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
@@ -38,7 +49,7 @@ pub enum Purpose {
     Https,
     /// Tunnels from other clusters.
     EastWest,
-    /// Requests of this cluster's workloads, in plain text, to services with this port.
+    /// Requests and streams of this cluster's workloads, to services with this port.
     Mesh,
 }
 
@@ -58,55 +69,118 @@ pub async fn serve(core: Arc<Core>, listening: Listening, purpose: Purpose, stop
 }
 
 async fn enter(core: &Arc<Core>, purpose: Purpose, port: u16, stream: TcpStream, client: SocketAddr) {
+    // It counts from here on: a stopping gateway waits a while for what it may still bring.
+    let _open = Open::new(&core.metrics);
+    let mut io = Inbound::new(stream);
+    let Some(between) = between(core, purpose, &mut io, client).await else { return };
+    let client = between.source.ip().to_canonical();
     match purpose {
-        Purpose::Http => plain(core, Door::PublicHttp, port, stream, client).await,
-        Purpose::Https => https(core, port, stream, client).await,
-        Purpose::EastWest => east_west(core, port, stream, client).await,
-        Purpose::Mesh => plain(core, Door::Mesh, port, stream, client).await,
+        Purpose::Http => plain(core, io, Entry::new(Door::PublicHttp, client, port)).await,
+        Purpose::Https => https(core, port, io, between).await,
+        Purpose::EastWest => east_west(core, port, io, client).await,
+        Purpose::Mesh => mesh(core, io, Entry::new(Door::Mesh, client, port), between).await,
     }
 }
 
-/// A plain connection, to the public HTTP port or to a service's port.
-async fn plain(core: &Arc<Core>, door: Door, port: u16, stream: TcpStream, client: SocketAddr) {
-    converse(core, Connection::plain(stream), Entry::new(door, client.ip(), port)).await;
+/// Between whom the connection was made: as a trusted proxy says, which must say it; else as the socket says. What
+/// others say is never read as a PROXY header.
+async fn between(core: &Core, purpose: Purpose, io: &mut Inbound, client: SocketAddr) -> Option<Addresses> {
+    let of_socket = Addresses { source: client, destination: io.local_addr().ok()? };
+    let public = matches!(purpose, Purpose::Http | Purpose::Https);
+    let trusted = || core.settings.proxy_protocol_from.iter().any(|network| network.contains(client.ip()));
+    if !public || !trusted() {
+        return Some(of_socket);
+    }
+    let fault = match timeout(OPENING, io.take_proxy_header()).await {
+        Ok(Ok(header)) => return Some(header.addresses.unwrap_or(of_socket)),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("nothing within {OPENING:?}"),
+    };
+    core.metrics.refused(Refusal::ProxyHeader.code());
+    tracing::debug!(%client, fault, "a trusted proxy did not say who called");
+    None
 }
 
-/// A connection to the public HTTPS port: the certificate is that of the host which the client asks for.
-async fn https(core: &Arc<Core>, port: u16, stream: TcpStream, client: SocketAddr) {
-    let plan = core.plan.get();
-    let accepted = tls::accept(stream, |hello| {
-        let sni: Host = hello.server_name()?.to_ascii_lowercase().parse().ok()?;
-        let tls = plan.hosts.get(&sni)?.tls.as_ref()?.config.clone();
-        Some((tls, sni))
-    });
-    let done = accepted.await;
-    drop(plan);
-    match done {
-        Ok((stream, sni)) => {
-            let entry = Entry::new(Door::PublicHttps { sni }, client.ip(), port);
-            converse(core, Connection::tls(stream), entry).await;
-        }
-        Err(error) => failed(core, client, &error),
+/// A plain connection, to the public HTTP port or to a service's port: HTTP/1, or HTTP/2 by prior knowledge.
+async fn plain(core: &Arc<Core>, mut io: Inbound, entry: Entry) {
+    match timeout(OPENING, io.speaks_http2()).await {
+        Ok(Ok(http2)) => converse(core, Connection::plain(io, http2), entry).await,
+        Ok(Err(_)) | Err(_) => tracing::debug!(client = %entry.client, "a new connection brought no request"),
     }
 }
 
-/// A connection to the east-west port: mutual TLS in the identity of the GNS whose opaque name the peer asks for.
-async fn east_west(core: &Arc<Core>, port: u16, stream: TcpStream, client: SocketAddr) {
-    let plan = core.plan.get();
-    let accepted = tls::accept(stream, |hello| {
-        let (global_namespace, tls) = plan.tunnel_server(hello.server_name()?)?;
-        Some((tls.server.clone(), global_namespace.clone()))
-    });
-    let done = accepted.await;
-    drop(plan);
-    let (stream, global_namespace) = match done {
+/// A connection of a workload, to a service's port.
+async fn mesh(core: &Arc<Core>, io: Inbound, entry: Entry, between: Addresses) {
+    let is_stream = matches!(core.plan.load().mesh.get(&entry.port), Some(MeshPort::Stream(_)));
+    match is_stream {
+        true => stream::serve(core, io, &entry, between).await,
+        false => plain(core, io, entry).await,
+    }
+}
+
+/// A connection to the public HTTPS port: the host which the client asks for says whose the TLS is. If it is the
+/// gateway's own, the certificate is that of the host.
+async fn https(core: &Arc<Core>, port: u16, io: Inbound, between: Addresses) {
+    let client = between.source.ip().to_canonical();
+    let hello = match Hello::read(io).await {
+        Ok(hello) => hello,
+        Err(error) => return failed(core, client, &error),
+    };
+    let sni: Option<Host> = hello.name().and_then(|name| name.parse().ok());
+    let entry = sni.map(|sni| (whose(&core.plan.load(), &sni), Entry::new(Door::PublicHttps { sni }, client, port)));
+    match entry {
+        Some((Some(Whose::Gateways(config)), entry)) => match hello.terminate(config).await {
+            Ok(stream) => converse(core, Connection::tls(stream), entry).await,
+            Err(error) => failed(core, client, &error),
+        },
+        Some((Some(Whose::Instances), entry)) => stream::serve(core, hello.pass(), &entry, between).await,
+        Some((None, _)) | None => failed(core, client, &hello.refuse().await),
+    }
+}
+
+/// Who speaks TLS with the clients of a host.
+enum Whose {
+    /// This gateway, in this way.
+    Gateways(Arc<ServerConfig>),
+    /// The instances of the host's service.
+    Instances,
+}
+
+fn whose(plan: &Plan, host: &Host) -> Option<Whose> {
+    let planned = plan.hosts.get(host)?;
+    match planned.host.mode {
+        TlsMode::Passthrough => Some(Whose::Instances),
+        _ => planned.tls.as_ref().map(|tls| Whose::Gateways(tls.config.clone())),
+    }
+}
+
+/// A connection to the east-west port: mutual TLS in the identity of the GNS whose opaque name the peer asks for. It is a
+/// tunnel of requests, or of one stream, as was agreed on in the handshake.
+async fn east_west(core: &Arc<Core>, port: u16, io: Inbound, client: IpAddr) {
+    let (stream, global_namespace) = match tunnel(core, io).await {
         Ok(done) => done,
         Err(error) => return failed(core, client, &error),
     };
     let Some(peer) = peer(&stream) else { return };
     tracing::debug!(%global_namespace, %peer, "a tunnel came in");
-    let entry = Entry::new(tunnel_door(global_namespace, peer), client.ip(), port);
-    converse(core, Connection::tls(stream), entry).await;
+    let entry = Entry::new(tunnel_door(global_namespace, peer), client, port);
+    match stream.get_ref().1.alpn_protocol() {
+        Some(STREAM_ALPN) => stream::serve_peer(core, stream, &entry).await,
+        _ => converse(core, Connection::tls(stream), entry).await,
+    }
+}
+
+async fn tunnel(core: &Core, io: Inbound) -> Result<(TlsStream<Inbound>, Name), HandshakeError> {
+    let hello = Hello::read(io).await?;
+    let known = hello.name().and_then(|label| {
+        let plan = core.plan.load();
+        let (global_namespace, tls) = plan.tunnel_server(&label)?;
+        Some((tls.server.clone(), global_namespace.clone()))
+    });
+    match known {
+        Some((config, global_namespace)) => Ok((hello.terminate(config).await?, global_namespace)),
+        None => Err(hello.refuse().await),
+    }
 }
 
 fn tunnel_door(global_namespace: Name, peer: SpiffeId) -> Door {
@@ -114,19 +188,19 @@ fn tunnel_door(global_namespace: Name, peer: SpiffeId) -> Door {
 }
 
 /// Who the verified client certificate says that the peer is.
-fn peer(stream: &tokio_rustls::server::TlsStream<TcpStream>) -> Option<SpiffeId> {
+fn peer(stream: &TlsStream<Inbound>) -> Option<SpiffeId> {
     let chain = stream.get_ref().1.peer_certificates()?;
     identity::peer_identity(chain).ok()
 }
 
-fn failed(core: &Core, client: SocketAddr, error: &HandshakeError) {
+fn failed(core: &Core, client: IpAddr, error: &HandshakeError) {
     core.metrics.handshake_failures.inc();
     tracing::debug!(%client, %error, "no TLS connection");
 }
 
 async fn converse(core: &Arc<Core>, connection: Connection, entry: Entry) {
     let lifetime = entry.lifetime.clone();
-    let _open = (Open::new(&core.metrics), core.connections.register(&lifetime));
+    let _registered = core.connections.register(&lifetime);
     let (bounds, stopping) = match entry.door {
         Door::Tunnel { .. } => (Bounds::of_tunnel(), core.stopping(Stopping::All)),
         _ => (Bounds::of_client(core.settings.max_age), core.stopping(Stopping::Clients)),

@@ -42,12 +42,11 @@ struct Mesh {
 
 impl Mesh {
     fn reconcile(&mut self, plan: &Plan) {
-        let wanted = plan.mesh_ports();
-        self.open.retain(|port, _| wanted.contains(port));
-        self.missing.retain(|port| wanted.contains(port));
-        for port in wanted {
-            if !self.open.contains_key(&port) {
-                self.open(port);
+        self.open.retain(|port, _| plan.mesh.contains_key(port));
+        self.missing.retain(|port| plan.mesh.contains_key(port));
+        for port in plan.mesh.keys() {
+            if !self.open.contains_key(port) {
+                self.open(*port);
             }
         }
     }

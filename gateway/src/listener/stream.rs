@@ -13,9 +13,11 @@ use pingora_core::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
-/// An accepted (or dialled) connection, ready for HTTP.
+use super::opening::Inbound;
+
+/// An accepted connection, ready for HTTP.
 #[derive(Debug)]
 pub struct Connection {
     io: Io,
@@ -25,19 +27,18 @@ pub struct Connection {
 
 #[derive(Debug)]
 enum Io {
-    Plain(TcpStream),
-    Tls(Box<tokio_rustls::TlsStream<TcpStream>>),
+    Plain { io: Inbound, http2: bool },
+    Tls(Box<TlsStream<Inbound>>),
 }
 
 impl Connection {
-    /// A connection without TLS.
-    pub fn plain(io: TcpStream) -> Self {
-        Connection::new(io.as_raw_fd(), Io::Plain(io))
+    /// A connection without TLS, on which HTTP/2 is spoken by prior knowledge, or HTTP/1.
+    pub fn plain(io: Inbound, http2: bool) -> Self {
+        Connection::new(io.as_raw_fd(), Io::Plain { io, http2 })
     }
 
     /// A connection after its handshake.
-    pub fn tls(io: impl Into<tokio_rustls::TlsStream<TcpStream>>) -> Self {
-        let io = io.into();
+    pub fn tls(io: TlsStream<Inbound>) -> Self {
         Connection::new(io.get_ref().0.as_raw_fd(), Io::Tls(Box::new(io)))
     }
 
@@ -49,7 +50,7 @@ impl Connection {
 impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().io {
-            Io::Plain(io) => Pin::new(io).poll_read(cx, buf),
+            Io::Plain { io, .. } => Pin::new(io).poll_read(cx, buf),
             Io::Tls(io) => Pin::new(io.as_mut()).poll_read(cx, buf),
         }
     }
@@ -58,21 +59,21 @@ impl AsyncRead for Connection {
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().io {
-            Io::Plain(io) => Pin::new(io).poll_write(cx, buf),
+            Io::Plain { io, .. } => Pin::new(io).poll_write(cx, buf),
             Io::Tls(io) => Pin::new(io.as_mut()).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().io {
-            Io::Plain(io) => Pin::new(io).poll_flush(cx),
+            Io::Plain { io, .. } => Pin::new(io).poll_flush(cx),
             Io::Tls(io) => Pin::new(io.as_mut()).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.get_mut().io {
-            Io::Plain(io) => Pin::new(io).poll_shutdown(cx),
+            Io::Plain { io, .. } => Pin::new(io).poll_shutdown(cx),
             Io::Tls(io) => Pin::new(io.as_mut()).poll_shutdown(cx),
         }
     }
@@ -83,7 +84,7 @@ impl AsyncWrite for Connection {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match &mut self.get_mut().io {
-            Io::Plain(io) => Pin::new(io).poll_write_vectored(cx, bufs),
+            Io::Plain { io, .. } => Pin::new(io).poll_write_vectored(cx, bufs),
             Io::Tls(io) => Pin::new(io.as_mut()).poll_write_vectored(cx, bufs),
         }
     }
@@ -111,7 +112,7 @@ impl UniqueID for Connection {
 impl Ssl for Connection {
     fn selected_alpn_proto(&self) -> Option<ALPN> {
         match &self.io {
-            Io::Plain(_) => None,
+            Io::Plain { http2, .. } => http2.then_some(ALPN::H2),
             Io::Tls(io) => match io.get_ref().1.alpn_protocol() {
                 Some(b"h2") => Some(ALPN::H2),
                 Some(b"http/1.1") => Some(ALPN::H1),

@@ -7,11 +7,12 @@ use config::live;
 use config::resource::{Host, ResourceId, Scheme, SecretRef};
 use config::snapshot::Place;
 use config::wire::Secret;
-use config::world::World;
+use config::world::{Fact, World};
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::plan::MeshPort;
 
 const HOST: &str = "shop.example";
 
@@ -52,6 +53,45 @@ impl Fed {
         let plan = self.planner.publisher.current();
         (plan.hosts[&HOST.parse::<Host>().unwrap()].tls.as_ref().map(|tls| tls.source.clone()), plan.rejected.len())
     }
+}
+
+/// A world of one GNS in one cluster, with services of these names, each with one port of a protocol.
+fn world(services: &[(&str, u16, &str)]) -> World {
+    let gns = serde_json::json!({"resource": {"id": "GlobalNamespace/shop", "spec": {"GlobalNamespace": {
+        "domain": "shop.internal", "members": [{"cluster": {"prefix": ""}, "namespace": {"exact": "shop"}}]}}}});
+    let services = services.iter().map(|(name, port, protocol)| {
+        serde_json::json!({"resource": {"id": format!("Service/north/shop/{name}"), "spec": {"Service": {
+            "ports": [{"name": "it", "port": port, "protocol": protocol}]}}}})
+    });
+    let facts = [gns].into_iter().chain(services).map(|fact| serde_json::from_value::<Fact>(fact).unwrap());
+    let mut world = World::default();
+    world.facts.extend(facts.map(|fact| (fact.key().to_string(), fact)));
+    world
+}
+
+fn mesh(services: &[(&str, u16, &str)]) -> (Vec<String>, Vec<Rejection>) {
+    let fed = Fed::new();
+    let place = Place { cluster: "north".parse().unwrap() };
+    fed.snapshot.publish(Arc::new(compile(&world(services), &place, None)));
+    fed.planner.plan();
+    let plan = fed.planner.publisher.current();
+    let who = |port: &MeshPort| match port {
+        MeshPort::Http => "http".to_owned(),
+        MeshPort::Stream(service) => service.service.name.to_string(),
+    };
+    (plan.mesh.iter().map(|(number, port)| format!("{number} {}", who(port))).collect(), plan.rejected.clone())
+}
+
+#[test]
+fn a_port_of_the_mesh_address_is_that_of_one_stream_or_of_http_and_whoever_loses_it_is_named() {
+    let apart = [("cart", 80, "http"), ("web", 80, "grpc"), ("db", 5432, "tcp"), ("vault", 443, "tls")];
+    assert_eq!(mesh(&apart), (vec!["80 http".into(), "443 vault".into(), "5432 db".into()], vec![]));
+    let (ports, rejected) = mesh(&[("b", 5432, "tcp"), ("a", 5432, "tls"), ("c", 80, "tcp"), ("web", 80, "http")]);
+    assert_eq!(ports, ["80 http", "5432 a"]);
+    let keys: Vec<_> = rejected.iter().map(|rejection| rejection.key.as_str()).collect();
+    assert_eq!(keys, ["service/shop/b", "service/shop/c"]);
+    assert!(rejected[0].reason.contains("port 5432, which is that of service shop/a"), "{rejected:?}");
+    assert!(rejected[1].reason.contains("port 80, which is that of HTTP services"), "{rejected:?}");
 }
 
 fn publishing(certificate: Option<Arc<HostTls>>) -> Snapshot {

@@ -100,8 +100,9 @@ pub fn admit<E: Exchange>(core: &Core, plan: &Plan, exchange: &mut E) -> Result<
             from_outside(planned, clean.target.path())?
         }
     };
-    if !route.service.ports.contains_key(&route.port) {
-        return Err(Refusal::UnknownPort);
+    let port = route.service.ports.get(&route.port).ok_or(Refusal::UnknownPort)?;
+    if port.protocol.is_stream() {
+        return Err(Refusal::WrongProtocol);
     }
     let outgoing =
         Outgoing { switch, interim: head.version == Version::HTTP_11, ..outgoing(head, entry, &clean, bodiless)? };
@@ -194,7 +195,9 @@ fn published<'p>(plan: &'p Plan, entry: &Entry, clean: &CleanHead<'_>) -> Result
     match &entry.door {
         Door::PublicHttps { sni } => {
             let opened_for = plan.hosts.get(sni).ok_or(Refusal::Misdirected)?;
-            let planned = planned.filter(|planned| planned.host.mode != TlsMode::Http).ok_or(Refusal::Misdirected)?;
+            let over_tls =
+                |planned: &&Arc<PlannedHost>| matches!(planned.host.mode, TlsMode::Https | TlsMode::Redirect);
+            let planned = planned.filter(over_tls).ok_or(Refusal::Misdirected)?;
             match planned.host.global_namespace == opened_for.host.global_namespace {
                 true => Ok(planned),
                 false => Err(Refusal::Misdirected),
@@ -202,7 +205,7 @@ fn published<'p>(plan: &'p Plan, entry: &Entry, clean: &CleanHead<'_>) -> Result
         }
         _ => planned
             .map(|planned| &**planned)
-            .filter(|planned| planned.host.mode != TlsMode::Https)
+            .filter(|planned| matches!(planned.host.mode, TlsMode::Http | TlsMode::Redirect))
             .ok_or(Refusal::UnknownHost),
     }
 }

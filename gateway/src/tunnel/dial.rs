@@ -76,8 +76,7 @@ pub struct Opened {
 
 /// Opens a tunnel, and adds it to the peer's pool.
 pub async fn open(peer: &Arc<Peer>, means: &Means) -> Result<Opened, TunnelError> {
-    let secured = timeout(OPENING, secure(means)).await;
-    let (raised, first) = raise(secured.map_err(|_| TunnelError::Opening)??).await?;
+    let (raised, first) = raise(secure(means).await?).await?;
     peer.add(raised.tunnel.clone(), first);
     Ok(Opened { peer: peer.clone(), raised, moving: watch::Sender::new(false) })
 }
@@ -116,12 +115,16 @@ impl Drop for Opened {
     }
 }
 
-async fn secure(means: &Means) -> Result<TlsStream<TcpStream>, TunnelError> {
+/// Connects, and proves who both are.
+pub async fn secure(means: &Means) -> Result<TlsStream<TcpStream>, TunnelError> {
     let tls = means.tls.clone().ok_or(TunnelError::Identity)?;
-    let tcp = connect(&means.place.address).await?;
     let label = means.place.label.as_str().to_owned();
     let name = ServerName::try_from(label.clone()).map_err(|_| TunnelError::Label(label))?;
-    TlsConnector::from(tls).connect(name, tcp).await.map_err(TunnelError::Tls)
+    let securing = async {
+        let tcp = connect(&means.place.address).await?;
+        TlsConnector::from(tls).connect(name, tcp).await.map_err(TunnelError::Tls)
+    };
+    timeout(OPENING, securing).await.unwrap_or(Err(TunnelError::Opening))
 }
 
 async fn connect(address: &Address) -> Result<TcpStream, TunnelError> {

@@ -1,7 +1,8 @@
 //! Tunnels: supervised connections to the gateways of other clusters, in a GNS's identity, and the health they carry.
 //!
 //! [`supervisor`] keeps as many as are wanted; [`dial`] makes one; [`pulse`] notices its death; [`report`] is what the
-//! far end says about itself over it, and [`reports`] what this gateway says; [`pool`] is where a request finds one.
+//! far end says about itself over it, and [`reports`] what this gateway says; [`pool`] is where a request finds one. A stream has a tunnel of its
+//! own, made when it is needed: [`stream`] is how that begins.
 
 pub mod dial;
 pub mod metadata;
@@ -9,4 +10,5 @@ pub mod pool;
 pub mod pulse;
 pub mod report;
 pub mod reports;
+pub mod stream;
 pub mod supervisor;

@@ -141,6 +141,11 @@ impl Peer {
         });
     }
 
+    /// Where it is dialled.
+    pub fn place(&self) -> PeerPlace {
+        self.means.borrow().place.clone()
+    }
+
     /// A live tunnel to it, each in its turn.
     pub fn tunnel(&self) -> Option<Arc<Tunnel>> {
         let tunnels = self.tunnels.load();

@@ -93,7 +93,7 @@ fn wanted(plan: &Plan) -> BTreeMap<PeerKey, Means> {
     for gns in snapshot.namespaces.values() {
         let others = gns.labels.iter().filter(|(cluster, _)| **cluster != snapshot.place.cluster);
         for (cluster, label) in others {
-            let tls = plan.tunnel_client(&gns.name, cluster);
+            let tls = plan.tunnel_client(&gns.name, cluster).map(|dialling| dialling.requests.clone());
             for gateway in snapshot.gateways.get(cluster).into_iter().flat_map(|gateways| gateways.iter()) {
                 let Some(address) = gateway.east_west.clone() else { continue };
                 let key = PeerKey {

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Empty, Full};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::crypto::ring;
@@ -18,11 +19,12 @@ use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// A request whose answer takes longer counts as failed.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Whatever fails, as the text that a failing test shows.
 pub type Outcome<T> = Result<T, String>;
@@ -35,10 +37,29 @@ pub fn empty() -> Body {
     Empty::new().boxed()
 }
 
+/// A body of unknown length, with what follows it.
+pub fn with_trailers(bytes: impl Into<Bytes>, trailers: HeaderMap) -> Body {
+    let frames = [Ok(Frame::data(bytes.into())), Ok(Frame::trailers(trailers))];
+    BodyExt::boxed(StreamBody::new(futures_util::stream::iter(frames)))
+}
+
+/// A body that comes as it is sent into the channel, and ends with it.
+pub fn by_and_by() -> (mpsc::Sender<Bytes>, Body) {
+    let (sender, receiver) = mpsc::channel::<Bytes>(4);
+    let next = |mut receiver: mpsc::Receiver<Bytes>| async move { Some((receiver.recv().await?, receiver)) };
+    let frames = futures_util::stream::unfold(receiver, next).map(|bytes| Ok(Frame::data(bytes)));
+    (sender, BodyExt::boxed(StreamBody::new(frames)))
+}
+
 /// A body that is known whole.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).boxed()
 }
+
+/// Both ways of a connection.
+pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Wire for T {}
 
 /// Which HTTP is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +108,12 @@ impl Client {
     /// A TLS connection to this address, for this name; it verifies the name.
     pub async fn tls(&self, at: SocketAddr, name: &str, alpn: &[u8]) -> Outcome<TlsStream<TcpStream>> {
         let stream = TcpStream::connect(at).await.map_err(|error| format!("{at}: {error}"))?;
+        self.tls_over(stream, name, alpn).await
+    }
+
+    /// TLS over a connection that is there.
+    async fn tls_over(&self, stream: TcpStream, name: &str, alpn: &[u8]) -> Outcome<TlsStream<TcpStream>> {
+        let at = stream.peer_addr().map_err(|error| error.to_string())?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let connector = TlsConnector::from(Arc::new(self.config(alpn)));
@@ -95,11 +122,18 @@ impl Client {
 
     /// A connection for HTTPS requests, negotiated by ALPN.
     pub async fn https(&self, at: SocketAddr, name: &str, protocol: Protocol) -> Outcome<Connection> {
+        let stream = TcpStream::connect(at).await.map_err(|error| format!("{at}: {error}"))?;
+        self.https_over(stream, name, protocol).await
+    }
+
+    /// The same over a connection that is there.
+    pub async fn https_over(&self, stream: TcpStream, name: &str, protocol: Protocol) -> Outcome<Connection> {
+        let at = stream.peer_addr().map_err(|error| error.to_string())?;
         let alpn: &[u8] = if protocol == Protocol::Http2 { b"h2" } else { b"http/1.1" };
-        let stream = self.tls(at, name, alpn).await?;
+        let stream = self.tls_over(stream, name, alpn).await?;
         assert_eq!(stream.get_ref().1.alpn_protocol(), Some(alpn), "the server chose another protocol");
         let leaf = stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned();
-        let mut connection = Connection::over(stream, protocol).await?;
+        let mut connection = Connection::over(stream, protocol, "https").await?;
         connection.authority = format!("{name}:{}", at.port());
         connection.certificate = Some(leaf);
         Ok(connection)
@@ -109,13 +143,14 @@ impl Client {
 /// A connection for plain requests, from this address.
 pub async fn plain(from: IpAddr, at: SocketAddr, host: &str, protocol: Protocol) -> Outcome<Connection> {
     let stream = connect(from, at).await.map_err(|error| format!("{at} from {from}: {error}"))?;
-    let mut connection = Connection::over(stream, protocol).await?;
+    let mut connection = Connection::over(stream, protocol, "http").await?;
     connection.authority = format!("{host}:{}", at.port());
     Ok(connection)
 }
 
-async fn connect(from: IpAddr, at: SocketAddr) -> std::io::Result<TcpStream> {
-    let socket = TcpSocket::new_v4()?;
+/// A plain connection, from this address.
+pub async fn connect(from: IpAddr, at: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = if from.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.bind(SocketAddr::new(from, 0))?;
     let stream = socket.connect(at).await?;
     stream.set_nodelay(true)?;
@@ -130,6 +165,7 @@ enum Sender {
 /// One connection: what is sent on it is sent one after another.
 pub struct Connection {
     sender: Sender,
+    scheme: &'static str,
     /// The host that requests name, unless they name one.
     pub authority: String,
     /// The certificate that the server showed.
@@ -137,10 +173,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    async fn over<S>(stream: S, protocol: Protocol) -> Outcome<Connection>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    async fn over(stream: impl Wire, protocol: Protocol, scheme: &'static str) -> Outcome<Connection> {
         let io = TokioIo::new(stream);
         let sender = match protocol {
             Protocol::Http1 => {
@@ -154,7 +187,7 @@ impl Connection {
                 Sender::Http2(sender)
             }
         };
-        Ok(Connection { sender, authority: String::new(), certificate: None })
+        Ok(Connection { sender, scheme, authority: String::new(), certificate: None })
     }
 
     /// Sends a request for a path, and returns as soon as there is a response head.
@@ -177,7 +210,7 @@ impl Connection {
                 sender.send_request(request).await
             }
             Sender::Http2(sender) => {
-                *request.uri_mut() = format!("https://{}{path}", self.authority).parse().unwrap();
+                *request.uri_mut() = format!("{}://{}{path}", self.scheme, self.authority).parse().unwrap();
                 sender.ready().await.map_err(explained)?;
                 sender.send_request(request).await
             }
@@ -189,8 +222,9 @@ impl Connection {
     pub async fn send(&mut self, method: Method, path: &str, headers: HeaderMap, body: Body) -> Outcome<Answer> {
         let whole = async {
             let (head, body) = self.open(method, path, headers, body).await?.into_parts();
-            let body = body.collect().await.map_err(explained)?.to_bytes();
-            Ok(Answer { status: head.status, headers: head.headers, body })
+            let body = body.collect().await.map_err(explained)?;
+            let trailers = body.trailers().cloned().unwrap_or_default();
+            Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes(), trailers })
         };
         tokio::time::timeout(PATIENCE, whole).await.map_err(|_| format!("no answer after {PATIENCE:?}"))?
     }
@@ -215,6 +249,8 @@ pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// What followed the body.
+    pub trailers: HeaderMap,
 }
 
 impl Answer {

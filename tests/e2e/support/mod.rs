@@ -4,10 +4,17 @@ pub mod certs;
 pub mod cli;
 pub mod demo;
 pub mod dns;
+pub mod events;
+pub mod grpc;
 pub mod http;
+pub mod http2;
 pub mod load;
 pub mod process;
+pub mod raw;
+pub mod router;
+pub mod streams;
 pub mod upstream;
+pub mod websocket;
 
 use std::time::{Duration, Instant};
 

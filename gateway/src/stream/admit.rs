@@ -1,0 +1,74 @@
+//! What a stream wants, and whether it may have it. Pure but for the plan it reads.
+
+use std::sync::Arc;
+
+use config::resource::{Host, Name, Protocol, Scheme, TlsMode};
+use decide::proxy_header::Addresses;
+
+use super::Order;
+use crate::choose::{Reach, Wanted};
+use crate::exchange::{Door, Entry};
+use crate::plan::{MeshPort, Plan, PlannedService};
+use crate::refusal::Refusal;
+use crate::request;
+use crate::tunnel::metadata::Received;
+use crate::tunnel::stream::Asked;
+
+/// Decides about a stream by its connection alone.
+pub(super) fn admit(plan: &Plan, entry: &Entry, between: Addresses) -> Result<Order, Refusal> {
+    let wanted = match &entry.door {
+        Door::Mesh => from_workload(plan, entry),
+        Door::PublicHttps { sni } => from_outside(plan, sni),
+        Door::PublicHttp | Door::Tunnel { .. } => Err(Refusal::WrongProtocol),
+    };
+    Ok(Order { wanted: wanted?, between })
+}
+
+/// A workload may call the services of its own GNS. The port says which: its bytes name no version and no cluster.
+fn from_workload(plan: &Plan, entry: &Entry) -> Result<Wanted, Refusal> {
+    let Some(MeshPort::Stream(service)) = plan.mesh.get(&entry.port) else { return Err(Refusal::UnknownPort) };
+    let caller = plan.snapshot.caller(entry.client).ok_or(Refusal::UnknownCaller)?;
+    if caller.global_namespace != service.service.global_namespace {
+        return Err(Refusal::ForeignCaller);
+    }
+    wanted(service, entry.port, None, Reach::Everywhere, Scheme::RoundRobin, &[Protocol::Tcp, Protocol::Tls])
+}
+
+/// From outside, the name that TLS is opened for says which.
+fn from_outside(plan: &Plan, sni: &Host) -> Result<Wanted, Refusal> {
+    let passed = plan.hosts.get(sni).filter(|planned| planned.host.mode == TlsMode::Passthrough);
+    let planned = passed.ok_or(Refusal::UnknownHost)?;
+    let route = planned.routes.last().ok_or(Refusal::UnknownService)?;
+    let service = route.service.as_ref().ok_or(Refusal::UnknownService)?;
+    wanted(service, route.port, None, Reach::Everywhere, planned.host.scheme.clone(), &[Protocol::Tls])
+}
+
+/// A peer gateway may only ask for services of the tunnel's GNS, in this cluster.
+pub(super) fn from_peer(plan: &Plan, entry: &Entry, asked: Asked) -> Result<Order, Refusal> {
+    let Door::Tunnel { global_namespace, .. } = &entry.door else { return Err(Refusal::ForbiddenPeer) };
+    if !request::is_member(plan, entry) {
+        return Err(Refusal::ForbiddenPeer);
+    }
+    let Asked { wanted: Received { cluster, service, port, version }, between } = asked;
+    if cluster != plan.snapshot.place.cluster {
+        return Err(Refusal::NotForHere);
+    }
+    let service = plan.service(global_namespace, service.as_str()).ok_or(Refusal::UnknownService)?;
+    let streams = [Protocol::Tcp, Protocol::Tls];
+    Ok(Order { wanted: wanted(service, port, version, Reach::Here, Scheme::RoundRobin, &streams)?, between })
+}
+
+fn wanted(
+    service: &Arc<PlannedService>,
+    port: u16,
+    version: Option<Name>,
+    reach: Reach,
+    scheme: Scheme,
+    spoken: &[Protocol],
+) -> Result<Wanted, Refusal> {
+    let planned = service.ports.get(&port).ok_or(Refusal::UnknownPort)?;
+    match spoken.contains(&planned.protocol) {
+        true => Ok(Wanted { service: service.clone(), port, version, reach, scheme }),
+        false => Err(Refusal::WrongProtocol),
+    }
+}
