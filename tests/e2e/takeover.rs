@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::demo::{Demo, HOST, HTTPS, SERVICE};
-use crate::support::http::{Client, Connection, Outcome, Protocol, empty, plain};
+use crate::support::http::{Client, Connection, Outcome, Protocol, empty, never_left, plain};
 use crate::support::process::{Process, arguments, runs, signal, with_flags};
 use crate::support::{eventually, holds, upstream};
 
@@ -48,8 +48,7 @@ impl Visitor {
             None => self.client.https(self.at, HOST, protocol).await?,
         };
         let answer = match connection.get("/").await {
-            // It never left: the connection was found to be ending.
-            Err(error) if error.contains("operation was canceled") => {
+            Err(error) if never_left(&error) => {
                 connection = self.client.https(self.at, HOST, protocol).await?;
                 connection.get("/").await?
             }

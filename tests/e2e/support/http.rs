@@ -243,6 +243,12 @@ impl Connection {
     }
 }
 
+/// Whether an error says that the request never left, because its connection was found to be ending: by a close, or by
+/// GOAWAY without an error (RFC 9113 section 6.8). Every client library sends it again on another connection.
+pub fn never_left(error: &str) -> bool {
+    error.contains("operation was canceled") || error.contains("not a result of an error")
+}
+
 /// An answer, read whole.
 #[derive(Debug, Clone)]
 pub struct Answer {
