@@ -13,8 +13,12 @@ pub const HTTPS: u16 = 18443;
 pub const SERVICE: u16 = 8080;
 /// The port on which gRPC is called.
 pub const GRPC: u16 = 8081;
+/// The port on which bytes are echoed.
+pub const TCP: u16 = 8082;
 /// The port on which their instances listen.
 pub const INSTANCE: u16 = 9000;
+/// The port on which they echo bytes.
+pub const INSTANCE_TCP: u16 = 9001;
 /// The port for tunnels.
 pub const EAST_WEST: u16 = 7445;
 /// The port of agents.

@@ -8,7 +8,7 @@ use controller::http::client::Client;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::layout::{Cluster, ECHO_HOST, GRPC, INSTANCE, Layout, PUBLIC_HOST, SERVICE};
+use super::layout::{Cluster, ECHO_HOST, GRPC, INSTANCE, INSTANCE_TCP, Layout, PUBLIC_HOST, SERVICE, TCP};
 use super::service::{ECHO, HEALTH};
 use crate::command::context;
 
@@ -111,8 +111,9 @@ fn service(cluster: &Cluster, name: &str) -> Value {
     };
     let http = json!({ "name": "http", "port": SERVICE, "targetPort": INSTANCE });
     let grpc = json!({ "name": "grpc", "port": GRPC, "protocol": "grpc", "targetPort": INSTANCE });
+    let tcp = json!({ "name": "tcp", "port": TCP, "protocol": "tcp", "targetPort": INSTANCE_TCP });
     let spec = json!({
-        "ports": if name == "echo" { vec![http, grpc] } else { vec![http] },
+        "ports": if name == "echo" { vec![http, grpc, tcp] } else { vec![http] },
         "versions": [version("v1"), version("v2")],
         "healthCheck": { "path": "/healthz", "interval": "1s", "timeout": "500ms" },
     });

@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
 use super::env;
-use super::layout::{ADMIN, AGENT, Cluster, DNS, EAST_WEST, HTTP, HTTPS, INSTANCE, Layout};
+use super::layout::{ADMIN, AGENT, Cluster, DNS, EAST_WEST, HTTP, HTTPS, INSTANCE, INSTANCE_TCP, Layout};
 use super::show;
 use crate::lifeline::LIFELINE;
 
@@ -96,6 +96,7 @@ impl Processes {
                 let args = vec![
                     "demo-service".to_owned(),
                     format!("--listen={ip}:{INSTANCE}"),
+                    format!("--tcp-listen={ip}:{INSTANCE_TCP}"),
                     format!("--cluster={}", cluster.name),
                     format!("--version={version}"),
                     format!("--name={name}"),

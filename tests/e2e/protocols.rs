@@ -5,6 +5,7 @@ mod http1;
 mod http2;
 mod large;
 mod streaming;
+mod tcp;
 mod websocket;
 
 use std::net::SocketAddr;

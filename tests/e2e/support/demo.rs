@@ -24,6 +24,8 @@ pub const DNS: u16 = 5353;
 pub const ADMIN: u16 = 7470;
 /// gRPC to the demo's echo.
 pub const GRPC: u16 = 8081;
+/// Bytes to the demo's echo.
+pub const TCP: u16 = 8082;
 
 /// So many own demos may run at once.
 static SLOTS: Semaphore = Semaphore::const_new(3);
@@ -196,7 +198,7 @@ fn free_network() -> u8 {
 
 /// The fourth is for a cluster that joins.
 fn is_free(net: u8) -> bool {
-    let gateway = [HTTP, HTTPS, SERVICE, GRPC, EAST_WEST, ADMIN];
+    let gateway = [HTTP, HTTPS, SERVICE, GRPC, TCP, EAST_WEST, ADMIN];
     let gateways = [11, 12].into_iter().flat_map(|host| gateway.map(|port| (0, host, port)));
     let dns = [53, 54].into_iter().flat_map(|host| [(0, host, DNS), (0, host, ADMIN)]);
     let instances = [1, 2, 3].map(|host| (1, host, 9000));
