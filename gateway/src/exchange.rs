@@ -49,6 +49,9 @@ pub trait Exchange: Send {
     /// Ends the answer with trailers, where the protocol has them.
     fn trailers(&mut self, trailers: HeaderMap) -> impl Future<Output = Result<(), Gone>> + Send;
 
+    /// The request is refused for what it is. Where the connection goes on all the same, too many of these end it.
+    fn offend(&mut self) {}
+
     /// The connection must not be used after this exchange.
     fn close(&mut self);
 }

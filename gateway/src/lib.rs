@@ -13,6 +13,7 @@ pub mod health;
 pub mod http1;
 pub mod inputs;
 pub mod lifetime;
+pub mod limits;
 pub mod listener;
 pub mod metrics;
 pub mod overload;
@@ -32,5 +33,6 @@ pub mod upstream;
 pub mod view;
 
 pub use inputs::{Identities, Inputs, Secrets};
+pub use limits::Limits;
 pub use runtime::{BuildError, Gateway};
 pub use settings::Settings;

@@ -22,6 +22,7 @@ pub struct Metrics {
     streams: IntCounterVec,
     refusals: IntCounterVec,
     refusal_handles: Mutex<HashMap<&'static str, IntCounter>>,
+    floods: IntCounterVec,
     /// Attempts after the first.
     pub retries: IntCounter,
     /// Choices made among instances none of which is healthy.
@@ -112,6 +113,7 @@ impl Metrics {
             streams: vec("tombolo_streams_total", "Streams that were connected to services", &service)?,
             refusals: vec("tombolo_refusals_total", "Requests that the gateway itself refused", &["reason"])?,
             refusal_handles: Mutex::default(),
+            floods: vec("tombolo_http2_floods_total", "Connections closed for a flood of frames", &["kind"])?,
             retries: counter("tombolo_retries_total", "Attempts after a request's first")?,
             panics: counter("tombolo_panic_choices_total", "Choices among instances none of which is healthy")?,
             tunnel_failures: counter("tombolo_tunnel_failures_total", "Tunnels that could not be opened, or broke")?,
@@ -167,6 +169,11 @@ impl Metrics {
     pub fn refused(&self, code: &'static str) {
         let mut handles = self.refusal_handles.lock().unwrap_or_else(PoisonError::into_inner);
         handles.entry(code).or_insert_with(|| self.refusals.with_label_values(&[code])).inc();
+    }
+
+    /// Counts a connection that is closed for a flood. It is the last that is done for it.
+    pub fn flooded(&self, kind: &'static str) {
+        self.floods.with_label_values(&[kind]).inc();
     }
 }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::header::EXPECT;
 use http::{HeaderMap, StatusCode, Version};
 use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora_core::server::ShutdownWatch;
@@ -15,6 +16,8 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::exchange::{Door, Entry, Exchange, Gone};
+use crate::listener::metered::{Metered, Offences};
+use crate::listener::stream::Connection;
 use crate::request;
 use crate::runtime::Core;
 use crate::tunnel::dial::{STREAM_WINDOW, TUNNEL_WINDOW};
@@ -23,14 +26,17 @@ use crate::tunnel::dial::{STREAM_WINDOW, TUNNEL_WINDOW};
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Streams that a peer gateway may have open at once in one tunnel.
 const TUNNEL_STREAMS: u32 = 4096;
-/// Streams that a client may have open at once on one connection.
-const CLIENT_STREAMS: u32 = 256;
+/// Streams that broke the protocol, for which a client is told so, before it is told to calm down.
+const BROKEN_STREAMS: usize = 100;
+/// Of an answer, so much waits in memory for a client that makes no room.
+const SEND_BUFFER: usize = 64 * 1024;
 
 /// One connection's view of the gateway: what pingora calls for each of its requests.
 pub struct HttpDoor {
     core: Arc<Core>,
     entry: Entry,
     options: HttpServerOptions,
+    offences: Arc<Offences>,
     /// Cancelled once the first request's head was read.
     began: CancellationToken,
 }
@@ -40,7 +46,16 @@ impl HttpDoor {
     pub fn new(core: Arc<Core>, entry: Entry) -> Self {
         // An idle HTTP/2 connection is asked to end by its lifetime: the library's own bound would drop its socket.
         let options = HttpServerOptions::default();
-        HttpDoor { core, entry, options, began: CancellationToken::new() }
+        HttpDoor { core, entry, options, offences: Arc::default(), began: CancellationToken::new() }
+    }
+
+    /// The connection as HTTP/2 is spoken on it: a client's frames are metered. A peer gateway is one of us.
+    pub fn metered(&self, connection: Connection) -> Stream {
+        let (bounds, offences) = (self.core.settings.limits.frames(), self.offences.clone());
+        match self.entry.door {
+            Door::Tunnel { .. } => Box::new(connection),
+            _ => Box::new(Metered::new(connection, bounds, offences, self.core.metrics.clone())),
+        }
     }
 
     /// Comes back when the first request's head was read.
@@ -61,7 +76,7 @@ impl HttpServerApp for HttpDoor {
             return None;
         }
         self.began.cancel();
-        let mut exchange = SessionExchange { session, entry: &self.entry, answered: false, closed: false };
+        let mut exchange = SessionExchange { session, door: self, answered: false, closed: false };
         request::serve(&self.core, &mut exchange).await;
         exchange.finish().await;
         None
@@ -80,7 +95,13 @@ impl HttpServerApp for HttpDoor {
                 options.initial_window_size(STREAM_WINDOW);
                 options.initial_connection_window_size(TUNNEL_WINDOW);
             }
-            _ => drop(options.max_concurrent_streams(CLIENT_STREAMS)),
+            _ => {
+                let limits = &self.core.settings.limits;
+                options.max_concurrent_streams(limits.streams);
+                options.max_header_list_size(u32::try_from(limits.head.header_bytes).unwrap_or(u32::MAX));
+                options.max_local_error_reset_streams(Some(BROKEN_STREAMS));
+                options.max_send_buffer_size(SEND_BUFFER);
+            }
         }
         Some(options)
     }
@@ -89,7 +110,7 @@ impl HttpServerApp for HttpDoor {
 /// One request on a stream.
 struct SessionExchange<'a> {
     session: ServerSession,
-    entry: &'a Entry,
+    door: &'a HttpDoor,
     answered: bool,
     closed: bool,
 }
@@ -113,7 +134,7 @@ impl Exchange for SessionExchange<'_> {
     }
 
     fn entry(&self) -> &Entry {
-        self.entry
+        &self.door.entry
     }
 
     fn body_done(&mut self) -> bool {
@@ -161,6 +182,10 @@ impl Exchange for SessionExchange<'_> {
 
     async fn trailers(&mut self, trailers: HeaderMap) -> Result<(), Gone> {
         self.session.write_response_trailers(trailers).await.map_err(|_| Gone)
+    }
+
+    fn offend(&mut self) {
+        self.door.offences.add();
     }
 
     fn close(&mut self) {

@@ -7,12 +7,14 @@ use http::StatusCode;
 pub enum Refusal {
     /// The request's head breaks a rule of section 11; the code says which.
     Dirty(&'static str),
-    /// The header fields are larger or more than is allowed.
-    HeadTooLarge,
+    /// The header fields are larger or more than is allowed; the code says which.
+    HeadTooLarge(&'static str),
     /// The request target is longer than is allowed.
     TargetTooLong,
     /// The request's head did not come to its end in time.
     HeadTimeout,
+    /// The body is longer than is allowed.
+    BodyTooLarge,
     /// The version of HTTP is none that is spoken here.
     Version,
     /// The method or protocol is not supported.
@@ -65,10 +67,10 @@ impl Refusal {
     /// One word for log, metric and the `tombolo-refusal` header. Stable.
     pub fn code(self) -> &'static str {
         match self {
-            Refusal::Dirty(code) | Refusal::Unsupported(code) => code,
-            Refusal::HeadTooLarge => "head_too_large",
+            Refusal::Dirty(code) | Refusal::Unsupported(code) | Refusal::HeadTooLarge(code) => code,
             Refusal::TargetTooLong => "target_too_long",
             Refusal::HeadTimeout => "head_timeout",
+            Refusal::BodyTooLarge => "body_too_large",
             Refusal::Version => "version_unsupported",
             Refusal::UnknownHost => "unknown_host",
             Refusal::Misdirected => "misdirected",
@@ -98,8 +100,9 @@ impl Refusal {
     pub fn status(self) -> StatusCode {
         match self {
             Refusal::Dirty(_) | Refusal::ClientBody | Refusal::ProxyHeader => StatusCode::BAD_REQUEST,
-            Refusal::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Refusal::HeadTooLarge(_) => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Refusal::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Refusal::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Refusal::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
             Refusal::UnknownHost => StatusCode::NOT_FOUND,
@@ -116,14 +119,20 @@ impl Refusal {
         }
     }
 
+    /// Whether no honest client would have sent this.
+    pub fn is_offence(self) -> bool {
+        matches!(self, Refusal::Dirty(_) | Refusal::HeadTooLarge(_) | Refusal::TargetTooLong)
+    }
+
     /// Whether the connection must not be used on: what follows on it cannot be trusted, or cannot be told apart.
     pub fn closes(self) -> bool {
         matches!(
             self,
             Refusal::Dirty(_)
-                | Refusal::HeadTooLarge
+                | Refusal::HeadTooLarge(_)
                 | Refusal::TargetTooLong
                 | Refusal::HeadTimeout
+                | Refusal::BodyTooLarge
                 | Refusal::ClientBody
                 | Refusal::ClientTimeout
                 | Refusal::ClientGone
@@ -134,9 +143,10 @@ impl Refusal {
     pub fn message(self) -> &'static str {
         match self {
             Refusal::Dirty(_) => "The request is malformed.",
-            Refusal::HeadTooLarge => "The request's head is too large.",
+            Refusal::HeadTooLarge(_) => "The request's head is too large.",
             Refusal::TargetTooLong => "The request's target is too long.",
             Refusal::HeadTimeout => "The request's head came too slowly.",
+            Refusal::BodyTooLarge => "The request's body is too long.",
             Refusal::Version => "The gateway does not speak this version of HTTP.",
             Refusal::Unsupported(_) => "The gateway does not support this kind of request.",
             Refusal::UnknownHost => "Nothing is published under this host name here.",

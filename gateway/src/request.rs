@@ -86,7 +86,8 @@ async fn fulfil<E: Exchange>(
     let service = &order.wanted.service.service;
     record.service(&service.global_namespace, &service.name);
     core.budget.request(Instant::now());
-    let mut replay = Replay::new(order.outgoing.switch.is_some() || exchange.body_done());
+    let mut replay =
+        Replay::new(order.outgoing.switch.is_some() || exchange.body_done(), core.settings.limits.body_bytes);
     let mut tried = Tried::default();
     let ended = loop {
         let number = record.attempt();

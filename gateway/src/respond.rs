@@ -18,6 +18,9 @@ const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// whose status comes last.
 pub async fn refuse<E: Exchange>(exchange: &mut E, refusal: Refusal, record: &mut Record) {
     record.refusal(refusal);
+    if refusal.is_offence() {
+        exchange.offend();
+    }
     if record.answered() != 0 {
         return break_off(exchange, refusal).await;
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use config::resource::cluster::Cidr;
 use config::resource::{GatewayAddresses, Name};
 
+use crate::limits::Limits;
 use crate::{connections, overload};
 
 /// The settings of one gateway, fixed for its life.
@@ -26,6 +27,10 @@ pub struct Settings {
     pub proxy_protocol_from: Vec<Cidr>,
     /// Where the access log goes.
     pub access_log: AccessLog,
+    /// How much of anything one client gets.
+    pub limits: Limits,
+    /// Proxies in front of this gateway, whose account of the way a request came is believed.
+    pub trusted_hops: Vec<Cidr>,
     /// How long new connections are still accepted after a stop was asked for, so that clients and DNS notice.
     pub drain_wait: Duration,
     /// How long requests may still run after that.

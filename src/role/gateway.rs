@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::bounds::Bounds;
+use super::limits;
 use super::member::{self, Following};
 use crate::admin::Admin;
 use crate::lifeline;
@@ -66,6 +67,8 @@ pub struct Args {
     /// Where the access log goes: `off`, `-` for standard output, or a file.
     #[arg(long, value_name = "WHERE", default_value = "-")]
     pub access_log: String,
+    #[command(flatten)]
+    pub limits: limits::LimitArgs,
     /// How long new connections are still taken after SIGTERM, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 15)]
     pub drain_wait: u64,
@@ -96,6 +99,8 @@ impl Args {
             mesh: (!self.no_mesh).then_some(self.address),
             proxy_protocol_from: self.proxy_protocol_from.clone(),
             access_log,
+            limits: self.limits.limits(),
+            trusted_hops: self.limits.trusted_hops.clone(),
             drain_wait: Duration::from_secs(self.drain_wait),
             drain_timeout: Duration::from_secs(self.drain_timeout),
             max_age: self.bounds.max_age(),

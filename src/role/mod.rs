@@ -5,5 +5,6 @@ pub mod bounds;
 pub mod controller;
 pub mod dns;
 pub mod gateway;
+pub mod limits;
 pub mod member;
 pub mod up;

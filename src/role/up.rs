@@ -15,7 +15,7 @@ use notify::{RecursiveMode, Watcher};
 use tokio_util::sync::CancellationToken;
 
 use super::bounds::Bounds;
-use super::{agent, controller as global, dns, gateway, member};
+use super::{agent, controller as global, dns, gateway, limits, member};
 use crate::command::files;
 use crate::lifeline;
 
@@ -67,6 +67,8 @@ pub struct Args {
     access_log: String,
     #[command(flatten)]
     bounds: Bounds,
+    #[command(flatten)]
+    limits: limits::LimitArgs,
     /// Where the admin's context is written.
     #[arg(long, value_name = "FILE", env = "TOMBOLO_CONTEXT")]
     context: Option<PathBuf>,
@@ -200,6 +202,7 @@ fn gateway_args(args: &Args, member: member::MemberArgs) -> gateway::Args {
         no_mesh: false,
         proxy_protocol_from: args.proxy_protocol_from.clone(),
         access_log: args.access_log.clone(),
+        limits: args.limits.clone(),
         drain_wait: 0,
         drain_timeout: 30,
         takeover: false,

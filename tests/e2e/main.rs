@@ -15,6 +15,8 @@ mod dns;
 mod east_west;
 mod enrol;
 mod failover;
+mod floods;
+mod hostile;
 mod http1;
 mod mesh;
 mod operation;

@@ -97,8 +97,21 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// How other proxies tell who asked. And two by which some frameworks let a proxy say that another path is meant: they
+/// would lead past every rule about paths.
+const CLAIMS: [&str; 8] = [
+    "x-forwarded",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "x-original-url",
+    "x-rewrite-url",
+];
+
 /// The headers present by which a sender claims an identity or a way that the request came: `Forwarded` (RFC 7239),
-/// `X-Forwarded-*`, `X-Real-IP`, and Tombolo's own, which only tunnels may carry. Look-alikes count too
+/// `X-Forwarded-*`, `X-Real-IP` and the like, and Tombolo's own, which only tunnels may carry. Look-alikes count too
 /// (`X_Forwarded_For`): many servers read them as the real ones.
 pub fn claims(headers: &HeaderMap) -> Vec<HeaderName> {
     headers.keys().filter(|name| is_claim(name.as_str())).cloned().collect()
@@ -124,7 +137,8 @@ pub fn join_cookies(headers: &mut HeaderMap) {
 
 fn is_claim(name: &str) -> bool {
     let starts = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| resembles(start, prefix));
-    name == FORWARDED.as_str() || starts("x-forwarded-") || resembles(name, "x-real-ip") || starts("tombolo-")
+    let known = CLAIMS.iter().any(|claim| resembles(name, claim));
+    known || name == FORWARDED.as_str() || starts("x-forwarded-") || starts("tombolo-")
 }
 
 /// Whether a server that takes other characters for dashes could read one for the other. `expected` is lower case, as
@@ -230,6 +244,9 @@ mod tests {
             ("x-forwarded.host", "evil"),
             ("x-real-ip", "1.2.3.4"),
             ("x_real_ip", "1.2.3.4"),
+            ("true-client-ip", "1.2.3.4"),
+            ("x_original_url", "/admin"),
+            ("x-rewrite-url", "/admin"),
             ("tombolo-source", "spiffe://shop/x"),
             ("tombolo_refusal", "x"),
             ("x-forwarder", "kept"),

@@ -62,7 +62,7 @@ fn find_end(scan: &mut Scan, input: &[u8], limits: &Limits) -> Result<Option<usi
     let bytes = end.unwrap_or(input.len());
     match () {
         () if !scan.has_line() && bytes > limits.target_bytes + REST_OF_LINE => Err(Refusal::TargetTooLong),
-        () if bytes > limits.header_bytes => Err(Refusal::HeadTooLarge),
+        () if bytes > limits.header_bytes => Err(Refusal::HeadTooLarge("header_bytes")),
         () => Ok(end),
     }
 }
@@ -70,7 +70,7 @@ fn find_end(scan: &mut Scan, input: &[u8], limits: &Limits) -> Result<Option<usi
 fn refusal(bad: BadHead) -> Refusal {
     match bad {
         BadHead::Version => Refusal::Version,
-        BadHead::TooMany => Refusal::HeadTooLarge,
+        BadHead::TooMany => Refusal::HeadTooLarge("header_count"),
         _ => Refusal::Dirty(bad.code()),
     }
 }

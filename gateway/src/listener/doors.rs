@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::resource::{Host, Name, TlsMode};
-use decide::hygiene::Limits;
 use decide::proxy_header::Addresses;
 use identity::SpiffeId;
 use pingora_core::apps::ServerApp;
@@ -113,7 +112,7 @@ async fn plain(core: &Arc<Core>, mut io: Inbound, entry: Entry) {
 async fn mesh(core: &Arc<Core>, io: Inbound, entry: Entry, between: Addresses) {
     let is_stream = matches!(core.plan.load().mesh.get(&entry.port), Some(MeshPort::Stream(_)));
     match is_stream {
-        true => Box::pin(stream::serve(core, io, &entry, between)).await,
+        true => stream::serve(core, io, &entry, between).await,
         false => plain(core, io, entry).await,
     }
 }
@@ -133,8 +132,8 @@ async fn https(core: &Arc<Core>, port: u16, io: Inbound, between: Addresses) {
             Ok(stream) => converse(core, Connection::tls(stream), entry).await,
             Err(error) => failed(core, client, &error),
         },
-        Some((Some(Whose::Instances), entry)) => Box::pin(stream::serve(core, hello.pass(), &entry, between)).await,
-        Some((None, _)) | None => failed(core, client, &Box::pin(hello.refuse()).await),
+        Some((Some(Whose::Instances), entry)) => stream::serve(core, hello.pass(), &entry, between).await,
+        Some((None, _)) | None => failed(core, client, &hello.refuse().await),
     }
 }
 
@@ -165,12 +164,12 @@ async fn east_west(core: &Arc<Core>, port: u16, io: Inbound, client: IpAddr) {
     tracing::debug!(%global_namespace, %peer, "a tunnel came in");
     let entry = Entry::new(tunnel_door(global_namespace, peer), client, port);
     match stream.get_ref().1.alpn_protocol() {
-        Some(STREAM_ALPN) => Box::pin(stream::serve_peer(core, *stream, &entry)).await,
+        Some(STREAM_ALPN) => stream::serve_peer(core, stream, &entry).await,
         _ => converse(core, Connection::tls(stream), entry).await,
     }
 }
 
-async fn tunnel(core: &Core, io: Inbound) -> Result<(Box<TlsStream<Inbound>>, Name), HandshakeError> {
+async fn tunnel(core: &Core, io: Inbound) -> Result<(TlsStream<Inbound>, Name), HandshakeError> {
     let hello = Hello::read(io).await?;
     let known = hello.name().and_then(|label| {
         let plan = core.plan.load();
@@ -179,7 +178,7 @@ async fn tunnel(core: &Core, io: Inbound) -> Result<(Box<TlsStream<Inbound>>, Na
     });
     match known {
         Some((config, global_namespace)) => Ok((hello.terminate(config).await?, global_namespace)),
-        None => Err(Box::pin(hello.refuse()).await),
+        None => Err(hello.refuse().await),
     }
 }
 
@@ -198,8 +197,6 @@ fn failed(core: &Core, client: IpAddr, error: &HandshakeError) {
     tracing::debug!(%client, %error, "no TLS connection");
 }
 
-/// In a box, so that what a connection needs for its opening and what it needs afterwards do not add up: it may be idle
-/// for most of its life.
 async fn converse(core: &Arc<Core>, connection: Connection, entry: Entry) {
     let lifetime = entry.lifetime.clone();
     let _registered = core.connections.register(&lifetime);
@@ -216,19 +213,15 @@ async fn converse(core: &Arc<Core>, connection: Connection, entry: Entry) {
 async fn talk(core: &Arc<Core>, connection: Connection, entry: Entry) {
     let ending = entry.lifetime.ending();
     match connection.selected_alpn_proto() {
-        Some(ALPN::H2) => Box::pin(over_http2(core, connection, entry, ending)).await,
-        _ => Box::pin(over_http1(core, connection, entry, ending)).await,
+        Some(ALPN::H2) => over_http2(core, connection, entry, ending).await,
+        _ => http1::serve(&**core, connection, &entry, &core.settings.limits.head, ending).await,
     }
-}
-
-async fn over_http1(core: &Arc<Core>, connection: Connection, entry: Entry, ending: ShutdownWatch) {
-    http1::serve(&**core, connection, &entry, &Limits::default(), ending).await;
 }
 
 async fn over_http2(core: &Arc<Core>, connection: Connection, entry: Entry, ending: ShutdownWatch) {
     let door = Arc::new(HttpDoor::new(core.clone(), entry));
     tokio::select! {
-        _ = door.process_new(Box::new(connection), &ending) => {}
+        _ = door.process_new(door.metered(connection), &ending) => {}
         () = unused(&door) => tracing::debug!("a new connection brought no request"),
     }
 }

@@ -38,8 +38,8 @@ impl Connection {
     }
 
     /// A connection after its handshake.
-    pub fn tls(io: Box<TlsStream<Inbound>>) -> Self {
-        Connection::new(io.get_ref().0.as_raw_fd(), Io::Tls(io))
+    pub fn tls(io: TlsStream<Inbound>) -> Self {
+        Connection::new(io.get_ref().0.as_raw_fd(), Io::Tls(Box::new(io)))
     }
 
     fn new(fd: i32, io: Io) -> Self {

@@ -33,10 +33,9 @@ pub enum HandshakeError {
     Failed(#[from] io::Error),
 }
 
-/// A ClientHello that was read, and not answered yet. In a box, as all of a handshake is: the task of a connection is as
-/// large as the largest thing that it ever held.
+/// A ClientHello that was read, and not answered yet.
 pub struct Hello {
-    start: Box<StartHandshake<Inbound>>,
+    start: StartHandshake<Inbound>,
     deadline: Instant,
 }
 
@@ -45,9 +44,8 @@ impl Hello {
     pub async fn read(mut io: Inbound) -> Result<Hello, HandshakeError> {
         let deadline = Instant::now() + HANDSHAKE_DEADLINE;
         io.keep();
-        let read = Box::pin(LazyConfigAcceptor::new(Acceptor::default(), io));
-        let start = timeout_at(deadline, read).await.map_err(|_| HandshakeError::Deadline)??;
-        Ok(Hello { start: Box::new(start), deadline })
+        let start = timeout_at(deadline, LazyConfigAcceptor::new(Acceptor::default(), io)).await;
+        Ok(Hello { start: start.map_err(|_| HandshakeError::Deadline)??, deadline })
     }
 
     /// The name that the client asks for, in lower case (RFC 6066 section 3). Of an encrypted ClientHello it is the outer
@@ -57,11 +55,10 @@ impl Hello {
     }
 
     /// Finishes the handshake.
-    pub async fn terminate(mut self, config: Arc<ServerConfig>) -> Result<Box<TlsStream<Inbound>>, HandshakeError> {
+    pub async fn terminate(mut self, config: Arc<ServerConfig>) -> Result<TlsStream<Inbound>, HandshakeError> {
         self.start.io.let_go();
-        let handshake = Box::pin(self.start.into_stream(config));
-        let stream = timeout_at(self.deadline, handshake).await.map_err(|_| HandshakeError::Deadline)??;
-        Ok(Box::new(stream))
+        let done = timeout_at(self.deadline, self.start.into_stream(config)).await;
+        Ok(done.map_err(|_| HandshakeError::Deadline)??)
     }
 
     /// The connection as it came, the ClientHello at its beginning.

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::resource::{Host, Name, RoutePath, Scheme, TlsMode};
-use decide::hygiene::{self, CleanHead, Framing, Limits};
+use decide::forwarded::{self, Seen};
+use decide::hygiene::{self, CleanHead, Framing};
 use decide::route::{self, Pattern};
 use decide::{grpc, headers};
 use http::header::{CONTENT_LENGTH, EXPECT, HOST};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use pingora_http::RequestHeader;
 
 use super::{Order, Patience, switch};
@@ -27,10 +28,6 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 const ANSWER_PAUSE: Duration = Duration::from_secs(300);
 /// What both ends have agreed on to be a long conversation is given up after this silence.
 const LONG_SILENCE: Duration = Duration::from_secs(3600);
-
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// What is done with a request that is admitted.
 pub enum Admitted {
@@ -75,9 +72,12 @@ pub fn admit<E: Exchange>(core: &Core, plan: &Plan, exchange: &mut E) -> Result<
             authority: if head.version == http::Version::HTTP_2 { authority } else { None },
             headers: &head.headers,
         },
-        &Limits::default(),
+        &core.settings.limits.head,
     )
     .map_err(|dirty| refuse_dirty(&dirty))?;
+    if matches!(clean.framing, Framing::Length(bytes) if !core.settings.limits.allows_body(bytes)) {
+        return Err(Refusal::BodyTooLarge);
+    }
     let route = match &entry.door {
         Door::Tunnel { global_namespace, .. } => {
             if !is_member(plan, entry) {
@@ -104,8 +104,11 @@ pub fn admit<E: Exchange>(core: &Core, plan: &Plan, exchange: &mut E) -> Result<
     if port.protocol.is_stream() {
         return Err(Refusal::WrongProtocol);
     }
-    let outgoing =
-        Outgoing { switch, interim: head.version == Version::HTTP_11, ..outgoing(head, entry, &clean, bodiless)? };
+    let outgoing = Outgoing {
+        switch,
+        interim: head.version == Version::HTTP_11,
+        ..outgoing(core, head, entry, &clean, bodiless)?
+    };
     let (tells_server, patience) = (route.tells_server, patience(head, switch));
     Ok(Admitted::Order(Box::new(Order { wanted: route.wanted(), tells_server, patience, outgoing })))
 }
@@ -113,7 +116,7 @@ pub fn admit<E: Exchange>(core: &Core, plan: &Plan, exchange: &mut E) -> Result<
 fn refuse_dirty(dirty: &hygiene::Dirty) -> Refusal {
     match dirty.status() {
         StatusCode::URI_TOO_LONG => Refusal::TargetTooLong,
-        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Refusal::HeadTooLarge,
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Refusal::HeadTooLarge(dirty.code()),
         StatusCode::HTTP_VERSION_NOT_SUPPORTED => Refusal::Version,
         StatusCode::NOT_IMPLEMENTED => Refusal::Unsupported(dirty.code()),
         _ => Refusal::Dirty(dirty.code()),
@@ -240,7 +243,13 @@ fn secure_url(core: &Core, host: &Host, target: &str) -> String {
     }
 }
 
-fn outgoing(head: &RequestHeader, entry: &Entry, clean: &CleanHead<'_>, bodiless: bool) -> Result<Outgoing, Refusal> {
+fn outgoing(
+    core: &Core,
+    head: &RequestHeader,
+    entry: &Entry,
+    clean: &CleanHead<'_>,
+    bodiless: bool,
+) -> Result<Outgoing, Refusal> {
     let mut headers = head.headers.clone();
     let authority = HeaderValue::from_str(&clean.authority.to_string()).map_err(|_| Refusal::Dirty("bad_host"))?;
     headers::strip_hop_by_hop(&mut headers);
@@ -253,8 +262,10 @@ fn outgoing(head: &RequestHeader, entry: &Entry, clean: &CleanHead<'_>, bodiless
             headers.remove(name);
         }
     } else {
-        headers::strip_claims(&mut headers);
-        forwarded(&mut headers, entry, &authority);
+        let is_https = matches!(entry.door, Door::PublicHttps { .. });
+        let seen = Seen { peer: entry.client, is_https, authority: &authority };
+        let trusted = &core.settings.trusted_hops;
+        forwarded::restate(&mut headers, &seen, |hop| trusted.iter().any(|range| range.contains(hop)));
     }
     let body = match clean.framing {
         _ if bodiless || head.method == Method::CONNECT => Body::None,
@@ -274,14 +285,4 @@ fn outgoing(head: &RequestHeader, entry: &Entry, clean: &CleanHead<'_>, bodiless
         switch: None,
         interim: false,
     })
-}
-
-/// Who asked, for the service to know: set by the gateway that knows, and by nobody else.
-fn forwarded(headers: &mut HeaderMap, entry: &Entry, authority: &HeaderValue) {
-    let protocol = if matches!(entry.door, Door::PublicHttps { .. }) { "https" } else { "http" };
-    if let Ok(client) = HeaderValue::from_str(&entry.client.to_string()) {
-        headers.insert(FORWARDED_FOR, client);
-    }
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(protocol));
-    headers.insert(FORWARDED_HOST, authority.clone());
 }

@@ -262,7 +262,7 @@ async fn switched(
         return Err(CallError::BadAnswer("it switched protocols unasked".into()).into());
     }
     let sending = receiving.switched().await?;
-    *replay = Replay::new(false);
+    *replay = Replay::new(false, None);
     Ok(Answer { upload: Upload::new(Some(sending), replay), receiving, head, held: None })
 }
 

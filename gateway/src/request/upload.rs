@@ -68,7 +68,7 @@ impl Upload {
                     Part::Data(part) if part.is_empty() => {}
                     Part::Data(part) => {
                         record.bytes_in(part.len());
-                        replay.push(&part);
+                        replay.push(&part)?;
                         self.waiting.push_back(part);
                     }
                     Part::End(trailers) => {

@@ -1,10 +1,12 @@
 //! What the tests stand on: processes of the real binary, and clients of their own.
 
+pub mod capture;
 pub mod certs;
 pub mod cli;
 pub mod demo;
 pub mod dns;
 pub mod events;
+pub mod frames;
 pub mod grpc;
 pub mod http;
 pub mod http2;

@@ -32,9 +32,24 @@ pub enum Dirty {
     /// The gateway is no forward proxy.
     #[error("CONNECT is not served here")]
     Connect,
-    /// CR, LF or NUL in a value (RFC 9110 section 5.5).
-    #[error("a header value contains CR, LF or NUL")]
+    /// It would show the request, with what the gateway added to it, to whoever sent it (RFC 9110 section 9.3.8).
+    #[error("TRACE is not served here")]
+    Trace,
+    /// A method with lower-case letters, which some servers take for another.
+    #[error("the method has lower-case letters; methods are case-sensitive")]
+    Method,
+    /// A name that is no token (RFC 9110 section 5.1).
+    #[error("a header name is no token")]
+    HeaderName,
+    /// A control byte in a value (RFC 9110 section 5.5), or space around it in HTTP/2 (RFC 9113 section 8.2.1).
+    #[error("a header value contains a control byte, or begins or ends with a space")]
     HeaderValue,
+    /// A field of one connection, of which HTTP/2 has none (RFC 9113 section 8.2.2).
+    #[error("the request has a connection's header field, which HTTP/2 forbids")]
+    ConnectionHeader,
+    /// Servers differ in which of several they take.
+    #[error("a header field that may stand only once is repeated")]
+    Repeated,
     /// A name such as `Transfer_Encoding`, which some servers take for the real one.
     #[error("a header name only looks like Content-Length or Transfer-Encoding")]
     LookAlike,
@@ -71,7 +86,7 @@ impl Dirty {
             Dirty::TargetLength { .. } => StatusCode::URI_TOO_LONG,
             Dirty::HeaderCount { .. } | Dirty::HeaderBytes { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Dirty::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            Dirty::Connect => StatusCode::NOT_IMPLEMENTED,
+            Dirty::Connect | Dirty::Trace => StatusCode::NOT_IMPLEMENTED,
             _ => StatusCode::BAD_REQUEST,
         }
     }
@@ -84,7 +99,12 @@ impl Dirty {
             Dirty::HeaderBytes { .. } => "header_bytes",
             Dirty::Version => "version",
             Dirty::Connect => "connect",
+            Dirty::Trace => "trace",
+            Dirty::Method => "method",
+            Dirty::HeaderName => "header_name",
             Dirty::HeaderValue => "header_value",
+            Dirty::ConnectionHeader => "connection_header",
+            Dirty::Repeated => "repeated",
             Dirty::LookAlike => "look_alike",
             Dirty::TwoFramings => "two_framings",
             Dirty::ContentLength => "content_length",

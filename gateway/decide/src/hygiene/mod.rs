@@ -2,6 +2,7 @@
 //! isn't clean is refused before anything is decided, and its connection closed.
 
 mod dirty;
+mod fields;
 mod framing;
 
 use http::header::HOST;
@@ -67,9 +68,8 @@ impl CleanHead<'_> {
 /// Checks a head and brings it into normal form. The headers' own forms are left alone; see [`headers`](crate::headers).
 pub fn check<'a>(head: &Head<'a>, limits: &Limits) -> Result<CleanHead<'a>, Dirty> {
     check_size(head, limits)?;
-    if head.method == Method::CONNECT {
-        return Err(Dirty::Connect);
-    }
+    check_method(head)?;
+    fields::check(head.version, head.headers)?;
     let framing = framing::framing(head.version, head.headers)?;
     let (of_target, target) = split(head)?;
     let authority = authority(head, of_target.or(head.authority))?;
@@ -90,6 +90,17 @@ fn check_size(head: &Head<'_>, limits: &Limits) -> Result<(), Dirty> {
         return Err(Dirty::HeaderBytes { limit: limits.header_bytes });
     }
     Ok(())
+}
+
+/// Methods are case-sensitive tokens (RFC 9110 section 9.1), yet some servers take `get` for `GET`: a rule about one would
+/// not be one about the other. All that are registered have no lower-case letter.
+fn check_method(head: &Head<'_>) -> Result<(), Dirty> {
+    match *head.method {
+        Method::CONNECT => Err(Dirty::Connect),
+        Method::TRACE => Err(Dirty::Trace),
+        _ if head.method.as_str().bytes().any(|byte| byte.is_ascii_lowercase()) => Err(Dirty::Method),
+        _ => Ok(()),
+    }
 }
 
 /// The authority that the target itself names, and the rest of it in normal form.

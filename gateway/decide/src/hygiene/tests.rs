@@ -20,7 +20,13 @@ fn verdict(version: Version, target: &str, authority: Option<&str>, fields: &[Fi
 type Clean = CleanHead<'static>;
 
 fn framed(fields: &[Field]) -> Result<Framing, Dirty> {
-    framing::framing(Version::HTTP_11, &map(fields))
+    let headers = map(fields);
+    fields::check(Version::HTTP_11, &headers)?;
+    framing::framing(Version::HTTP_11, &headers)
+}
+
+fn fields_fault(version: Version, fields: &[Field]) -> Option<Dirty> {
+    fields::check(version, &map(fields)).err()
 }
 
 fn host_of(clean: Result<Clean, Dirty>) -> Result<String, Dirty> {
@@ -96,10 +102,60 @@ fn the_absolute_form_agrees_with_host() {
 #[test]
 fn methods_with_their_own_targets() {
     let headers = map(&[("host", "a")]);
-    let head = |method, target| Head { method, target, version: Version::HTTP_11, authority: None, headers: &headers };
-    let limits = Limits::default();
-    assert_eq!(check(&head(&Method::OPTIONS, b"*"), &limits).unwrap().target.path(), "*");
-    assert_eq!(check(&head(&Method::CONNECT, b"a:443"), &limits), Err(Dirty::Connect));
+    let path = |method: &str, target: &str| {
+        let (method, version) = (method.parse().unwrap(), Version::HTTP_11);
+        let head = Head { method: &method, target: target.as_bytes(), version, authority: None, headers: &headers };
+        check(&head, &Limits::default()).map(|clean| clean.target.path().to_owned())
+    };
+    assert_eq!(path("OPTIONS", "*"), Ok("*".into()));
+    assert_eq!(path("CONNECT", "a:443"), Err(Dirty::Connect));
+    assert_eq!(path("TRACE", "/"), Err(Dirty::Trace));
+    for method in ["get", "Get", "connect", "trace", "gET"] {
+        assert_eq!(path(method, "/"), Err(Dirty::Method), "{method}");
+    }
+    for method in ["PURGE", "M-SEARCH", "X_1"] {
+        assert_eq!(path(method, "/"), Ok("/".into()), "{method}");
+    }
+}
+
+#[test]
+fn http_2_has_no_fields_of_a_connection() {
+    for name in ["connection", "transfer-encoding", "upgrade", "keep-alive", "proxy-connection"] {
+        assert_eq!(fields_fault(Version::HTTP_2, &[(name, "x")]), Some(Dirty::ConnectionHeader), "{name}");
+        assert_eq!(fields_fault(Version::HTTP_11, &[(name, "x")]), None, "{name}");
+    }
+    assert_eq!(fields_fault(Version::HTTP_2, &[("te", "Trailers")]), None);
+    for te in ["gzip", "trailers, gzip", "trailers;q=1", ""] {
+        assert_eq!(fields_fault(Version::HTTP_2, &[("te", te)]), Some(Dirty::ConnectionHeader), "{te}");
+    }
+    assert_eq!(fields_fault(Version::HTTP_2, &[("te", "trailers"), ("te", "gzip")]), Some(Dirty::ConnectionHeader));
+}
+
+#[test]
+fn values_are_visible() {
+    for value in [" a", "a ", "\ta"] {
+        assert_eq!(fields_fault(Version::HTTP_2, &[("x", value)]), Some(Dirty::HeaderValue), "{value:?}");
+    }
+    assert_eq!(fields_fault(Version::HTTP_2, &[("x", "a b\tc")]), None);
+}
+
+#[test]
+fn names_are_tokens() {
+    for byte in 0..=u8::MAX {
+        let Ok(name) = HeaderName::from_bytes(&[b'x', byte, b'y']) else { continue };
+        let headers = HeaderMap::from_iter([(name, HeaderValue::from_static("z"))]);
+        let is_token = byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        assert_eq!(fields::check(Version::HTTP_11, &headers).is_ok(), is_token, "{byte}");
+    }
+}
+
+#[test]
+fn what_may_stand_once_does() {
+    for name in ["authorization", "content-type", "range", "content-range", "expect"] {
+        assert_eq!(fields_fault(Version::HTTP_11, &[(name, "a"); 2]), Some(Dirty::Repeated), "{name}");
+        assert_eq!(fields_fault(Version::HTTP_11, &[(name, "a")]), None, "{name}");
+    }
+    assert_eq!(fields_fault(Version::HTTP_11, &[("cookie", "a=1"), ("cookie", "b=2"), ("accept", "*/*")]), None);
 }
 
 #[test]
