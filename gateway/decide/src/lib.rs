@@ -5,6 +5,7 @@
 //! ([`head`], [`chunked`]), is it clean ([`hygiene`], [`target`], [`authority`], [`headers`], [`grpc`]), where does it go
 //! ([`route`]), who serves it ([`balance`], [`health`]), and what happens when that one fails ([`retry`]).
 //! Whether there is too much to do at all says [`overload`].
+//! [`trace`] is how it is followed from one server to the next.
 
 pub mod authority;
 pub mod balance;
@@ -19,3 +20,5 @@ pub mod proxy_header;
 pub mod retry;
 pub mod route;
 pub mod target;
+pub mod trace;
+pub mod window;
