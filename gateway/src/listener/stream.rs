@@ -42,6 +42,15 @@ impl Connection {
         Connection::new(io.get_ref().0.as_raw_fd(), Io::Tls(io))
     }
 
+    /// What ALPN has chosen (RFC 7301), for metrics; `clear` where there was none to choose.
+    pub fn protocol(&self) -> &'static str {
+        match self.selected_alpn_proto() {
+            Some(ALPN::H2) => "h2",
+            Some(_) => "http/1.1",
+            None => "clear",
+        }
+    }
+
     fn new(fd: i32, io: Io) -> Self {
         Connection { io, fd, socket: Arc::new(SocketDigest::from_raw_fd(fd)) }
     }

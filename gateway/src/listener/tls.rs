@@ -33,6 +33,22 @@ pub enum HandshakeError {
     Failed(#[from] io::Error),
 }
 
+impl HandshakeError {
+    /// One word for log and metric. Stable.
+    pub fn code(&self) -> &'static str {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        match self {
+            HandshakeError::UnknownName(_) => "unknown_name",
+            HandshakeError::Deadline => "handshake_timeout",
+            // As port scans, and balancers that only look whether somebody listens.
+            HandshakeError::Failed(error) if [BrokenPipe, ConnectionReset, UnexpectedEof].contains(&error.kind()) => {
+                "handshake_abandoned"
+            }
+            HandshakeError::Failed(_) => "handshake_failed",
+        }
+    }
+}
+
 /// A ClientHello that was read, and not answered yet. In a box, as all of a handshake is: the task of a connection is as
 /// large as the largest thing that it ever held.
 pub struct Hello {

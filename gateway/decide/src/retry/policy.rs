@@ -114,8 +114,8 @@ impl Attempt<'_> {
 /// How long to wait before this attempt (counted from 1): the second goes at once, to another endpoint; the last after
 /// half to one and a half times 25 ms, as `chance` (from 0 to 1) says, so that what failed together isn't repeated
 /// together.
-pub fn pause_before(attempt: u32, chance: f64) -> Duration {
-    if attempt < MAX_ATTEMPTS { Duration::ZERO } else { PAUSE.mul_f64(0.5 + chance.clamp(0.0, 1.0)) }
+pub fn pause_before(attempt: u32, chance: f64) -> Option<Duration> {
+    (attempt >= MAX_ATTEMPTS).then(|| PAUSE.mul_f64(0.5 + chance.clamp(0.0, 1.0)))
 }
 
 /// Whether this attempt (counted from 1) must go to another cluster than those before, where there is one: the last
@@ -173,8 +173,8 @@ mod tests {
 
     #[test]
     fn only_the_last_attempt_waits_and_not_for_long() {
-        assert_eq!([1, 2].map(|attempt| pause_before(attempt, 1.0)), [Duration::ZERO; 2]);
-        assert!(pause_before(3, 0.0) < PAUSE && pause_before(3, 1.0) <= 2 * PAUSE);
+        assert_eq!([1, 2].map(|attempt| pause_before(attempt, 1.0)), [None; 2]);
+        assert_eq!([0.0, 0.5, 1.0].map(|chance| pause_before(3, chance)), [PAUSE / 2, PAUSE, PAUSE * 3 / 2].map(Some));
     }
 
     #[test]
