@@ -93,10 +93,11 @@ fn service(targets: Vec<Arc<Target>>) -> PlannedService {
         versions: BTreeMap::new(),
         remote: BTreeMap::new(),
     };
+    let port = PlannedPort { protocol: Protocol::Http, proxy_header: false, all: pool, versions: BTreeMap::new() };
     PlannedService {
         metrics: Arc::new(Metrics::new(&Registry::new()).unwrap().service(&service.global_namespace, &service.name)),
         service: Arc::new(service),
-        ports: BTreeMap::from([(8080, PlannedPort { all: pool, versions: BTreeMap::new() })]),
+        ports: BTreeMap::from([(8080, port)]),
         clusters: Arc::default(),
         gateways: BTreeMap::new(),
         budget: Arc::new(decide::retry::Budget::new(Instant::now())),
