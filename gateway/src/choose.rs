@@ -1,5 +1,6 @@
 //! Where the next attempt goes: first which cluster, then which of its gateways, or which instance.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use config::resource::{Name, Scheme};
@@ -104,7 +105,7 @@ pub fn next(core: &Core, plan: &Plan, wanted: &Wanted, tried: &Tried, number: u3
     let own = &plan.snapshot.place.cluster;
     let here = wanted.service.ports.get(&wanted.port).and_then(|port| port.pool(wanted.version.as_ref()));
     if wanted.reach == Reach::Here {
-        return here?.next(&tried.targets).map(Destination::Instance);
+        return instance(wanted, here?, tried);
     }
     let table = core.peers.table();
     let peers = table.get(&wanted.service.service.global_namespace);
@@ -122,7 +123,7 @@ pub fn next(core: &Core, plan: &Plan, wanted: &Wanted, tried: &Tried, number: u3
         ways.retain(|way| way.candidate.cluster == *only);
     }
     exclude(&mut ways, own, tried, number);
-    pick(core, wanted, &ways, tried)
+    pick(wanted, &ways, tried)
 }
 
 fn local<'p>(own: &Name, pool: &'p Pool) -> Candidacy<'p> {
@@ -158,26 +159,35 @@ fn exclude(ways: &mut Vec<Candidacy<'_>>, own: &Name, tried: &Tried, number: u32
     }
 }
 
-fn pick(core: &Core, wanted: &Wanted, ways: &[Candidacy<'_>], tried: &Tried) -> Option<Destination> {
+fn pick(wanted: &Wanted, ways: &[Candidacy<'_>], tried: &Tried) -> Option<Destination> {
     let candidates: Vec<_> = ways.iter().map(|way| way.candidate.clone()).collect();
     let choice = cluster_weights(scheme(&wanted.scheme), &candidates);
-    if choice.panic {
-        core.metrics.panics.inc();
-    }
     let mut weights = choice.weights;
     // A cluster may turn out to have no free tunnel just now: then the others share its turn.
     while weights.iter().any(|(_, weight)| *weight > 0) {
         let picked = wanted.service.clusters.lock().unwrap_or_else(PoisonError::into_inner).pick(&weights)?;
         let destination = match ways.get(picked)?.way {
-            Way::Here(pool) => pool.next(&tried.targets).map(Destination::Instance),
+            Way::Here(pool) => instance(wanted, pool, tried),
             Way::There(peers) => peer(wanted, &weights.get(picked)?.0, peers, tried),
         };
         if destination.is_some() {
+            if choice.panic && matches!(destination, Some(Destination::Peer(..))) {
+                wanted.service.metrics.panics.inc();
+            }
             return destination;
         }
         weights.get_mut(picked)?.1 = 0;
     }
     None
+}
+
+/// The next of this cluster's instances in its turn.
+fn instance(wanted: &Wanted, pool: &Pool, tried: &Tried) -> Option<Destination> {
+    let target = pool.next(&tried.targets, wanted.service.panic.load(Ordering::Relaxed))?;
+    if target.health.is_sick() {
+        wanted.service.metrics.panics.inc();
+    }
+    Some(Destination::Instance(target))
 }
 
 /// The next of a cluster's gateways that is live, was not tried, and knows of healthy instances, if any of them does.

@@ -28,6 +28,7 @@ pub mod runtime;
 pub mod settings;
 pub mod stream;
 pub mod takeover;
+pub mod trace;
 pub mod tunnel;
 pub mod upstream;
 pub mod view;

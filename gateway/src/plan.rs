@@ -2,6 +2,7 @@
 //! once, so that the request doesn't.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use config::resource::{Host, Name, Protocol, RoutePath};
@@ -9,6 +10,7 @@ use config::snapshot::{HostTls, Namespace, PublicHost, Service, Snapshot};
 use config::wire::Rejection;
 use decide::balance::{Cursor, SmoothWeighted};
 use decide::health::Admit;
+use decide::retry::Budget;
 use rustls::{ClientConfig, ServerConfig};
 
 use crate::health::Target;
@@ -78,8 +80,19 @@ pub struct PlannedService {
     pub clusters: Arc<Mutex<SmoothWeighted<Name>>>,
     /// Whose turn it is among the gateways of each other cluster; kept likewise.
     pub gateways: BTreeMap<Name, Arc<Cursor>>,
+    /// How much may be tried again; kept likewise, and its own, so that no other service's faults use it up.
+    pub budget: Arc<Budget>,
+    /// Whether the ailing instances take requests too; see [`census`](crate::health::census). Kept likewise.
+    pub panic: Arc<AtomicBool>,
     /// Its metrics.
     pub metrics: Arc<ServiceMetrics>,
+}
+
+impl PlannedService {
+    /// Its instances in this cluster. Its ports share them: each has the same ones, and their health.
+    pub fn instances(&self) -> &[Arc<Target>] {
+        self.ports.values().next().map_or(&[], |port| &port.all.targets)
+    }
 }
 
 /// One port of a service: the same instances as the others, each at its own address.
@@ -113,14 +126,15 @@ impl Pool {
         count(self.targets.len())
     }
 
-    /// The next instance in its turn that takes requests and isn't among those tried.
-    pub fn next(&self, tried: &[Arc<Target>]) -> Option<Arc<Target>> {
-        let admit = Admit::among(self.targets.iter().map(|target| target.health.state()));
+    /// The next instance in its turn that takes requests and isn't among those tried. In `panic` mode the ailing do too.
+    pub fn next(&self, tried: &[Arc<Target>], panic: bool) -> Option<Arc<Target>> {
+        let admit = Admit::among(self.targets.iter().map(|target| target.health.state()), panic);
         let fresh = |target: &Arc<Target>| !tried.iter().any(|other| Arc::ptr_eq(&other.health, &target.health));
-        let takes = |index: usize| {
-            self.targets.get(index).is_some_and(|target| admit.admits(target.health.state()) && fresh(target))
+        let weight = |index: usize| match self.targets.get(index) {
+            Some(target) if admit.admits(target.health.state()) && fresh(target) => target.health.weight(),
+            _ => 0,
         };
-        self.cursor.next(self.targets.len(), takes).and_then(|index| self.targets.get(index)).cloned()
+        self.cursor.weighted(self.targets.len(), weight).and_then(|index| self.targets.get(index)).cloned()
     }
 }
 

@@ -5,12 +5,14 @@ mod mesh;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use config::live::Publisher;
 use config::resource::{Name, Port, TlsMode};
 use config::snapshot::{Endpoint, HostTls, Namespace, PublicHost, Service, Snapshot, Version};
 use config::wire::Rejection;
 use decide::balance::{Cursor, SmoothWeighted};
+use decide::retry::Budget;
 use http::HeaderValue;
 use identity::trust::TrustView;
 use identity::{Accept, Bundles, KeyedCertificate, RoleKind, TrustBundle, TrustDomain};
@@ -139,6 +141,8 @@ impl Build<'_> {
             service: service.clone(),
             ports: ports.collect(),
             clusters: before.map_or_else(|| Arc::new(Mutex::new(SmoothWeighted::default())), |b| b.clusters.clone()),
+            budget: before.map_or_else(|| Arc::new(Budget::new(Instant::now())), |b| b.budget.clone()),
+            panic: before.map(|b| b.panic.clone()).unwrap_or_default(),
             metrics: before.map_or_else(
                 || Arc::new(self.metrics.service(&service.global_namespace, &service.name)),
                 |b| b.metrics.clone(),

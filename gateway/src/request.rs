@@ -10,7 +10,7 @@ mod upload;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use decide::retry::{self, Verdict};
+use decide::retry::{self, Outcome, Verdict};
 
 use crate::choose::{self, Reach, Tried, Wanted};
 use crate::exchange::Exchange;
@@ -22,7 +22,7 @@ use crate::runtime::Core;
 use crate::upstream::Outgoing;
 use admit::Admitted;
 pub use admit::is_member;
-use attempt::Failure;
+use attempt::{Answer, Failure};
 use replay::Replay;
 
 /// What a request was found to want, once it is known that it may have it.
@@ -50,7 +50,10 @@ pub async fn serve<E: Exchange>(core: &Core, exchange: &mut E) {
     let in_flight = (core.begin(), exchange.entry().lifetime.begin());
     let taken_on = core.overload.admit(exchange, core.in_flight());
     let ended = match taken_on.and_then(|()| admit::admit(core, &plan, exchange)) {
-        Ok(Admitted::Order(order)) => fulfil(core, plan, exchange, order, &mut record).await,
+        Ok(Admitted::Order(mut order)) => {
+            record.mark(&mut order.outgoing.headers);
+            fulfil(core, plan, exchange, order, &mut record).await
+        }
         Ok(Admitted::Redirect(location)) => respond::redirect(exchange, &location, &mut record).await,
         Ok(Admitted::Report(global_namespace)) => {
             // It lasts as long as its tunnel: it must keep neither a plan in memory nor a stopping gateway waiting.
@@ -75,7 +78,7 @@ pub async fn refuse<E: Exchange>(core: &Core, exchange: &mut E, refusal: Refusal
     core.log.write(record);
 }
 
-/// Tries until an attempt brings an answer, or none can be made any more; then forwards the answer.
+/// Gets an answer, and forwards it.
 async fn fulfil<E: Exchange>(
     core: &Core,
     plan: Arc<Plan>,
@@ -83,46 +86,77 @@ async fn fulfil<E: Exchange>(
     order: Box<Order>,
     record: &mut Record,
 ) -> Result<(), Refusal> {
-    let service = &order.wanted.service.service;
-    record.service(&service.global_namespace, &service.name);
-    core.budget.request(Instant::now());
-    let mut replay =
-        Replay::new(order.outgoing.switch.is_some() || exchange.body_done(), core.settings.limits.body_bytes);
-    let mut tried = Tried::default();
-    let ended = loop {
-        let number = record.attempt();
-        let Some(destination) = choose::next(core, &plan, &order.wanted, &tried, number) else {
-            break Err(tried.last_refusal().unwrap_or(Refusal::NoInstance));
-        };
-        let failure = match attempt::run(core, exchange, &order, &destination, number, &mut replay, record).await {
-            Ok(answer) => {
-                // A long answer must not keep an old plan in memory.
-                drop(plan);
-                break reply::forward(core, exchange, &order, answer, &mut replay, record).await;
+    let service = order.wanted.service.clone();
+    record.service(&service.service.global_namespace, &service.service.name);
+    service.budget.request(Instant::now());
+    let _under_way = service.metrics.begin();
+    let bodiless = order.outgoing.switch.is_some() || exchange.body_done();
+    let mut replay = Replay::new(bodiless, core.settings.limits.body_bytes);
+    let attempted = attempts(core, &plan, exchange, &order, &mut replay, record).await;
+    // A long answer must not keep an old plan in memory.
+    drop(plan);
+    let ended = match attempted {
+        Ok(answer) => {
+            let (instance, status) = (answer.instance.clone(), answer.head.status);
+            let ended = reply::forward(core, exchange, &order, answer, &mut replay, record).await;
+            if let Some(instance) = instance {
+                attempt::learn_end(core, &order, &instance, status.as_u16(), &ended);
             }
-            Err(failure) => failure,
-        };
-        record.failure(&destination.describe(), &failure.cause);
-        tried.add(destination, failure.refusal);
-        if !again(core, &order, &failure, number, &replay) {
-            break Err(failure.refusal);
+            ended
         }
-        core.metrics.retries.inc();
+        Err(refusal) => Err(refusal),
     };
-    let metrics = &order.wanted.service.metrics;
-    metrics.count(ended.as_ref().map_or_else(|refusal| refusal.status().as_u16(), |()| record.answered()));
-    metrics.duration.observe(record.seconds());
+    service.metrics.count(ended.as_ref().map_or_else(|refusal| refusal.status().as_u16(), |()| record.answered()));
+    record.measure(&service.metrics);
     ended
 }
 
+/// Tries until an attempt brings an answer, or none can be made any more. An answer of 503 (or its like) is kept while
+/// another attempt looks for a better one.
+async fn attempts<E: Exchange>(
+    core: &Core,
+    plan: &Plan,
+    exchange: &mut E,
+    order: &Order,
+    replay: &mut Replay,
+    record: &mut Record,
+) -> Result<Answer, Refusal> {
+    let (mut tried, mut spare) = (Tried::default(), None);
+    loop {
+        let number = record.attempts() + 1;
+        let Some(destination) = choose::next(core, plan, &order.wanted, &tried, number) else {
+            return spare.ok_or(tried.last_refusal().unwrap_or(Refusal::NoInstance));
+        };
+        record.attempt();
+        let (outcome, refusal, cause) =
+            match attempt::run(core, exchange, order, &destination, number, replay, record).await {
+                Ok(answer) if !answer.is_unavailable() => return Ok(answer),
+                Ok(answer) => {
+                    let cause = format!("answered {}", answer.head.status);
+                    spare = Some(answer);
+                    (Some(Outcome::Unavailable), Refusal::NoInstance, cause)
+                }
+                Err(Failure { outcome, refusal, cause, .. }) => (outcome, refusal, cause),
+            };
+        record.failure(&destination.describe(), &cause);
+        tried.add(destination, refusal);
+        if !outcome.is_some_and(|outcome| again(order, outcome, number, replay)) {
+            return spare.ok_or(refusal);
+        }
+        order.wanted.service.metrics.retries.inc();
+        if let Some(pause) = retry::pause_before(number + 1, fastrand::f64()) {
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
 /// Whether what failed may be tried again.
-fn again(core: &Core, order: &Order, failure: &Failure, number: u32, replay: &Replay) -> bool {
-    let Some(outcome) = failure.outcome else { return false };
+fn again(order: &Order, outcome: Outcome, number: u32, replay: &Replay) -> bool {
     // The origin knows better where else to go; here only what no instance has seen may go to another.
-    if order.wanted.reach == Reach::Here && outcome != retry::Outcome::NotSent {
+    if order.wanted.reach == Reach::Here && outcome != Outcome::NotSent {
         return false;
     }
     let attempt =
         retry::Attempt { outcome, method: &order.outgoing.method, number, body_replayable: replay.is_whole() };
-    retry::decide(&attempt, &core.budget, Instant::now()) == Verdict::Retry
+    retry::decide(&attempt, &order.wanted.service.budget, Instant::now()) == Verdict::Retry
 }

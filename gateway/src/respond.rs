@@ -108,10 +108,11 @@ pub async fn redirect<E: Exchange>(exchange: &mut E, location: &str, record: &mu
 
 async fn send<E: Exchange>(
     exchange: &mut E,
-    head: ResponseHeader,
+    mut head: ResponseHeader,
     body: Bytes,
     record: &mut Record,
 ) -> Result<(), Gone> {
+    record.mark_answer(&mut head);
     let bodiless = exchange.head().method == http::Method::HEAD || body.is_empty();
     exchange.respond(Box::new(head), bodiless).await?;
     if bodiless {

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use config::live::{self, Live};
 use config::resource::Name;
 use config::wire::{PeerReport, Rejection, RevisionPair};
 use decide::health::State;
-use decide::retry::Budget;
 use prometheus::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -18,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connections::Connections;
 use crate::descriptors;
+use crate::health::census;
 use crate::health::checker::Checker;
 use crate::inputs::Inputs;
 use crate::listener::doors::{self, Purpose};
@@ -76,8 +76,6 @@ pub struct Core {
     pub peers: Arc<Peers>,
     /// The health of instances.
     pub checker: Arc<Checker>,
-    /// How much may be tried again.
-    pub budget: Budget,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// The access log.
@@ -235,7 +233,6 @@ impl Gateway {
             plan,
             peers: Arc::default(),
             checker,
-            budget: Budget::new(Instant::now()),
             metrics,
             changes,
             sockets,
@@ -333,17 +330,12 @@ impl Core {
     }
 }
 
-/// Shows in the metrics what changes rarely: tunnels and healthy instances.
+/// Counts what changes rarely: tunnels, and how instances are.
 async fn keep_gauges(core: Arc<Core>) {
     let (mut changes, mut plans) = (core.changes.subscribe(), core.plan.clone());
     loop {
         core.metrics.show_tunnels(core.peers.all().iter().map(|peer| peer.describe()));
-        let plan = core.plan.get();
-        for service in plan.all_services() {
-            let healthy = service.ports.values().next().map_or(0, |port| port.all.healthy());
-            service.metrics.healthy.set(healthy.into());
-        }
-        drop(plan);
+        census::take(&core.plan.get(), &core.peers.table());
         let more = tokio::select! {
             changed = changes.changed() => changed.is_ok(),
             plan = plans.changed() => plan.is_some(),

@@ -87,7 +87,8 @@ async fn connect(core: &Core, plan: &Plan, order: &Order, record: &mut Record) -
     record.service(&service.global_namespace, &service.name);
     let mut tried = Tried::default();
     loop {
-        let number = record.attempt();
+        let number = record.attempts() + 1;
+        record.attempt();
         let Some(destination) = choose::next(core, plan, &order.wanted, &tried, number) else {
             return Err(tried.last_refusal().unwrap_or(Refusal::NoInstance));
         };

@@ -405,7 +405,7 @@ async fn a_trusted_proxy_says_who_called_and_nobody_else_does() {
     assert!(silent.as_ref().map_or(true, String::is_empty), "{silent:?}");
     let mut admin = plain(other, router.at(ADMIN), "admin", Protocol::Http1).await.unwrap();
     let metrics = String::from_utf8(admin.get("/metrics").await.unwrap().body.into()).unwrap();
-    assert!(metrics.contains("tombolo_refusals_total{reason=\"proxy_header\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("tombolo_refused_connections_total{reason=\"proxy_header\"} 1\n"), "{metrics}");
 }
 
 #[tokio::test]

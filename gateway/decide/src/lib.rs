@@ -6,6 +6,7 @@
 //! [`headers`], [`grpc`]), who asked ([`forwarded`]), where does it go ([`route`]), who serves it ([`balance`],
 //! [`health`]), and what happens when that one fails ([`retry`]).
 //! Whether there is too much to do at all says [`overload`].
+//! [`trace`] is how it is followed from one server to the next.
 
 pub mod authority;
 pub mod balance;
@@ -23,3 +24,5 @@ pub mod proxy_header;
 pub mod retry;
 pub mod route;
 pub mod target;
+pub mod trace;
+pub mod window;

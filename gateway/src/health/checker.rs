@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use config::snapshot::{Check, Endpoint, Service};
-use decide::health::may_eject;
+use decide::health::{Shown, State, Tally, Why, may_eject};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::probe::probe;
 use super::{InstanceHealth, InstanceKey};
-use crate::plan::{Plan, Pool};
+use crate::plan::{Plan, PlannedService};
 
 /// Knows every instance of this cluster, and checks those that the plan has.
 pub struct Checker {
@@ -70,30 +70,55 @@ impl Checker {
         }
     }
 
-    /// A connect to an instance was refused, reset, or took too long.
-    pub fn connect_failed(&self, health: &InstanceHealth) {
+    /// An attempt at a request, or a stream, showed something of an instance of this service. What is bad enough, or bad
+    /// often enough, puts the instance out, but by the evidence of requests never more than half of all.
+    pub fn shown(&self, service: &PlannedService, health: &InstanceHealth, shown: Shown) {
         let now = Instant::now();
-        if health.learn(|tracker| _ = tracker.connect_failed(now)) {
+        if let Some(fault) = shown.fault() {
+            service.metrics.fault(fault);
+            if health.is_sick() {
+                // It comes in late, or was sent there for want of anything better: no new evidence.
+                return self.learn_connect(health, shown, now);
+            }
+        }
+        health.share.record(shown, now);
+        let full = health.streaks.record(shown);
+        let stands_out = || health.share.tally(now).stands_out(others(service, health, now));
+        if full || (shown.fault().is_some() && stands_out()) {
+            self.eject(service, health, now);
+        }
+        self.learn_connect(health, shown, now);
+    }
+
+    /// Who can't be connected to is dead, whatever else is known.
+    fn learn_connect(&self, health: &InstanceHealth, shown: Shown, now: Instant) {
+        if shown == Shown::Connect && health.learn(now, |tracker| _ = tracker.connect_failed(now)) {
             (self.changed)();
         }
     }
 
-    /// An instance of this pool answered, well or not (a server error, or a break before the answer was whole). Too many
-    /// failures in a row eject it for a while, but never more than half of a pool.
-    pub fn answered(&self, pool: &Pool, health: &InstanceHealth, ok: bool) {
-        if !health.streak.record(ok) {
+    fn eject(&self, service: &PlannedService, health: &InstanceHealth, now: Instant) {
+        let all = service.instances();
+        let ejected = all.iter().filter(|target| target.health.state() == State::Sick(Why::Responses)).count();
+        if !may_eject(ejected, all.len()) {
             return;
         }
-        let ejected = pool.targets.iter().filter(|target| target.health.ejected_by_responses()).count();
-        if !may_eject(ejected, pool.targets.len()) {
-            return;
-        }
-        health.streak.clear();
-        let now = Instant::now();
-        if health.learn(|tracker| _ = tracker.eject(now)) {
+        health.streaks.clear();
+        health.share.clear();
+        if health.learn(now, |tracker| _ = tracker.eject(now, fastrand::f64())) {
+            service.metrics.ejections.inc();
+            let served_by = all.iter().find(|target| std::ptr::eq(&*target.health, health));
+            let instance = served_by.map(|target| String::from_utf8_lossy(target.served_by.as_bytes()));
+            tracing::info!(service = %service.service.name, ?instance, why = ?Why::Responses, "an instance is ejected");
             (self.changed)();
         }
     }
+}
+
+/// How the other instances do.
+fn others(service: &PlannedService, health: &InstanceHealth, now: Instant) -> Tally {
+    let others = service.instances().iter().filter(|target| !std::ptr::eq(&*target.health, health));
+    others.map(|target| target.health.share.tally(now)).fold(Tally::default(), Tally::plus)
 }
 
 fn instances(plan: &Plan) -> BTreeMap<InstanceKey, SocketAddr> {
@@ -127,10 +152,10 @@ async fn watch(
     key: InstanceKey,
 ) {
     loop {
-        let well = probe(at, &check).await;
-        let mut wait = check.interval.duration();
-        if health.learn(|tracker| {
-            tracker.record(well, Instant::now());
+        let probed = probe(at, &check).await;
+        let (now, mut wait) = (Instant::now(), check.interval.duration());
+        if health.learn(now, |tracker| {
+            tracker.record(probed, now);
             wait = tracker.next_check_in(wait);
         }) {
             let InstanceKey { global_namespace, service, version, .. } = &key;
@@ -142,3 +167,6 @@ async fn watch(
         tokio::time::sleep(wait.mul_f64(0.95 + 0.05 * fastrand::f64())).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! Which instances of this cluster can take requests: checked once per gateway, and judged by what requests meet.
 
 mod call;
+pub mod census;
 pub mod checker;
 mod probe;
 
@@ -11,7 +12,8 @@ use std::time::Instant;
 
 use config::resource::{Name, Protocol};
 use config::snapshot::{Check, Endpoint, Service, Version};
-use decide::health::{State, Streak, Thresholds, Tracker, Why};
+use decide::balance::Ramp;
+use decide::health::{Share, State, Streaks, Thresholds, Tracker, Why};
 use http::HeaderValue;
 use tokio::sync::Notify;
 
@@ -64,77 +66,111 @@ pub struct InstanceHealth {
     tracker: Mutex<Tracker>,
     /// What the tracker believes, for requests to read without its lock.
     belief: AtomicU8,
-    streak: Streak,
-    ejected: Notify,
+    streaks: Streaks,
+    share: Share,
+    ramp: Ramp,
+    died: Notify,
 }
 
-const UNKNOWN: u8 = 0;
-const WELL: u8 = 1;
-const SICK: u8 = 2;
+/// The states by their number in [`InstanceHealth::belief`].
+const STATES: [State; 7] = [
+    State::Unknown,
+    State::Well,
+    State::Sick(Why::Unready),
+    State::Sick(Why::Silent),
+    State::Sick(Why::Connect),
+    State::Sick(Why::Checks),
+    State::Sick(Why::Responses),
+];
 
-fn belief(state: State) -> u8 {
+fn number(state: State) -> u8 {
     match state {
-        State::Unknown => UNKNOWN,
-        State::Well => WELL,
-        State::Sick(_) => SICK,
+        State::Unknown => 0,
+        State::Well => 1,
+        State::Sick(Why::Unready) => 2,
+        State::Sick(Why::Silent) => 3,
+        State::Sick(Why::Connect) => 4,
+        State::Sick(Why::Checks) => 5,
+        State::Sick(Why::Responses) => 6,
     }
 }
 
 impl InstanceHealth {
     fn new(check: &Check) -> Self {
         let thresholds = Thresholds { unhealthy: check.unhealthy_threshold, healthy: check.healthy_threshold };
+        let now = Instant::now();
         InstanceHealth {
             tracker: Mutex::new(Tracker::new(thresholds)),
-            belief: AtomicU8::new(UNKNOWN),
-            streak: Streak::default(),
-            ejected: Notify::new(),
+            belief: AtomicU8::new(number(State::Unknown)),
+            streaks: Streaks::default(),
+            share: Share::new(now),
+            ramp: Ramp::new(now),
+            died: Notify::new(),
         }
     }
 
     /// What is believed of it.
     pub fn state(&self) -> State {
-        match self.belief.load(Ordering::Relaxed) {
-            UNKNOWN => State::Unknown,
-            WELL => State::Well,
-            _ => State::Sick(Why::Checks),
-        }
+        STATES.get(usize::from(self.belief.load(Ordering::Relaxed))).copied().unwrap_or(State::Unknown)
     }
 
     /// Whether it is known to be well.
     pub fn is_well(&self) -> bool {
-        self.belief.load(Ordering::Relaxed) == WELL
+        self.state() == State::Well
     }
 
     /// Whether it is known to be sick.
     pub fn is_sick(&self) -> bool {
-        self.belief.load(Ordering::Relaxed) == SICK
+        matches!(self.state(), State::Sick(_))
     }
 
-    /// Comes back when it is known to be sick; at once when it is already.
-    pub async fn ejected(&self) {
-        let mut told = std::pin::pin!(self.ejected.notified());
+    /// Its part of the turns that it would have, as [`Cursor::weighted`](decide::balance::Cursor::weighted) takes it:
+    /// little when it has just come back.
+    pub fn weight(&self) -> u32 {
+        self.ramp.weight(Instant::now)
+    }
+
+    /// Comes back when it is known to be dead; at once when it is already. Who merely answers badly may still answer what
+    /// waits there, and a request that must not be repeated depends on it.
+    pub async fn dead(&self) {
+        let mut told = std::pin::pin!(self.died.notified());
         told.as_mut().enable();
-        if !self.is_sick() {
+        if !is_dead(self.state()) {
             told.await;
         }
     }
 
-    /// Whether responses have ejected it, for a while.
-    fn ejected_by_responses(&self) -> bool {
-        self.tracker.lock().unwrap_or_else(PoisonError::into_inner).is_ejected(Instant::now())
-    }
-
     /// Something was learnt about the instance: lets the tracker judge, and tells who waits. Returns whether the
     /// belief changed.
-    fn learn(&self, evidence: impl FnOnce(&mut Tracker)) -> bool {
+    fn learn(&self, now: Instant, evidence: impl FnOnce(&mut Tracker)) -> bool {
         let mut tracker = self.tracker.lock().unwrap_or_else(PoisonError::into_inner);
         evidence(&mut tracker);
-        let now = belief(tracker.state(Instant::now()));
-        let before = self.belief.swap(now, Ordering::Relaxed);
+        let state = tracker.state(now);
+        let before = self.state();
+        self.belief.store(number(state), Ordering::Relaxed);
         drop(tracker);
-        if now == SICK && before != SICK {
-            self.ejected.notify_waiters();
+        if matches!(before, State::Sick(_)) && state == State::Well {
+            self.ramp.begin(now);
         }
-        now != before
+        if is_dead(state) && !is_dead(before) {
+            self.died.notify_waiters();
+        }
+        state != before
+    }
+}
+
+fn is_dead(state: State) -> bool {
+    matches!(state, State::Sick(Why::Silent | Why::Connect))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_state_is_found_by_its_number() {
+        for (index, state) in STATES.into_iter().enumerate() {
+            assert_eq!(usize::from(number(state)), index);
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use config::resource::HealthProtocol;
 use config::snapshot::{Accept, Check};
+use decide::health::Probed;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -13,9 +14,13 @@ use super::call;
 /// A status line is no longer than this, in bytes, even with a long reason.
 const STATUS_LINE: usize = 256;
 
-/// Whether the instance is well, by this check.
-pub(super) async fn probe(at: SocketAddr, check: &Check) -> bool {
-    timeout(check.timeout.duration(), answer(at, check)).await.is_ok_and(|well| well.unwrap_or(false))
+/// How the instance is, by this check.
+pub(super) async fn probe(at: SocketAddr, check: &Check) -> Probed {
+    match timeout(check.timeout.duration(), answer(at, check)).await {
+        Ok(Ok(true)) => Probed::Well,
+        Ok(Ok(false)) => Probed::Ill,
+        Ok(Err(_)) | Err(_) => Probed::Silent,
+    }
 }
 
 async fn answer(at: SocketAddr, check: &Check) -> std::io::Result<bool> {

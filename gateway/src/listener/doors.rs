@@ -95,8 +95,8 @@ async fn between(core: &Core, purpose: Purpose, io: &mut Inbound, client: Socket
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("nothing within {OPENING:?}"),
     };
-    core.metrics.refused(Refusal::ProxyHeader.code());
-    tracing::debug!(%client, fault, "a trusted proxy did not say who called");
+    let door = if purpose == Purpose::Http { "http" } else { "https" };
+    core.log.turned_away(door, client.ip().to_canonical(), Refusal::ProxyHeader.code(), &fault);
     None
 }
 
@@ -104,7 +104,9 @@ async fn between(core: &Core, purpose: Purpose, io: &mut Inbound, client: Socket
 async fn plain(core: &Arc<Core>, mut io: Inbound, entry: Entry) {
     match timeout(OPENING, io.speaks_http2()).await {
         Ok(Ok(http2)) => converse(core, Connection::plain(io, http2), entry).await,
-        Ok(Err(_)) | Err(_) => tracing::debug!(client = %entry.client, "a new connection brought no request"),
+        // It went away by itself, as those do that only look whether somebody listens.
+        Ok(Err(error)) => tracing::debug!(client = %entry.client, %error, "a new connection brought no request"),
+        Err(_) => no_request(core, &entry),
     }
 }
 
@@ -112,7 +114,10 @@ async fn plain(core: &Arc<Core>, mut io: Inbound, entry: Entry) {
 async fn mesh(core: &Arc<Core>, io: Inbound, entry: Entry, between: Addresses) {
     let is_stream = matches!(core.plan.load().mesh.get(&entry.port), Some(MeshPort::Stream(_)));
     match is_stream {
-        true => stream::serve(core, io, &entry, between).await,
+        true => {
+            core.metrics.opened(entry.door.as_str(), "stream");
+            Box::pin(stream::serve(core, io, &entry, between)).await;
+        }
         false => plain(core, io, entry).await,
     }
 }
@@ -123,17 +128,23 @@ async fn https(core: &Arc<Core>, port: u16, io: Inbound, between: Addresses) {
     let client = between.source.ip().to_canonical();
     let hello = match Hello::read(io).await {
         Ok(hello) => hello,
-        Err(error) => return failed(core, client, &error),
+        Err(error) => return failed(core, "https", client, &error),
     };
     let sni: Option<Host> = hello.name().and_then(|name| name.parse().ok());
     let entry = sni.map(|sni| (whose(&core.plan.load(), &sni), Entry::new(Door::PublicHttps { sni }, client, port)));
     match entry {
         Some((Some(Whose::Gateways(config)), entry)) => match hello.terminate(config).await {
-            Ok(stream) => converse(core, Connection::tls(stream), entry).await,
-            Err(error) => failed(core, client, &error),
+            Ok(stream) => {
+                core.metrics.handshake("ok");
+                converse(core, Connection::tls(stream), entry).await;
+            }
+            Err(error) => failed(core, "https", client, &error),
         },
-        Some((Some(Whose::Instances), entry)) => stream::serve(core, hello.pass(), &entry, between).await,
-        Some((None, _)) | None => failed(core, client, &hello.refuse().await),
+        Some((Some(Whose::Instances), entry)) => {
+            core.metrics.opened(entry.door.as_str(), "stream");
+            Box::pin(stream::serve(core, hello.pass(), &entry, between)).await;
+        }
+        Some((None, _)) | None => failed(core, "https", client, &Box::pin(hello.refuse()).await),
     }
 }
 
@@ -158,18 +169,24 @@ fn whose(plan: &Plan, host: &Host) -> Option<Whose> {
 async fn east_west(core: &Arc<Core>, port: u16, io: Inbound, client: IpAddr) {
     let (stream, global_namespace) = match tunnel(core, io).await {
         Ok(done) => done,
-        Err(error) => return failed(core, client, &error),
+        Err(error) => return failed(core, "tunnel", client, &error),
     };
-    let Some(peer) = peer(&stream) else { return };
+    let Some(peer) = peer(&stream) else {
+        return core.log.turned_away("tunnel", client, "handshake_failed", &"the certificate names no peer");
+    };
+    core.metrics.handshake("ok");
     tracing::debug!(%global_namespace, %peer, "a tunnel came in");
     let entry = Entry::new(tunnel_door(global_namespace, peer), client, port);
     match stream.get_ref().1.alpn_protocol() {
-        Some(STREAM_ALPN) => stream::serve_peer(core, stream, &entry).await,
+        Some(STREAM_ALPN) => {
+            core.metrics.opened(entry.door.as_str(), "stream");
+            Box::pin(stream::serve_peer(core, *stream, &entry)).await;
+        }
         _ => converse(core, Connection::tls(stream), entry).await,
     }
 }
 
-async fn tunnel(core: &Core, io: Inbound) -> Result<(TlsStream<Inbound>, Name), HandshakeError> {
+async fn tunnel(core: &Core, io: Inbound) -> Result<(Box<TlsStream<Inbound>>, Name), HandshakeError> {
     let hello = Hello::read(io).await?;
     let known = hello.name().and_then(|label| {
         let plan = core.plan.load();
@@ -178,7 +195,7 @@ async fn tunnel(core: &Core, io: Inbound) -> Result<(TlsStream<Inbound>, Name), 
     });
     match known {
         Some((config, global_namespace)) => Ok((hello.terminate(config).await?, global_namespace)),
-        None => Err(hello.refuse().await),
+        None => Err(Box::pin(hello.refuse()).await),
     }
 }
 
@@ -192,12 +209,19 @@ fn peer(stream: &TlsStream<Inbound>) -> Option<SpiffeId> {
     identity::peer_identity(chain).ok()
 }
 
-fn failed(core: &Core, client: IpAddr, error: &HandshakeError) {
-    core.metrics.handshake_failures.inc();
-    tracing::debug!(%client, %error, "no TLS connection");
+fn failed(core: &Core, door: &'static str, client: IpAddr, error: &HandshakeError) {
+    core.metrics.handshake(error.code());
+    core.log.turned_away(door, client, error.code(), error);
 }
 
+fn no_request(core: &Core, entry: &Entry) {
+    core.log.turned_away(entry.door.as_str(), entry.client, "no_request", &"no request within the deadline");
+}
+
+/// In a box, so that what a connection needs for its opening and what it needs afterwards do not add up: it may be idle
+/// for most of its life.
 async fn converse(core: &Arc<Core>, connection: Connection, entry: Entry) {
+    core.metrics.opened(entry.door.as_str(), connection.protocol());
     let lifetime = entry.lifetime.clone();
     let _registered = core.connections.register(&lifetime);
     let (bounds, stopping) = match entry.door {
@@ -213,16 +237,20 @@ async fn converse(core: &Arc<Core>, connection: Connection, entry: Entry) {
 async fn talk(core: &Arc<Core>, connection: Connection, entry: Entry) {
     let ending = entry.lifetime.ending();
     match connection.selected_alpn_proto() {
-        Some(ALPN::H2) => over_http2(core, connection, entry, ending).await,
-        _ => http1::serve(&**core, connection, &entry, &core.settings.limits.head, ending).await,
+        Some(ALPN::H2) => Box::pin(over_http2(core, connection, entry, ending)).await,
+        _ => Box::pin(over_http1(core, connection, entry, ending)).await,
     }
 }
 
+async fn over_http1(core: &Arc<Core>, connection: Connection, entry: Entry, ending: ShutdownWatch) {
+    http1::serve(&**core, connection, &entry, &core.settings.limits.head, ending).await;
+}
+
 async fn over_http2(core: &Arc<Core>, connection: Connection, entry: Entry, ending: ShutdownWatch) {
-    let door = Arc::new(HttpDoor::new(core.clone(), entry));
+    let door = Arc::new(HttpDoor::new(core.clone(), entry.clone()));
     tokio::select! {
         _ = door.process_new(door.metered(connection), &ending) => {}
-        () = unused(&door) => tracing::debug!("a new connection brought no request"),
+        () = unused(&door) => no_request(core, &entry),
     }
 }
 

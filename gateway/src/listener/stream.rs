@@ -38,8 +38,17 @@ impl Connection {
     }
 
     /// A connection after its handshake.
-    pub fn tls(io: TlsStream<Inbound>) -> Self {
-        Connection::new(io.get_ref().0.as_raw_fd(), Io::Tls(Box::new(io)))
+    pub fn tls(io: Box<TlsStream<Inbound>>) -> Self {
+        Connection::new(io.get_ref().0.as_raw_fd(), Io::Tls(io))
+    }
+
+    /// What ALPN has chosen (RFC 7301), for metrics; `clear` where there was none to choose.
+    pub fn protocol(&self) -> &'static str {
+        match self.selected_alpn_proto() {
+            Some(ALPN::H2) => "h2",
+            Some(_) => "http/1.1",
+            None => "clear",
+        }
     }
 
     fn new(fd: i32, io: Io) -> Self {

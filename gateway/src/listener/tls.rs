@@ -33,9 +33,26 @@ pub enum HandshakeError {
     Failed(#[from] io::Error),
 }
 
-/// A ClientHello that was read, and not answered yet.
+impl HandshakeError {
+    /// One word for log and metric. Stable.
+    pub fn code(&self) -> &'static str {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        match self {
+            HandshakeError::UnknownName(_) => "unknown_name",
+            HandshakeError::Deadline => "handshake_timeout",
+            // As port scans, and balancers that only look whether somebody listens.
+            HandshakeError::Failed(error) if [BrokenPipe, ConnectionReset, UnexpectedEof].contains(&error.kind()) => {
+                "handshake_abandoned"
+            }
+            HandshakeError::Failed(_) => "handshake_failed",
+        }
+    }
+}
+
+/// A ClientHello that was read, and not answered yet. In a box, as all of a handshake is: the task of a connection is as
+/// large as the largest thing that it ever held.
 pub struct Hello {
-    start: StartHandshake<Inbound>,
+    start: Box<StartHandshake<Inbound>>,
     deadline: Instant,
 }
 
@@ -44,8 +61,9 @@ impl Hello {
     pub async fn read(mut io: Inbound) -> Result<Hello, HandshakeError> {
         let deadline = Instant::now() + HANDSHAKE_DEADLINE;
         io.keep();
-        let start = timeout_at(deadline, LazyConfigAcceptor::new(Acceptor::default(), io)).await;
-        Ok(Hello { start: start.map_err(|_| HandshakeError::Deadline)??, deadline })
+        let read = Box::pin(LazyConfigAcceptor::new(Acceptor::default(), io));
+        let start = timeout_at(deadline, read).await.map_err(|_| HandshakeError::Deadline)??;
+        Ok(Hello { start: Box::new(start), deadline })
     }
 
     /// The name that the client asks for, in lower case (RFC 6066 section 3). Of an encrypted ClientHello it is the outer
@@ -55,10 +73,11 @@ impl Hello {
     }
 
     /// Finishes the handshake.
-    pub async fn terminate(mut self, config: Arc<ServerConfig>) -> Result<TlsStream<Inbound>, HandshakeError> {
+    pub async fn terminate(mut self, config: Arc<ServerConfig>) -> Result<Box<TlsStream<Inbound>>, HandshakeError> {
         self.start.io.let_go();
-        let done = timeout_at(self.deadline, self.start.into_stream(config)).await;
-        Ok(done.map_err(|_| HandshakeError::Deadline)??)
+        let handshake = Box::pin(self.start.into_stream(config));
+        let stream = timeout_at(self.deadline, handshake).await.map_err(|_| HandshakeError::Deadline)??;
+        Ok(Box::new(stream))
     }
 
     /// The connection as it came, the ClientHello at its beginning.

@@ -1,10 +1,12 @@
 //! One attempt: the request goes out, and an answer's head comes back, or doesn't.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use decide::headers::hop_by_hop;
+use decide::health::{Fault, Shown};
 use decide::retry::Outcome;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, StatusCode, Version};
@@ -16,6 +18,7 @@ use super::replay::Replay;
 use super::upload::{Step, Upload};
 use crate::choose::Destination;
 use crate::exchange::Exchange;
+use crate::health::Target;
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::runtime::Core;
@@ -39,6 +42,17 @@ pub struct Answer {
     pub head: Box<ResponseHeader>,
     /// The rest, when it was held.
     pub held: Option<Held>,
+    /// Who serves it, when it is an instance of this cluster.
+    pub instance: Option<Arc<Target>>,
+}
+
+impl Answer {
+    /// Whether a server says that it can't serve: another might. Nothing of it was passed on yet. Not while the request
+    /// is still on its way there: what another attempt reads of the body would be missing, should this answer be the
+    /// best one after all.
+    pub fn is_unavailable(&self) -> bool {
+        Shown::Status(self.head.status.as_u16()).fault() == Some(Fault::Unavailable) && self.upload.is_done()
+    }
 }
 
 /// The whole of an answer's body.
@@ -55,46 +69,46 @@ pub struct Failure {
     pub outcome: Option<Outcome>,
     /// What to tell the client, if it was the last attempt.
     pub refusal: Refusal,
-    /// Nobody listens there.
-    pub unreachable: bool,
+    /// What it shows of the instance, if anything.
+    pub shown: Option<Shown>,
     /// For the access log.
     pub cause: String,
 }
 
 impl Failure {
     fn client(refusal: Refusal) -> Self {
-        Failure { outcome: None, refusal, unreachable: false, cause: "the client broke off".to_owned() }
+        Failure { outcome: None, refusal, shown: None, cause: "the client broke off".to_owned() }
     }
 
     fn cut() -> Self {
         let cause = "found dead while the request waited".to_owned();
-        Failure { outcome: Some(Outcome::Cut), refusal: Refusal::InstanceEjected, unreachable: false, cause }
+        Failure { outcome: Some(Outcome::Cut), refusal: Refusal::InstanceEjected, shown: None, cause }
     }
 
     fn deadline(patience: Duration) -> Self {
         let cause = format!("no answer within {patience:?}");
         // Trying again would take as long again: the client has waited enough.
-        Failure { outcome: None, refusal: Refusal::InstanceTimeout, unreachable: false, cause }
+        Failure { outcome: None, refusal: Refusal::InstanceTimeout, shown: Some(Shown::Timeout), cause }
     }
 
     fn slow_client(patience: Duration) -> Self {
         let cause = format!("the client sent nothing of its body for {patience:?}");
-        Failure { outcome: None, refusal: Refusal::ClientTimeout, unreachable: false, cause }
+        Failure { outcome: None, refusal: Refusal::ClientTimeout, shown: None, cause }
     }
 }
 
 impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
         let cause = error.to_string();
-        let unreachable = matches!(error, CallError::Unreachable(_));
-        let (outcome, refusal) = match error {
-            CallError::NotSent(_) | CallError::Unreachable(_) => (Outcome::NotSent, Refusal::ConnectFailed),
+        let (outcome, refusal, shown) = match error {
+            CallError::NotSent(_) => (Outcome::NotSent, Refusal::ConnectFailed, None),
+            CallError::Unreachable(_) => (Outcome::NotSent, Refusal::ConnectFailed, Some(Shown::Connect)),
             // It may go again as if we had cut it ourselves: the far end is well, only the connection was old.
-            CallError::Stale(_) => (Outcome::Cut, Refusal::InstanceReset),
-            CallError::Broken(_) => (Outcome::NoHead, Refusal::InstanceReset),
-            CallError::BadAnswer(_) => (Outcome::NoHead, Refusal::BadAnswer),
+            CallError::Stale(_) => (Outcome::Cut, Refusal::InstanceReset, None),
+            CallError::Broken(_) => (Outcome::NoHead, Refusal::InstanceReset, Some(Shown::Reset)),
+            CallError::BadAnswer(_) => (Outcome::NoHead, Refusal::BadAnswer, Some(Shown::Reset)),
         };
-        Failure { outcome: Some(outcome), refusal, unreachable, cause }
+        Failure { outcome: Some(outcome), refusal, shown, cause }
     }
 }
 
@@ -109,11 +123,14 @@ pub async fn run<E: Exchange>(
     record: &mut Record,
 ) -> Result<Answer, Failure> {
     let started = start(order, destination, number).await;
-    let result = match started {
+    let mut result = match started {
         Ok(call) => converse(exchange, order, call, replay, record).await,
         Err(error) => Err(error.into()),
     };
     learn(core, order, destination, &result);
+    if let (Ok(answer), Destination::Instance(target)) = (&mut result, destination) {
+        answer.instance = Some(target.clone());
+    }
     result
 }
 
@@ -153,17 +170,18 @@ async fn converse<E: Exchange>(
     if order.outgoing.switch.is_some() && head.status.is_success() && exchange.head().version == Version::HTTP_2 {
         // There it would mean that it has switched (RFC 8441 section 5).
         let cause = format!("it answered {} and did not switch protocols", head.status);
-        return Err(Failure { outcome: None, refusal: Refusal::BadAnswer, unreachable: false, cause });
+        return Err(Failure { outcome: None, refusal: Refusal::BadAnswer, shown: None, cause });
     }
     if receiving.ended() || !is_held(&head, &order.outgoing.method) || !upload.is_done() {
-        return Ok(Answer { upload, receiving, head, held: None });
+        return Ok(Answer { upload, receiving, head, held: None, instance: None });
     }
     let lifeline = receiving.lifeline();
+    let broken = |failure: Failure| Failure { shown: failure.shown.map(|_| Shown::Broken), ..failure };
     let held = tokio::select! {
-        held = alive(&lifeline, patience, hold(&mut receiving)) => held?,
+        held = alive(&lifeline, patience, hold(&mut receiving)) => held.map_err(broken)?,
         _ = exchange.gone() => return Err(Failure::client(Refusal::ClientGone)),
     };
-    Ok(Answer { upload, receiving, head, held: Some(held) })
+    Ok(Answer { upload, receiving, head, held: Some(held), instance: None })
 }
 
 /// Passes the body on while it comes, until the answer's head is here, or who shall bring it is found dead, or nothing
@@ -248,7 +266,7 @@ fn refused(from: &Receiving, head: &ResponseHeader) -> Option<Failure> {
         // It lets this gateway's request to no instance: another cluster may.
         _ => (Some(Outcome::NotSent), Refusal::NoInstance),
     };
-    Some(Failure { outcome, refusal, unreachable: false, cause })
+    Some(Failure { outcome, refusal, shown: None, cause })
 }
 
 /// The far end has switched protocols: from here on bytes go both ways until one side ends, and nothing is tried again.
@@ -263,7 +281,7 @@ async fn switched(
     }
     let sending = receiving.switched().await?;
     *replay = Replay::new(false, None);
-    Ok(Answer { upload: Upload::new(Some(sending), replay), receiving, head, held: None })
+    Ok(Answer { upload: Upload::new(Some(sending), replay), receiving, head, held: None, instance: None })
 }
 
 fn is_held(head: &ResponseHeader, method: &Method) -> bool {
@@ -282,14 +300,23 @@ async fn hold(receiving: &mut Receiving) -> Result<Held, CallError> {
     }
 }
 
-/// What the attempt says about the instance.
+/// What the attempt shows of the instance.
 fn learn(core: &Core, order: &Order, destination: &Destination, result: &Result<Answer, Failure>) {
     let Destination::Instance(target) = destination else { return };
-    let Some(pool) = order.wanted.service.ports.get(&order.wanted.port).map(|port| &port.all) else { return };
+    let learn = |shown| core.checker.shown(&order.wanted.service, &target.health, shown);
     match result {
-        Ok(answer) => core.checker.answered(pool, &target.health, !answer.head.status.is_server_error()),
-        Err(Failure { unreachable: true, .. }) => core.checker.connect_failed(&target.health),
-        Err(Failure { outcome: Some(Outcome::NoHead), .. }) => core.checker.answered(pool, &target.health, false),
-        Err(_) => {}
+        Ok(answer) => learn(Shown::Status(answer.head.status.as_u16())),
+        Err(failure) => drop(failure.shown.map(learn)),
     }
+}
+
+/// What the end of an answer shows of the instance. A stream that was silent for too long may just have had nothing to
+/// say, and what follows a switch of protocols is no answer.
+pub fn learn_end(core: &Core, order: &Order, instance: &Target, status: u16, ended: &Result<(), Refusal>) {
+    let shown = match ended {
+        Ok(()) => Shown::Whole,
+        Err(Refusal::InstanceReset) if status != StatusCode::SWITCHING_PROTOCOLS => Shown::Broken,
+        Err(_) => return,
+    };
+    core.checker.shown(&order.wanted.service, &instance.health, shown);
 }

@@ -36,7 +36,7 @@ pub async fn forward<E: Exchange>(
     replay: &mut Replay,
     record: &mut Record,
 ) -> Result<(), Refusal> {
-    let Answer { mut upload, mut receiving, mut head, held } = answer;
+    let Answer { mut upload, mut receiving, mut head, held, instance: _ } = answer;
     dress(core, exchange, order, &receiving, &mut head, record);
     record.status(head.status.as_u16());
     // A client of gRPC takes a head that is all of an answer for its trailers, but not when an empty body follows.
@@ -84,6 +84,7 @@ fn dress<E: Exchange>(
             core.metrics.refused("bad_answer");
         }
     }
+    record.mark_answer(head);
     let told = head.remove_header(&SERVED_BY);
     let Some(served_by) = from.served_by().cloned().or(told) else { return };
     record.served_by(served_by.to_str().unwrap_or_default());

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use decide::health::Shown;
 use decide::proxy_header::{self, Header};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -79,7 +80,7 @@ async fn to_instance(core: &Core, order: &Order, target: &Arc<Target>) -> Result
         Ok(io) => io,
         Err(error) => {
             if matches!(error, CallError::Unreachable(_)) {
-                core.checker.connect_failed(&target.health);
+                core.checker.shown(&order.wanted.service, &target.health, Shown::Connect);
             }
             return Err(Failure::Connect(error));
         }

@@ -239,7 +239,7 @@ impl Lifeline {
     /// Comes back when it is known to be dead.
     pub async fn cut(&self) {
         match self {
-            Lifeline::Instance(target) => target.health.ejected().await,
+            Lifeline::Instance(target) => target.health.dead().await,
             Lifeline::Doubtful => std::future::pending().await,
             Lifeline::Tunnel(tunnel) => tunnel.closed().await,
         }

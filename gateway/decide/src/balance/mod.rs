@@ -2,8 +2,10 @@
 
 mod cluster;
 mod cursor;
+mod ramp;
 mod smooth;
 
 pub use cluster::{Candidate, Choice, Scheme, cluster_weights};
-pub use cursor::Cursor;
+pub use cursor::{Cursor, FULL};
+pub use ramp::Ramp;
 pub use smooth::SmoothWeighted;

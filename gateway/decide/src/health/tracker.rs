@@ -2,12 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::ejection::Ejections;
+
 /// A check that contradicts what was believed is repeated after this long, unless the interval is shorter.
 const RECHECK: Duration = Duration::from_millis(250);
-/// The first ejection by responses lasts this long, the n-th n times as long.
-const EJECTION: Duration = Duration::from_secs(10);
-/// No ejection lasts longer; after as long without one, ejections count from one again.
-const MAX_EJECTION: Duration = Duration::from_secs(300);
 
 /// How many checks in a row turn a belief.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,12 +30,27 @@ pub enum State {
 /// The evidence against a sick instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// Its checks fail.
-    Checks,
+    /// It has not passed a check yet, and failed at least one.
+    Unready,
+    /// Its checks bring no answer.
+    Silent,
     /// A connect was refused or reset.
     Connect,
-    /// Too many failed responses in a row.
+    /// It answers its checks, but badly.
+    Checks,
+    /// Too many requests failed.
     Responses,
+}
+
+/// What an active check found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probed {
+    /// It is as it should be.
+    Well,
+    /// It answered, but not as it should.
+    Ill,
+    /// No connection, or no answer in time.
+    Silent,
 }
 
 /// A change of state, to be logged and reported.
@@ -58,16 +71,17 @@ pub struct Transition {
 ///   refusal isn't a delay: the kernel itself says that nobody listens. Equally a good check shows that somebody listens
 ///   again; to wait for another would only lengthen the outage. The next check is due soon ([`Tracker::next_check_in`]),
 ///   so a single reset connection costs an instance a quarter of a second.
-/// - *Failed responses* ([`Streak`](super::Streak)) eject for 10 s, the n-th time n times as long, at most 300 s. Checks
-///   don't shorten that: an instance whose check answers while its requests fail is just what this kind is for.
+/// - *Failed requests* ([`Streaks`](super::Streaks), [`Tally::stands_out`](super::Tally::stands_out)) eject for a time that
+///   grows with each ejection. Checks don't shorten that: an instance whose check answers while its requests fail is just
+///   what this kind is for.
 #[derive(Debug, Clone)]
 pub struct Tracker {
     thresholds: Thresholds,
     checked: Option<Checked>,
     /// A connect failed since the last good check.
     unconnectable: bool,
-    ejections: u32,
-    ejected_until: Option<Instant>,
+    ejections: Ejections,
+    was_well: bool,
     /// The state that was last handed out in a transition.
     announced: State,
 }
@@ -76,6 +90,8 @@ pub struct Tracker {
 #[derive(Debug, Clone, Copy)]
 struct Checked {
     well: bool,
+    /// The last one that failed brought no answer.
+    silent: bool,
     /// So many checks in a row said the opposite.
     against: u32,
 }
@@ -87,8 +103,8 @@ impl Tracker {
             thresholds,
             checked: None,
             unconnectable: false,
-            ejections: 0,
-            ejected_until: None,
+            ejections: Ejections::default(),
+            was_well: false,
             announced: State::Unknown,
         }
     }
@@ -96,6 +112,8 @@ impl Tracker {
     /// What is believed now. The hardest evidence is named first.
     pub fn state(&self, now: Instant) -> State {
         match self.checked {
+            Some(Checked { well: false, .. }) if !self.was_well => State::Sick(Why::Unready),
+            Some(Checked { well: false, silent: true, .. }) => State::Sick(Why::Silent),
             Some(Checked { well: false, .. }) => State::Sick(Why::Checks),
             _ if self.unconnectable => State::Sick(Why::Connect),
             _ if self.is_ejected(now) => State::Sick(Why::Responses),
@@ -104,21 +122,24 @@ impl Tracker {
         }
     }
 
-    /// Whether it is ejected by the evidence of responses, for [`may_eject`](super::may_eject).
+    /// Whether it is ejected by the evidence of requests, for [`may_eject`](super::may_eject).
     pub fn is_ejected(&self, now: Instant) -> bool {
-        self.ejected_until.is_some_and(|until| now < until)
+        self.ejections.is_out(now)
     }
 
     /// Takes the outcome of an active check. Also announces an ejection that ended since.
-    pub fn record(&mut self, ok: bool, now: Instant) -> Option<Transition> {
+    pub fn record(&mut self, probed: Probed, now: Instant) -> Option<Transition> {
+        let ok = probed == Probed::Well;
         self.unconnectable &= !ok;
-        let before = self.checked.unwrap_or(Checked { well: ok, against: 0 });
+        let before = self.checked.unwrap_or(Checked { well: ok, silent: false, against: 0 });
+        let silent = if ok { before.silent } else { probed == Probed::Silent };
         let against = if before.well == ok { 0 } else { before.against.saturating_add(1) };
         let threshold = if before.well { self.thresholds.unhealthy } else { self.thresholds.healthy };
         self.checked = Some(match against >= threshold.max(1) {
-            true => Checked { well: ok, against: 0 },
-            false => Checked { well: before.well, against },
+            true => Checked { well: ok, silent, against: 0 },
+            false => Checked { well: before.well, silent, against },
         });
+        self.was_well |= self.checked.is_some_and(|checked| checked.well);
         self.announce(now)
     }
 
@@ -128,13 +149,12 @@ impl Tracker {
         self.announce(now)
     }
 
-    /// Its streak of failed responses is full, and [`may_eject`](super::may_eject) allows it: ejects for a while.
-    /// Nothing happens while it is ejected already (responses to requests from before come in late).
-    pub fn eject(&mut self, now: Instant) -> Option<Transition> {
-        if !self.is_ejected(now) {
-            let forgotten = self.ejected_until.is_some_and(|until| now >= until + MAX_EJECTION);
-            self.ejections = if forgotten { 1 } else { self.ejections.saturating_add(1) };
-            self.ejected_until = Some(now + EJECTION.saturating_mul(self.ejections).min(MAX_EJECTION));
+    /// Too many of its requests failed, and [`may_eject`](super::may_eject) allows it: ejects for a while. `chance`, from 0
+    /// to 1, makes that a little longer. Nothing happens while it is sick already: what comes in late, or was sent there
+    /// for want of anything better, is no new evidence.
+    pub fn eject(&mut self, now: Instant, chance: f64) -> Option<Transition> {
+        if !matches!(self.state(now), State::Sick(_)) {
+            self.ejections.eject(now, chance);
         }
         self.announce(now)
     }
@@ -144,7 +164,7 @@ impl Tracker {
     pub fn next_check_in(&self, interval: Duration) -> Duration {
         match self.checked {
             None => Duration::ZERO,
-            Some(Checked { well: true, against: 0 }) if self.unconnectable => RECHECK.min(interval),
+            Some(Checked { well: true, against: 0, .. }) if self.unconnectable => RECHECK.min(interval),
             Some(Checked { against: 0, .. }) => interval,
             Some(_) => RECHECK.min(interval),
         }
@@ -162,7 +182,7 @@ mod tests {
     use super::*;
 
     const INTERVAL: Duration = Duration::from_secs(1);
-    const SICK: State = State::Sick(Why::Checks);
+    const SICK: State = State::Sick(Why::Silent);
 
     fn tracker() -> Tracker {
         Tracker::new(Thresholds { unhealthy: 2, healthy: 2 })
@@ -170,7 +190,7 @@ mod tests {
 
     fn well(now: Instant) -> Tracker {
         let mut tracker = tracker();
-        assert_eq!(tracker.record(true, now), Some(Transition { from: State::Unknown, to: State::Well }));
+        assert_eq!(tracker.record(Probed::Well, now), Some(Transition { from: State::Unknown, to: State::Well }));
         tracker
     }
 
@@ -179,7 +199,8 @@ mod tests {
         let now = Instant::now();
         assert_eq!(tracker().state(now), State::Unknown);
         assert_eq!(tracker().next_check_in(INTERVAL), Duration::ZERO);
-        assert_eq!(tracker().record(false, now), Some(Transition { from: State::Unknown, to: SICK }));
+        let unready = Some(Transition { from: State::Unknown, to: State::Sick(Why::Unready) });
+        assert_eq!(tracker().record(Probed::Ill, now), unready);
         assert_eq!(well(now).next_check_in(INTERVAL), INTERVAL);
     }
 
@@ -187,16 +208,16 @@ mod tests {
     fn thresholds_turn_a_belief_and_doubt_hastens_the_next_check() {
         let now = Instant::now();
         let mut tracker = well(now);
-        assert_eq!(tracker.record(false, now), None);
+        assert_eq!(tracker.record(Probed::Silent, now), None);
         assert_eq!(tracker.next_check_in(INTERVAL), RECHECK);
         assert_eq!(tracker.next_check_in(Duration::from_millis(100)), Duration::from_millis(100));
-        assert_eq!(tracker.record(true, now), None);
-        assert_eq!(tracker.record(false, now), None);
-        assert_eq!(tracker.record(false, now), Some(Transition { from: State::Well, to: SICK }));
+        assert_eq!(tracker.record(Probed::Well, now), None);
+        assert_eq!(tracker.record(Probed::Silent, now), None);
+        assert_eq!(tracker.record(Probed::Silent, now), Some(Transition { from: State::Well, to: SICK }));
         assert_eq!(tracker.next_check_in(INTERVAL), INTERVAL);
-        assert_eq!(tracker.record(true, now), None);
+        assert_eq!(tracker.record(Probed::Well, now), None);
         assert_eq!(tracker.next_check_in(INTERVAL), RECHECK);
-        assert_eq!(tracker.record(true, now), Some(Transition { from: SICK, to: State::Well }));
+        assert_eq!(tracker.record(Probed::Well, now), Some(Transition { from: SICK, to: State::Well }));
     }
 
     #[test]
@@ -207,34 +228,37 @@ mod tests {
         assert_eq!(tracker.connect_failed(now), Some(Transition { from: State::Well, to: out }));
         assert_eq!(tracker.connect_failed(now), None);
         assert_eq!(tracker.next_check_in(INTERVAL), RECHECK);
-        assert_eq!(tracker.record(true, now), Some(Transition { from: out, to: State::Well }));
+        assert_eq!(tracker.record(Probed::Well, now), Some(Transition { from: out, to: State::Well }));
     }
 
     #[test]
-    fn ejections_grow_end_and_are_forgotten() {
-        let mut now = Instant::now();
-        let mut tracker = well(now);
-        let out = State::Sick(Why::Responses);
-        for expected in [10, 20, 30] {
-            assert_eq!(tracker.eject(now), Some(Transition { from: State::Well, to: out }));
-            assert_eq!(tracker.eject(now), None);
-            now += Duration::from_secs(expected);
-            assert!(!tracker.is_ejected(now) && tracker.is_ejected(now - RECHECK));
-            assert_eq!(tracker.record(true, now), Some(Transition { from: out, to: State::Well }));
-        }
-        now += MAX_EJECTION;
-        tracker.eject(now);
-        assert!(!tracker.is_ejected(now + EJECTION));
+    fn an_ejection_ends_by_itself_and_checks_do_not_end_it() {
+        let now = Instant::now();
+        let (mut tracker, out) = (well(now), State::Sick(Why::Responses));
+        assert_eq!(tracker.eject(now, 0.0), Some(Transition { from: State::Well, to: out }));
+        assert_eq!(tracker.eject(now, 0.0), None);
+        assert_eq!(tracker.record(Probed::Well, now), None);
+        let later = now + Duration::from_secs(1);
+        assert!(tracker.is_ejected(later - RECHECK) && !tracker.is_ejected(later));
+        assert_eq!(tracker.record(Probed::Well, later), Some(Transition { from: out, to: State::Well }));
     }
 
     #[test]
-    fn no_ejection_is_longer_than_the_longest() {
-        let mut now = Instant::now();
+    fn what_is_sick_is_not_ejected_too() {
+        let now = Instant::now();
         let mut tracker = well(now);
-        for _ in 0..40 {
-            tracker.eject(now);
-            now += MAX_EJECTION;
-            assert!(!tracker.is_ejected(now));
-        }
+        tracker.connect_failed(now);
+        tracker.eject(now, 0.0);
+        assert!(!tracker.is_ejected(now));
+        assert_eq!(tracker.record(Probed::Well, now).map(|change| change.to), Some(State::Well));
+    }
+
+    #[test]
+    fn who_answers_badly_is_told_from_who_is_silent() {
+        let now = Instant::now();
+        let mut tracker = well(now);
+        tracker.record(Probed::Silent, now);
+        assert_eq!(tracker.record(Probed::Ill, now).map(|change| change.to), Some(State::Sick(Why::Checks)));
+        assert_eq!(tracker.record(Probed::Silent, now).map(|change| change.to), Some(SICK));
     }
 }

@@ -1,10 +1,9 @@
 //! How many retries are allowed lately.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// The window's length in seconds; one slot for each.
-const WINDOW: usize = 10;
+use crate::window::{Clock, Window};
+
 /// So many retries in a window are allowed however few requests there were.
 const REPEATED_FLOOR: u64 = 10;
 /// Beyond the floor, one repeated request for so many requests: 20 %.
@@ -30,7 +29,7 @@ pub(super) enum Kind {
 /// Lock-free. Threads that charge at the same moment may pass a limit by one each.
 #[derive(Debug)]
 pub struct Budget {
-    start: Instant,
+    clock: Clock,
     requests: Window,
     repeated: Window,
     displaced: Window,
@@ -40,17 +39,17 @@ impl Budget {
     /// An empty budget. Times before `now` count as `now`.
     pub fn new(now: Instant) -> Self {
         let window = Window::default;
-        Budget { start: now, requests: window(), repeated: window(), displaced: window() }
+        Budget { clock: Clock::new(now), requests: window(), repeated: window(), displaced: window() }
     }
 
     /// Counts a request. To be called once for each, not for its retries.
     pub fn request(&self, now: Instant) {
-        self.requests.add(self.second(now));
+        self.requests.add(self.clock.second(now));
     }
 
     /// Takes one retry out of the budget; false when there is none left.
     pub(super) fn charge(&self, kind: Kind, now: Instant) -> bool {
-        let second = self.second(now);
+        let second = self.clock.second(now);
         let requests = self.requests.sum(second);
         let (account, limit) = match kind {
             Kind::Repeated => (&self.repeated, REPEATED_FLOOR.max(requests / REQUESTS_PER_REPEATED)),
@@ -62,45 +61,6 @@ impl Budget {
         }
         allowed
     }
-
-    /// Seconds since the start, from 1: a slot of 0 was never used.
-    fn second(&self, now: Instant) -> u32 {
-        let elapsed = now.saturating_duration_since(self.start).as_secs();
-        u32::try_from(elapsed).unwrap_or(u32::MAX).saturating_add(1)
-    }
-}
-
-/// Counts over the last [`WINDOW`] seconds. A slot holds the second that it counts in its upper half, and the count in
-/// its lower half, so that both change as one.
-#[derive(Debug, Default)]
-struct Window([AtomicU64; WINDOW]);
-
-impl Window {
-    fn add(&self, second: u32) {
-        let Some(slot) = self.0.get(second as usize % WINDOW) else { return };
-        let advance = |packed| match unpack(packed) {
-            (counted, count) if counted == second => Some(pack(second, count.saturating_add(1))),
-            // A thread that was held up must not throw away what a later second counted.
-            (counted, _) if counted > second => None,
-            _ => Some(pack(second, 1)),
-        };
-        // An error only says that `advance` left the slot alone.
-        let _ = slot.fetch_update(Ordering::Relaxed, Ordering::Relaxed, advance);
-    }
-
-    fn sum(&self, second: u32) -> u64 {
-        let current = |counted: u32| counted != 0 && second.abs_diff(counted) < WINDOW as u32;
-        let slots = self.0.iter().map(|slot| unpack(slot.load(Ordering::Relaxed)));
-        slots.filter(|(counted, _)| current(*counted)).map(|(_, count)| u64::from(count)).sum()
-    }
-}
-
-fn pack(second: u32, count: u32) -> u64 {
-    u64::from(second) << 32 | u64::from(count)
-}
-
-fn unpack(packed: u64) -> (u32, u32) {
-    ((packed >> 32) as u32, packed as u32)
 }
 
 #[cfg(test)]

@@ -4,4 +4,4 @@ mod budget;
 mod policy;
 
 pub use budget::Budget;
-pub use policy::{Attempt, MAX_ATTEMPTS, Outcome, Reason, Verdict, decide, must_change_cluster};
+pub use policy::{Attempt, MAX_ATTEMPTS, Outcome, Reason, Verdict, decide, must_change_cluster, pause_before};

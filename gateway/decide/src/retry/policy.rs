@@ -1,6 +1,6 @@
 //! What may be tried again, by how the attempt ended.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::Method;
 
@@ -8,6 +8,9 @@ use super::budget::{Budget, Kind};
 
 /// At most so many attempts at a request, the first one included.
 pub const MAX_ATTEMPTS: u32 = 3;
+
+/// Before its last attempt a request waits for about so long: what failed twice within a moment may need one.
+const PAUSE: Duration = Duration::from_millis(25);
 
 /// How an attempt failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub enum Outcome {
     Cut,
     /// The request was sent, and no response head came: a reset, or a timeout.
     NoHead,
+    /// A head of 502, 503 or 504 came, and was not passed on: the server says itself that it can't serve.
+    Unavailable,
     /// A response head was passed on; what is lost now can't be called back.
     Answered,
 }
@@ -92,9 +97,11 @@ impl Attempt<'_> {
     fn permitted(&self) -> Result<Kind, Reason> {
         let kind = match self.outcome {
             Outcome::Answered => return Err(Reason::Answered),
-            Outcome::Cut | Outcome::NoHead if !self.method.is_idempotent() => return Err(Reason::NotIdempotent),
+            Outcome::Cut | Outcome::NoHead | Outcome::Unavailable if !self.method.is_idempotent() => {
+                return Err(Reason::NotIdempotent);
+            }
             Outcome::NotSent | Outcome::Cut => Kind::Displaced,
-            Outcome::NoHead => Kind::Repeated,
+            Outcome::NoHead | Outcome::Unavailable => Kind::Repeated,
         };
         match (self.body_replayable, self.number < MAX_ATTEMPTS) {
             (false, _) => Err(Reason::BodySpent),
@@ -102,6 +109,13 @@ impl Attempt<'_> {
             _ => Ok(kind),
         }
     }
+}
+
+/// How long to wait before this attempt (counted from 1): the second goes at once, to another endpoint; the last after
+/// half to one and a half times 25 ms, as `chance` (from 0 to 1) says, so that what failed together isn't repeated
+/// together.
+pub fn pause_before(attempt: u32, chance: f64) -> Option<Duration> {
+    (attempt >= MAX_ATTEMPTS).then(|| PAUSE.mul_f64(0.5 + chance.clamp(0.0, 1.0)))
 }
 
 /// Whether this attempt (counted from 1) must go to another cluster than those before, where there is one: the last
@@ -112,6 +126,7 @@ pub fn must_change_cluster(attempt: u32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn verdict(outcome: Outcome, method: &Method, number: u32, body_replayable: bool) -> Verdict {
@@ -125,16 +140,41 @@ mod tests {
         assert_eq!(verdict(Outcome::NotSent, &Method::POST, 1, false), Verdict::GiveUp(Reason::BodySpent));
     }
 
+    /// RFC 9110 section 9.2.2. gRPC is POST, and so never repeated once it was sent; methods that nobody knows aren't
+    /// either.
     #[test]
     fn what_was_sent_goes_again_only_if_idempotent() {
-        for outcome in [Outcome::NoHead, Outcome::Cut] {
-            for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE] {
-                assert_eq!(verdict(outcome, &method, 2, true), Verdict::Retry);
+        let methods = [
+            (Method::GET, true),
+            (Method::HEAD, true),
+            (Method::OPTIONS, true),
+            (Method::TRACE, true),
+            (Method::PUT, true),
+            (Method::DELETE, true),
+            (Method::POST, false),
+            (Method::PATCH, false),
+            (Method::CONNECT, false),
+            (Method::from_bytes(b"PURGE").unwrap(), false),
+        ];
+        // What may have been processed; and what certainly was not.
+        let outcomes =
+            [(Outcome::NoHead, true), (Outcome::Cut, true), (Outcome::Unavailable, true), (Outcome::NotSent, false)];
+        for (method, idempotent) in &methods {
+            for (outcome, maybe_processed) in outcomes {
+                let expected = match !idempotent && maybe_processed {
+                    true => Verdict::GiveUp(Reason::NotIdempotent),
+                    false => Verdict::Retry,
+                };
+                assert_eq!(verdict(outcome, method, 1, true), expected, "{method} {outcome:?}");
             }
-            for method in [Method::POST, Method::PATCH, Method::CONNECT] {
-                assert_eq!(verdict(outcome, &method, 1, true), Verdict::GiveUp(Reason::NotIdempotent));
-            }
+            assert_eq!(verdict(Outcome::Answered, method, 1, true), Verdict::GiveUp(Reason::Answered));
         }
+    }
+
+    #[test]
+    fn only_the_last_attempt_waits_and_not_for_long() {
+        assert_eq!([1, 2].map(|attempt| pause_before(attempt, 1.0)), [None; 2]);
+        assert_eq!([0.0, 0.5, 1.0].map(|chance| pause_before(3, chance)), [PAUSE / 2, PAUSE, PAUSE * 3 / 2].map(Some));
     }
 
     #[test]

@@ -1,0 +1,42 @@
+//! How the instances of each service are, all together: taken whenever health or the plan changed, and off the request's
+//! path.
+
+use std::sync::atomic::Ordering;
+
+use config::resource::Name;
+use decide::health::{State, Why, panics};
+
+use crate::plan::{Plan, PlannedService};
+use crate::tunnel::pool::{Peer, PeerTable};
+
+/// Counts, shows the counts in the metrics, and decides for each service whether it is in panic mode.
+pub fn take(plan: &Plan, peers: &PeerTable) {
+    for service in plan.all_services() {
+        let count = |wanted: fn(State) -> bool| {
+            service.instances().iter().filter(|target| wanted(target.health.state())).count()
+        };
+        let well = count(|state| state == State::Well);
+        let ejected = count(|state| state == State::Sick(Why::Responses));
+        let ailing = ejected + count(|state| state == State::Sick(Why::Checks));
+        let panic = panics(well + elsewhere(service, peers), ailing);
+        if service.panic.swap(panic, Ordering::Relaxed) != panic {
+            let name = &service.service.name;
+            tracing::warn!(service = %name, panic, well, ailing, "panic mode: the ailing take requests too, or no longer");
+        }
+        let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        service.metrics.healthy.set(gauge(well));
+        service.metrics.ejected.set(gauge(ejected));
+    }
+}
+
+/// How many instances are well in other clusters, as far as they are within reach.
+fn elsewhere(service: &PlannedService, peers: &PeerTable) -> usize {
+    let service = &service.service;
+    let clusters = peers.get(&service.global_namespace).into_iter().flat_map(|clusters| clusters.values());
+    let well = clusters.map(|peers| most(peers, &service.name));
+    usize::try_from(well.map(u64::from).sum::<u64>()).unwrap_or(usize::MAX)
+}
+
+fn most(peers: &[std::sync::Arc<Peer>], service: &Name) -> u32 {
+    peers.iter().filter(|peer| peer.is_live()).map(|peer| peer.healthy(service, None)).max().unwrap_or(0)
+}

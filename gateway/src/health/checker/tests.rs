@@ -1,0 +1,216 @@
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use config::resource::{HealthProtocol, Name, Protocol};
+use config::snapshot::Accept;
+use decide::balance::{Cursor, FULL};
+use decide::health::{Fault, Probed, State};
+use http::HeaderValue;
+use prometheus::Registry;
+
+use super::*;
+use crate::health::{Target, census};
+use crate::metrics::Metrics;
+use crate::plan::{PlannedPort, Pool};
+use crate::tunnel::pool::PeerTable;
+use crate::upstream::pool::Pools;
+
+fn name(name: &str) -> Name {
+    name.parse().unwrap()
+}
+
+fn check() -> Check {
+    let span = |text: &str| text.parse().unwrap();
+    Check {
+        protocol: HealthProtocol::Http,
+        path: "/".to_owned(),
+        port: None,
+        interval: span("1s"),
+        timeout: span("1s"),
+        unhealthy_threshold: 2,
+        healthy_threshold: 2,
+        accept: Accept::Success,
+        prior_knowledge: false,
+    }
+}
+
+/// A service with so many instances, all well; and how often a change was told.
+struct Shop {
+    checker: Checker,
+    service: Arc<PlannedService>,
+    told: Arc<AtomicUsize>,
+}
+
+impl Shop {
+    fn with(instances: u8) -> Shop {
+        let told = Arc::new(AtomicUsize::new(0));
+        let count = told.clone();
+        let changed = Arc::new(move || _ = count.fetch_add(1, Ordering::Relaxed));
+        let checker = Checker::new(changed, CancellationToken::new());
+        let targets: Vec<_> = (1..=instances).map(|number| Arc::new(target(&checker, number))).collect();
+        for target in &targets {
+            target.health.learn(Instant::now(), |tracker| _ = tracker.record(Probed::Well, Instant::now()));
+        }
+        Shop { service: Arc::new(service(targets)), checker, told }
+    }
+
+    fn health(&self, index: usize) -> &InstanceHealth {
+        &self.service.instances()[index].health
+    }
+
+    fn shown(&self, index: usize, shown: Shown, times: usize) {
+        (0..times).for_each(|_| self.checker.shown(&self.service, self.health(index), shown));
+    }
+
+    fn well(&self) -> Vec<bool> {
+        self.service.instances().iter().map(|target| target.health.is_well()).collect()
+    }
+}
+
+fn target(checker: &Checker, number: u8) -> Target {
+    let address = IpAddr::from([127, 0, 0, number]);
+    let (global_namespace, service, version) = (name("shop"), name("cart"), name("v1"));
+    let key = InstanceKey { global_namespace, service, version, address, port: None };
+    Target {
+        version: name("v1"),
+        protocol: Protocol::Http,
+        served_by: HeaderValue::from_static("north/v1"),
+        connections: Pools::default().of(SocketAddr::new(address, 1)),
+        health: checker.health(&key, &check()),
+    }
+}
+
+fn service(targets: Vec<Arc<Target>>) -> PlannedService {
+    let pool = Pool { targets, cursor: Arc::new(Cursor::random()) };
+    let service = Service {
+        global_namespace: name("shop"),
+        name: name("cart"),
+        ports: Vec::new(),
+        health_check: check(),
+        versions: BTreeMap::new(),
+        remote: BTreeMap::new(),
+    };
+    let port = PlannedPort { protocol: Protocol::Http, proxy_header: false, all: pool, versions: BTreeMap::new() };
+    PlannedService {
+        metrics: Arc::new(Metrics::new(&Registry::new()).unwrap().service(&service.global_namespace, &service.name)),
+        service: Arc::new(service),
+        ports: BTreeMap::from([(8080, port)]),
+        clusters: Arc::default(),
+        gateways: BTreeMap::new(),
+        budget: Arc::new(decide::retry::Budget::new(Instant::now())),
+        panic: Arc::default(),
+    }
+}
+
+#[test]
+fn each_kind_of_failure_ejects_at_its_limit_and_never_more_than_half() {
+    for shown in [Shown::Reset, Shown::Timeout, Shown::Broken, Shown::Status(503), Shown::Status(500)] {
+        let shop = Shop::with(3);
+        let limit = usize::from(shown.fault().map_or(0, Fault::limit));
+        shop.shown(0, shown, limit - 1);
+        assert_eq!(shop.well(), [true, true, true], "{shown:?}");
+        shop.shown(0, shown, 1);
+        assert_eq!((shop.well(), shop.told.load(Ordering::Relaxed)), (vec![false, true, true], 1), "{shown:?}");
+        shop.shown(1, shown, 10 * limit);
+        assert_eq!(shop.well(), [false, true, true], "{shown:?}: one of three is all that may be out");
+        assert_eq!(shop.service.metrics.ejections.get(), 1);
+    }
+}
+
+#[test]
+fn good_answers_in_between_keep_an_instance_in() {
+    let shop = Shop::with(2);
+    for _ in 0..40 {
+        shop.shown(0, Shown::Status(500), 1);
+        shop.shown(0, Shown::Status(200), 1);
+        shop.shown(1, Shown::Status(200), 1);
+        shop.shown(1, Shown::Status(500), 1);
+    }
+    assert_eq!(shop.well(), [true, true], "what both have in common is no reason");
+}
+
+#[test]
+fn who_fails_more_often_than_the_others_is_ejected_though_never_in_a_row() {
+    let shop = Shop::with(2);
+    for _ in 0..60 {
+        shop.shown(0, Shown::Status(500), 1);
+        shop.shown(0, Shown::Status(200), 1);
+        shop.shown(1, Shown::Status(200), 2);
+    }
+    assert_eq!(shop.well(), [false, true]);
+}
+
+#[test]
+fn a_failed_connect_puts_even_the_last_one_out_and_one_good_check_brings_it_back_slowly() {
+    let shop = Shop::with(1);
+    assert_eq!(shop.health(0).weight(), FULL);
+    shop.shown(0, Shown::Connect, 1);
+    assert_eq!(shop.well(), [false]);
+    let now = Instant::now();
+    shop.health(0).learn(now, |tracker| _ = tracker.record(Probed::Well, now));
+    assert_eq!(shop.well(), [true]);
+    assert!(shop.health(0).weight() < FULL);
+}
+
+#[test]
+fn who_is_new_has_its_full_share_at_once() {
+    assert_eq!(Shop::with(1).health(0).weight(), FULL);
+}
+
+#[tokio::test]
+async fn only_the_death_of_an_instance_cuts_who_waits_on_it() {
+    let shop = Shop::with(2);
+    shop.shown(0, Shown::Status(503), 5);
+    let waits = tokio::time::timeout(Duration::from_millis(20), shop.health(0).dead());
+    assert!(!shop.health(0).is_well() && waits.await.is_err(), "it may answer yet");
+    shop.shown(1, Shown::Connect, 1);
+    shop.health(1).dead().await;
+}
+
+#[test]
+fn when_more_ail_than_are_well_the_ailing_take_requests_too() {
+    let shop = Shop::with(4);
+    let mut plan = Plan::empty(Arc::new(config::compile::compile(
+        &config::world::World::default(),
+        &config::snapshot::Place { cluster: name("north") },
+        None,
+    )));
+    plan.services.insert(name("shop"), BTreeMap::from([(name("cart"), shop.service.clone())]));
+    let asked = |panic| {
+        census::take(&plan, &PeerTable::new());
+        assert_eq!(shop.service.panic.load(Ordering::Relaxed), panic);
+        let pool = &shop.service.ports[&8080].all;
+        let mut asked: Vec<_> = (0..40).map(|_| pool.next(&[], panic).unwrap().health.state()).collect();
+        asked.dedup();
+        asked.iter().any(|state| matches!(state, State::Sick(_)))
+    };
+    let fails = |index: usize, probed| {
+        let now = Instant::now();
+        (0..2).for_each(|_| _ = shop.health(index).learn(now, |tracker| _ = tracker.record(probed, now)));
+    };
+    fails(0, Probed::Silent);
+    fails(1, Probed::Silent);
+    fails(2, Probed::Silent);
+    assert!(!asked(false), "the dead don't count");
+    fails(0, Probed::Ill);
+    assert!(!asked(false), "one of each is no majority");
+    fails(1, Probed::Ill);
+    assert!(asked(true));
+    assert_eq!((shop.service.metrics.healthy.get(), shop.service.metrics.ejected.get()), (1, 0));
+}
+
+#[test]
+fn what_comes_in_late_is_no_new_evidence() {
+    let shop = Shop::with(2);
+    shop.shown(0, Shown::Connect, 1);
+    shop.shown(0, Shown::Status(503), 20);
+    let now = Instant::now();
+    shop.health(0).learn(now, |tracker| _ = tracker.record(Probed::Well, now));
+    shop.shown(0, Shown::Status(503), 4);
+    assert_eq!(shop.well(), [true, true]);
+    shop.shown(0, Shown::Status(503), 1);
+    assert_eq!(shop.well(), [false, true]);
+}
