@@ -51,10 +51,9 @@ impl HttpDoor {
 
     /// The connection as HTTP/2 is spoken on it: a client's frames are metered. A peer gateway is one of us.
     pub fn metered(&self, connection: Connection) -> Stream {
-        let (bounds, offences) = (self.core.settings.limits.frames(), self.offences.clone());
         match self.entry.door {
             Door::Tunnel { .. } => Box::new(connection),
-            _ => Box::new(Metered::new(connection, bounds, offences, self.core.metrics.clone())),
+            _ => Box::new(Metered::new(connection, self.core.clone(), self.entry.clone(), self.offences.clone())),
         }
     }
 

@@ -41,6 +41,8 @@ struct Patience {
     answer: Duration,
     /// Between two parts, once the answer has begun.
     pause: Duration,
+    /// Whether the client must send its body at some pace until then.
+    paced: bool,
 }
 
 /// Serves one request, whatever comes of it.

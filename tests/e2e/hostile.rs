@@ -2,6 +2,7 @@
 //! parsers could read differently; none may pass a rule about hosts or paths in disguise; and where one was sent, there
 //! are never two.
 
+mod disguises;
 mod http1;
 mod http2;
 

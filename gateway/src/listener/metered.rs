@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use async_trait::async_trait;
-use decide::frames::{Bounds, Flood, Meter};
+use decide::frames::{Flood, Meter};
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::ALPN;
 use pingora_core::protocols::{
@@ -17,7 +17,8 @@ use pingora_core::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::stream::Connection;
-use crate::metrics::Metrics;
+use crate::exchange::Entry;
+use crate::runtime::Core;
 
 /// The requests of one connection that were refused for what they are, since it was last asked.
 #[derive(Debug, Default)]
@@ -42,13 +43,15 @@ pub struct Metered {
     io: Connection,
     meter: Meter,
     offences: Arc<Offences>,
-    metrics: Arc<Metrics>,
+    core: Arc<Core>,
+    entry: Entry,
 }
 
 impl Metered {
     /// Meters a connection of a client. What does not begin as HTTP/2 is let through.
-    pub fn new(io: Connection, bounds: Bounds, offences: Arc<Offences>, metrics: Arc<Metrics>) -> Self {
-        Metered { io, meter: Meter::new(bounds, Instant::now()), offences, metrics }
+    pub fn new(io: Connection, core: Arc<Core>, entry: Entry, offences: Arc<Offences>) -> Self {
+        let meter = Meter::new(core.settings.limits.frames(), Instant::now());
+        Metered { io, meter, offences, core, entry }
     }
 
     fn judge(&mut self, came: &[u8]) -> Result<(), Flood> {
@@ -81,8 +84,8 @@ impl AsyncRead for Metered {
         }
         let came = buf.filled().get(before..).unwrap_or_default();
         if let Err(flood) = this.judge(came) {
-            this.metrics.flooded(flood.kind());
-            tracing::debug!(%flood, "a connection is closed");
+            this.core.metrics.flooded(flood.kind());
+            this.core.log.turned_away(this.entry.door.as_str(), this.entry.client, "http2_flood", &flood);
             // The library must not see what came with it.
             buf.set_filled(before);
             return Poll::Ready(Err(io::Error::other(flood)));

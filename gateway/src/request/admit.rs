@@ -125,14 +125,12 @@ fn refuse_dirty(dirty: &hygiene::Dirty) -> Refusal {
 
 /// Calls of gRPC may be silent for as long as their callers like, and so may whatever follows a switch of protocols.
 fn patience(head: &RequestHeader, switch: Option<Switch>) -> Patience {
-    match grpc::is_grpc(&head.headers) {
-        true => Patience {
-            answer: grpc::timeout(&head.headers).unwrap_or(LONG_SILENCE).min(LONG_SILENCE),
-            pause: LONG_SILENCE,
-        },
-        false if switch.is_some() => Patience { answer: ANSWER_DEADLINE, pause: LONG_SILENCE },
-        false => Patience { answer: ANSWER_DEADLINE, pause: ANSWER_PAUSE },
+    if grpc::is_grpc(&head.headers) {
+        let answer = grpc::timeout(&head.headers).unwrap_or(LONG_SILENCE).min(LONG_SILENCE);
+        return Patience { answer, pause: LONG_SILENCE, paced: false };
     }
+    let pause = if switch.is_some() { LONG_SILENCE } else { ANSWER_PAUSE };
+    Patience { answer: ANSWER_DEADLINE, pause, paced: true }
 }
 
 /// Whether the cluster of the gateway at the other end of a tunnel is still a member of the tunnel's GNS: a tunnel may

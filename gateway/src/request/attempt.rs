@@ -13,9 +13,9 @@ use http::{HeaderMap, Method, StatusCode, Version};
 use pingora_http::ResponseHeader;
 use tokio::time::Instant;
 
-use super::Order;
 use super::replay::Replay;
 use super::upload::{Step, Upload};
+use super::{Order, Patience};
 use crate::choose::Destination;
 use crate::exchange::Exchange;
 use crate::health::Target;
@@ -91,8 +91,8 @@ impl Failure {
         Failure { outcome: None, refusal: Refusal::InstanceTimeout, shown: Some(Shown::Timeout), cause }
     }
 
-    fn slow_client(patience: Duration) -> Self {
-        let cause = format!("the client sent nothing of its body for {patience:?}");
+    fn slow_client() -> Self {
+        let cause = "the client sent its body too slowly".to_owned();
         Failure { outcome: None, refusal: Refusal::ClientTimeout, shown: None, cause }
     }
 }
@@ -109,6 +109,16 @@ impl From<CallError> for Failure {
             CallError::BadAnswer(_) => (Outcome::NoHead, Refusal::BadAnswer, Some(Shown::Reset)),
         };
         Failure { outcome: Some(outcome), refusal, shown, cause }
+    }
+}
+
+impl Patience {
+    /// How long the next step of a request may take.
+    fn until(self, upload: &Upload) -> Duration {
+        match upload.awaits_client() && self.paced {
+            true => self.answer.min(upload.patience()),
+            false => self.answer,
+        }
     }
 }
 
@@ -159,8 +169,7 @@ async fn converse<E: Exchange>(
 ) -> Result<Answer, Failure> {
     let (sending, mut receiving) = call;
     let mut upload = Upload::new(sending, replay);
-    let patience = order.patience.answer;
-    let head = await_head(exchange, &mut upload, &mut receiving, replay, record, patience).await?;
+    let head = await_head(exchange, order.patience, &mut upload, &mut receiving, replay, record).await?;
     if let Some(failure) = refused(&receiving, &head) {
         return Err(failure);
     }
@@ -178,7 +187,7 @@ async fn converse<E: Exchange>(
     let lifeline = receiving.lifeline();
     let broken = |failure: Failure| Failure { shown: failure.shown.map(|_| Shown::Broken), ..failure };
     let held = tokio::select! {
-        held = alive(&lifeline, patience, hold(&mut receiving)) => held.map_err(broken)?,
+        held = alive(&lifeline, order.patience.answer, hold(&mut receiving)) => held.map_err(broken)?,
         _ = exchange.gone() => return Err(Failure::client(Refusal::ClientGone)),
     };
     Ok(Answer { upload, receiving, head, held: Some(held), instance: None })
@@ -188,15 +197,15 @@ async fn converse<E: Exchange>(
 /// has moved for too long.
 async fn await_head<E: Exchange>(
     exchange: &mut E,
+    patience: Patience,
     upload: &mut Upload,
     receiving: &mut Receiving,
     replay: &mut Replay,
     record: &mut Record,
-    patience: Duration,
 ) -> Result<Box<ResponseHeader>, Failure> {
     let lifeline = receiving.lifeline();
     let mut broken = None;
-    let deadline = tokio::time::sleep(patience);
+    let deadline = tokio::time::sleep(patience.until(upload));
     tokio::pin!(deadline);
     loop {
         let step = tokio::select! {
@@ -217,19 +226,19 @@ async fn await_head<E: Exchange>(
             step = upload.step(exchange, replay, record) => step.map_err(Failure::client)?,
             () = &mut deadline => return Err(match broken {
                 Some(error) => Failure::from(error),
-                None if upload.awaits_client() => Failure::slow_client(patience),
-                None => Failure::deadline(patience),
+                None if upload.awaits_client() => Failure::slow_client(),
+                None => Failure::deadline(patience.answer),
             }),
         };
         // Who answers early may close before the request is out (RFC 9112 section 9.6): the answer counts, if it comes.
-        let patience = match step {
-            Step::Moved => patience,
+        let bound = match step {
+            Step::Moved => patience.until(upload),
             Step::Stopped(error) => {
                 broken = Some(error);
                 LAST_WORDS
             }
         };
-        deadline.as_mut().reset(Instant::now() + patience);
+        deadline.as_mut().reset(Instant::now() + bound);
     }
 }
 

@@ -3,9 +3,12 @@
 
 use std::collections::VecDeque;
 use std::future::pending;
+use std::time::Duration;
 
 use bytes::Bytes;
+use decide::pace::Pace;
 use http::HeaderMap;
+use tokio::time::Instant;
 
 use super::replay::Replay;
 use crate::exchange::{Exchange, Gone};
@@ -24,6 +27,8 @@ pub struct Upload {
     trailers: Option<HeaderMap>,
     /// The far end takes no more: it has answered already, or broke off.
     stopped: bool,
+    /// How fast the client sends.
+    pace: Pace,
 }
 
 /// What a step of an upload found.
@@ -38,12 +43,18 @@ impl Upload {
     /// Sends what was read of the body before, then what comes.
     pub fn new(sending: Option<Sending>, replay: &Replay) -> Self {
         let waiting = replay.parts().iter().cloned().collect();
-        Upload { sending, waiting, end: replay.ended(), trailers: replay.trailers().cloned(), stopped: false }
+        let trailers = replay.trailers().cloned();
+        Upload { sending, waiting, end: replay.ended(), trailers, stopped: false, pace: Pace::default() }
     }
 
     /// Whether it goes on only when the client sends more.
     pub fn awaits_client(&self) -> bool {
         self.sending.is_some() && !self.stopped && self.waiting.is_empty() && !self.end
+    }
+
+    /// How long the client may still be waited for, by what it has sent so far.
+    pub fn patience(&self) -> Duration {
+        self.pace.patience()
     }
 
     /// Whether all of the body went out.
@@ -59,14 +70,16 @@ impl Upload {
         replay: &mut Replay,
         record: &mut Record,
     ) -> Result<Step, Refusal> {
+        let asked = Instant::now();
         let reads = !replay.ended() && !self.stopped && self.waiting.is_empty();
         tokio::select! {
             sent = self.send() => Ok(sent.map_or_else(|error| self.stop(error), |()| Step::Moved)),
             part = from_client(exchange, reads, replay.ended()) => {
                 match part? {
                     // The frame that ends a body is often empty: there is nothing to send, and no room to wait for.
-                    Part::Data(part) if part.is_empty() => {}
+                    Part::Data(part) if part.is_empty() => self.pace.came(asked.elapsed(), 0),
                     Part::Data(part) => {
+                        self.pace.came(asked.elapsed(), part.len());
                         record.bytes_in(part.len());
                         replay.push(&part)?;
                         self.waiting.push_back(part);

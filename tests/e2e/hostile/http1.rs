@@ -1,5 +1,7 @@
 //! Thousands of hostile requests in HTTP/1.1, made of lists of what parsers are known to read differently.
 
+use super::disguises::{CODINGS, LENGTH_DISGUISES};
+
 /// What must become of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
@@ -551,64 +553,3 @@ impl Attacks {
         );
     }
 }
-
-/// Lines by which some servers take a body to be chunked and others don't.
-const CODINGS: &[&str] = &[
-    "Transfer-Encoding: xchunked",
-    "Transfer-Encoding: chunkedx",
-    "Transfer-Encoding: chunked, identity",
-    "Transfer-Encoding: identity, chunked",
-    "Transfer-Encoding: identity",
-    "Transfer-Encoding: gzip",
-    "Transfer-Encoding: gzip, chunked",
-    "Transfer-Encoding: chunked, gzip",
-    "Transfer-Encoding: chunked, chunked",
-    "Transfer-Encoding: chunked;q=1",
-    "Transfer-Encoding: chunked,",
-    "Transfer-Encoding: ,chunked",
-    "Transfer-Encoding: \"chunked\"",
-    "Transfer-Encoding: 'chunked'",
-    "Transfer-Encoding: chunked\u{b}",
-    "Transfer-Encoding: \u{b}chunked",
-    "Transfer-Encoding: \u{c}chunked",
-    "Transfer-Encoding: chunked\0",
-    "Transfer-Encoding: chun ked",
-    "Transfer-Encoding: x\r\n chunked",
-    "Transfer-Encoding:\r\n chunked",
-    "Transfer-Encoding:\n chunked",
-    "Transfer-Encoding: ",
-    "Transfer-Encoding: chunKed\u{212a}",
-    "Transfer-Encoding: chunked\r\nTransfer-Encoding: x",
-    "Transfer-Encoding: x\r\nTransfer-Encoding: chunked",
-    "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
-    "Transfer-Encoding : chunked",
-    "Transfer-Encoding\t: chunked",
-    " Transfer-Encoding: chunked",
-    "\tTransfer-Encoding: chunked",
-    "X: x\nTransfer-Encoding: chunked",
-    "X: x\rTransfer-Encoding: chunked",
-    "Transfer\0-Encoding: chunked",
-    "Transfer Encoding: chunked",
-    "Transfer_Encoding: chunked",
-    "Transfer.Encoding: chunked",
-    "transfer_encoding: chunked",
-    "\"Transfer-Encoding\": chunked",
-    "Transfer-Encoding\r\n: chunked",
-    "Transfer-Encoding",
-    "Transfer-Encoding:chunked,\u{a0}x",
-];
-
-/// Names that some servers take for Content-Length.
-const LENGTH_DISGUISES: &[&str] = &[
-    "Content_Length",
-    "content_length",
-    "Content.Length",
-    "Content Length",
-    "Content-Length ",
-    " Content-Length",
-    "\tContent-Length",
-    "Content\0-Length",
-    "\"Content-Length\"",
-    "X: y\nContent-Length",
-    "X: y\rContent-Length",
-];
