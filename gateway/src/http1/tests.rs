@@ -279,8 +279,8 @@ async fn what_cannot_be_read_is_refused_and_ends_the_connection() {
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "400 Bad Request", "- http2_preface"),
         ("GET / HTTP/2.0\r\n\r\n", "505 HTTP Version Not Supported", "- version_unsupported"),
         (&format!("GET /{long}"), "414 URI Too Long", "- target_too_long"),
-        (&large, "431 Request Header Fields Too Large", "GET head_too_large"),
-        (&many, "431 Request Header Fields Too Large", "GET head_too_large"),
+        (&large, "431 Request Header Fields Too Large", "GET header_bytes"),
+        (&many, "431 Request Header Fields Too Large", "GET header_count"),
     ];
     for (text, status, seen) in cases {
         let mut talk = connect(1 << 20);
