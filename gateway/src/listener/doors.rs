@@ -61,7 +61,8 @@ pub async fn serve(core: Arc<Core>, listening: Listening, purpose: Purpose, stop
         let core = shared.clone();
         async move {
             let cut = core.cut.clone();
-            cut.run_until_cancelled(enter(&core, purpose, port, stream, client)).await;
+            // In a box, as below: each of those around it would otherwise have room for it twice.
+            cut.run_until_cancelled(Box::pin(enter(&core, purpose, port, stream, client))).await;
         }
     };
     listener::accept(core, listening, opener, stop, handle).await;
@@ -103,7 +104,7 @@ async fn between(core: &Core, purpose: Purpose, io: &mut Inbound, client: Socket
 /// A plain connection, to the public HTTP port or to a service's port: HTTP/1, or HTTP/2 by prior knowledge.
 async fn plain(core: &Arc<Core>, mut io: Inbound, entry: Entry) {
     match timeout(OPENING, io.speaks_http2()).await {
-        Ok(Ok(http2)) => converse(core, Connection::plain(io, http2), entry).await,
+        Ok(Ok(http2)) => Box::pin(converse(core, Connection::plain(io, http2), entry)).await,
         // It went away by itself, as those do that only look whether somebody listens.
         Ok(Err(error)) => tracing::debug!(client = %entry.client, %error, "a new connection brought no request"),
         Err(_) => no_request(core, &entry),
@@ -136,7 +137,7 @@ async fn https(core: &Arc<Core>, port: u16, io: Inbound, between: Addresses) {
         Some((Some(Whose::Gateways(config)), entry)) => match hello.terminate(config).await {
             Ok(stream) => {
                 core.metrics.handshake("ok");
-                converse(core, Connection::tls(stream), entry).await;
+                Box::pin(converse(core, Connection::tls(stream), entry)).await;
             }
             Err(error) => failed(core, "https", client, &error),
         },
@@ -182,7 +183,7 @@ async fn east_west(core: &Arc<Core>, port: u16, io: Inbound, client: IpAddr) {
             core.metrics.opened(entry.door.as_str(), "stream");
             Box::pin(stream::serve_peer(core, *stream, &entry)).await;
         }
-        _ => converse(core, Connection::tls(stream), entry).await,
+        _ => Box::pin(converse(core, Connection::tls(stream), entry)).await,
     }
 }
 
