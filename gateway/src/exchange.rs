@@ -33,7 +33,7 @@ pub trait Exchange: Send {
     /// What followed the body (RFC 9110 section 6.5), where the protocol has it. Only once the body is done; once.
     fn request_trailers(&mut self) -> impl Future<Output = Result<Option<HeaderMap>, Gone>> + Send;
 
-    /// Comes back when the client has gone. Only once the body is done.
+    /// Comes back when the client has gone. Of a body that isn't done it may take a little, and keeps it.
     fn gone(&mut self) -> impl Future<Output = Gone> + Send;
 
     /// Sends an interim head (RFC 9110 section 15.2), such as 103, where the client's protocol knows it. Never 101.

@@ -28,6 +28,10 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 const TUNNEL_STREAMS: u32 = 4096;
 /// Streams that broke the protocol, for which a client is told so, before it is told to calm down.
 const BROKEN_STREAMS: usize = 100;
+/// A client may send so much of one body before it is taken (HTTP/2's initial window).
+const ONE_WINDOW: u32 = 65_535;
+/// And so much of all bodies on a connection: one that isn't taken must not hold up the others.
+const MOST_WINDOW: u32 = 8 * 1024 * 1024;
 /// Of an answer, so much waits in memory for a client that makes no room.
 const SEND_BUFFER: usize = 64 * 1024;
 
@@ -93,10 +97,12 @@ impl HttpServerApp for HttpDoor {
                 options.max_concurrent_streams(TUNNEL_STREAMS);
                 options.initial_window_size(STREAM_WINDOW);
                 options.initial_connection_window_size(TUNNEL_WINDOW);
+                options.max_send_buffer_size(SEND_BUFFER);
             }
             _ => {
                 let limits = &self.core.settings.limits;
                 options.max_concurrent_streams(limits.streams);
+                options.initial_connection_window_size(limits.streams.saturating_mul(ONE_WINDOW).min(MOST_WINDOW));
                 options.max_header_list_size(u32::try_from(limits.head.header_bytes).unwrap_or(u32::MAX));
                 options.max_local_error_reset_streams(Some(BROKEN_STREAMS));
                 options.max_send_buffer_size(SEND_BUFFER);

@@ -141,7 +141,10 @@ async fn attempts<E: Exchange>(
                 Err(Failure { outcome, refusal, cause, .. }) => (outcome, refusal, cause),
             };
         record.failure(&destination.describe(), &cause);
-        tried.add(destination, refusal);
+        match outcome {
+            Some(Outcome::Stale) => {}
+            _ => tried.add(destination, refusal),
+        }
         if !outcome.is_some_and(|outcome| again(order, outcome, number, replay)) {
             return spare.ok_or(refusal);
         }
@@ -154,8 +157,9 @@ async fn attempts<E: Exchange>(
 
 /// Whether what failed may be tried again.
 fn again(order: &Order, outcome: Outcome, number: u32, replay: &Replay) -> bool {
-    // The origin knows better where else to go; here only what no instance has seen may go to another.
-    if order.wanted.reach == Reach::Here && outcome != Outcome::NotSent {
+    // The origin knows better where else to go; here only what no instance has seen may go to another, and what met an
+    // old connection to a new one.
+    if order.wanted.reach == Reach::Here && !matches!(outcome, Outcome::NotSent | Outcome::Stale) {
         return false;
     }
     let attempt =

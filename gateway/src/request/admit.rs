@@ -22,7 +22,7 @@ use crate::tunnel::metadata::{self, REPORT_PATH};
 use crate::upstream::{Body, Outgoing, Switch};
 
 /// An answer's head comes within this time after the request has gone out, or not at all.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+pub const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 /// An answer that has begun goes on within this time, or is given up. Streams that may be silent for longer should
 /// say something now and then, as they must for other middle boxes.
 const ANSWER_PAUSE: Duration = Duration::from_secs(300);
@@ -78,6 +78,10 @@ pub fn admit<E: Exchange>(core: &Core, plan: &Plan, exchange: &mut E) -> Result<
     if matches!(clean.framing, Framing::Length(bytes) if !core.settings.limits.allows_body(bytes)) {
         return Err(Refusal::BodyTooLarge);
     }
+    if switch.is_some() && !matches!(clean.framing, Framing::Unsaid | Framing::Length(0)) {
+        // What follows belongs to the other protocol: a length would be believed by an instance that doesn't switch.
+        return Err(Refusal::Dirty("bad_upgrade"));
+    }
     let route = match &entry.door {
         Door::Tunnel { global_namespace, .. } => {
             if !is_member(plan, entry) {
@@ -125,7 +129,7 @@ fn refuse_dirty(dirty: &hygiene::Dirty) -> Refusal {
 
 /// Calls of gRPC may be silent for as long as their callers like, and so may whatever follows a switch of protocols.
 fn patience(head: &RequestHeader, switch: Option<Switch>) -> Patience {
-    if grpc::is_grpc(&head.headers) {
+    if head.version == Version::HTTP_2 && grpc::is_grpc(&head.headers) {
         let answer = grpc::timeout(&head.headers).unwrap_or(LONG_SILENCE).min(LONG_SILENCE);
         return Patience { answer, pause: LONG_SILENCE, paced: false };
     }
@@ -270,7 +274,7 @@ fn outgoing(
         Framing::Length(_) => Body::Length,
         Framing::Chunked | Framing::Unsaid => Body::Open,
     };
-    if body == Body::Open {
+    if body == Body::Open || head.method == Method::CONNECT {
         headers.remove(CONTENT_LENGTH);
     }
     let method = if head.method == Method::CONNECT { Method::GET } else { head.method.clone() };

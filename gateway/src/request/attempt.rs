@@ -1,6 +1,5 @@
 //! One attempt: the request goes out, and an answer's head comes back, or doesn't.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use http::{HeaderMap, Method, StatusCode, Version};
 use pingora_http::ResponseHeader;
 use tokio::time::Instant;
 
+use super::admit::ANSWER_DEADLINE;
 use super::replay::Replay;
 use super::upload::{Step, Upload};
 use super::{Order, Patience};
@@ -23,7 +23,7 @@ use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::runtime::Core;
 use crate::tunnel::metadata::{Metadata, REFUSAL};
-use crate::upstream::{self, Call, CallError, Event, Lifeline, Receiving};
+use crate::upstream::{self, Call, CallError, Event, Receiving};
 
 /// A far end that takes no more of the request has its answer out by then.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -31,6 +31,9 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// An answer that says that it is no longer than this, in bytes, is held until it is complete, so that whoever breaks
 /// it off costs the client nothing.
 const HELD: u64 = 16 * 1024;
+
+/// But no longer than this.
+const HOLDING: Duration = Duration::from_secs(1);
 
 /// An answer whose head is here.
 pub struct Answer {
@@ -55,12 +58,34 @@ impl Answer {
     }
 }
 
-/// The whole of an answer's body.
+/// What came of an answer's body before its head was passed on.
+#[derive(Default)]
 pub struct Held {
-    /// The body.
+    /// The body, so far.
     pub body: Vec<Bytes>,
+    /// Whether that is all.
+    pub whole: bool,
     /// What followed it.
     pub trailers: Option<HeaderMap>,
+}
+
+impl Held {
+    /// Takes what comes until the end. May be dropped, and keeps what came by then.
+    async fn fill(&mut self, receiving: &mut Receiving) -> Result<(), CallError> {
+        let mut room = HELD;
+        while !self.whole {
+            match receiving.next().await? {
+                Event::Body(part) => {
+                    let longer = || CallError::BadAnswer("it is longer than it said".to_owned());
+                    room = room.checked_sub(part.len() as u64).ok_or_else(longer)?;
+                    self.body.push(part);
+                }
+                Event::Trailers(trailers) => (self.whole, self.trailers) = (true, Some(trailers)),
+                Event::End => self.whole = true,
+            }
+        }
+        Ok(())
+    }
 }
 
 /// An attempt that brought no answer.
@@ -88,7 +113,15 @@ impl Failure {
     fn deadline(patience: Duration) -> Self {
         let cause = format!("no answer within {patience:?}");
         // Trying again would take as long again: the client has waited enough.
-        Failure { outcome: None, refusal: Refusal::InstanceTimeout, shown: Some(Shown::Timeout), cause }
+        // A caller that gives less time than it takes says nothing of the instance.
+        let shown = (patience >= ANSWER_DEADLINE).then_some(Shown::Timeout);
+        Failure { outcome: None, refusal: Refusal::InstanceTimeout, shown, cause }
+    }
+
+    /// The answer broke off behind its head.
+    fn broken(error: CallError) -> Self {
+        let failure = Failure::from(error);
+        Failure { shown: failure.shown.map(|_| Shown::Broken), ..failure }
     }
 
     fn slow_client() -> Self {
@@ -103,8 +136,7 @@ impl From<CallError> for Failure {
         let (outcome, refusal, shown) = match error {
             CallError::NotSent(_) => (Outcome::NotSent, Refusal::ConnectFailed, None),
             CallError::Unreachable(_) => (Outcome::NotSent, Refusal::ConnectFailed, Some(Shown::Connect)),
-            // It may go again as if we had cut it ourselves: the far end is well, only the connection was old.
-            CallError::Stale(_) => (Outcome::Cut, Refusal::InstanceReset, None),
+            CallError::Stale(_) => (Outcome::Stale, Refusal::InstanceReset, None),
             CallError::Broken(_) => (Outcome::NoHead, Refusal::InstanceReset, Some(Shown::Reset)),
             CallError::BadAnswer(_) => (Outcome::NoHead, Refusal::BadAnswer, Some(Shown::Reset)),
         };
@@ -185,11 +217,15 @@ async fn converse<E: Exchange>(
         return Ok(Answer { upload, receiving, head, held: None, instance: None });
     }
     let lifeline = receiving.lifeline();
-    let broken = |failure: Failure| Failure { shown: failure.shown.map(|_| Shown::Broken), ..failure };
-    let held = tokio::select! {
-        held = alive(&lifeline, order.patience.answer, hold(&mut receiving)) => held.map_err(broken)?,
+    let mut held = Held::default();
+    tokio::select! {
+        biased;
+        () = lifeline.cut() => return Err(Failure::cut()),
+        all = held.fill(&mut receiving) => all.map_err(Failure::broken)?,
         _ = exchange.gone() => return Err(Failure::client(Refusal::ClientGone)),
-    };
+        // A slow answer is worth more to its client now than whole.
+        () = tokio::time::sleep(HOLDING) => {}
+    }
     Ok(Answer { upload, receiving, head, held: Some(held), instance: None })
 }
 
@@ -227,7 +263,10 @@ async fn await_head<E: Exchange>(
             () = &mut deadline => return Err(match broken {
                 Some(error) => Failure::from(error),
                 None if upload.awaits_client() => Failure::slow_client(),
-                None => Failure::deadline(patience.answer),
+                None => {
+                    receiving.distrust();
+                    Failure::deadline(patience.answer)
+                }
             }),
         };
         // Who answers early may close before the request is out (RFC 9112 section 9.6): the answer counts, if it comes.
@@ -247,20 +286,6 @@ fn is_interim(head: &ResponseHeader) -> bool {
     head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS
 }
 
-/// What is waited for, unless who shall bring it is found dead first, or takes too long.
-async fn alive<T>(
-    lifeline: &Lifeline,
-    patience: Duration,
-    wait: impl Future<Output = Result<T, CallError>>,
-) -> Result<T, Failure> {
-    tokio::select! {
-        biased;
-        () = lifeline.cut() => Err(Failure::cut()),
-        done = wait => Ok(done?),
-        () = tokio::time::sleep(patience) => Err(Failure::deadline(patience)),
-    }
-}
-
 /// A peer gateway's refusal: 503 when no instance has seen the request, another status when one may have.
 fn refused(from: &Receiving, head: &ResponseHeader) -> Option<Failure> {
     let code = head.headers.get(REFUSAL).filter(|_| from.is_tunnelled())?;
@@ -272,6 +297,10 @@ fn refused(from: &Receiving, head: &ResponseHeader) -> Option<Failure> {
         }
         StatusCode::BAD_GATEWAY => (Some(Outcome::NoHead), Refusal::InstanceReset),
         StatusCode::GATEWAY_TIMEOUT => (None, Refusal::InstanceTimeout),
+        // These are about the body, which an instance may have seen a part of.
+        StatusCode::PAYLOAD_TOO_LARGE => (None, Refusal::BodyTooLarge),
+        StatusCode::REQUEST_TIMEOUT => (None, Refusal::ClientTimeout),
+        StatusCode::BAD_REQUEST => (None, Refusal::ClientBody),
         // It lets this gateway's request to no instance: another cluster may.
         _ => (Some(Outcome::NotSent), Refusal::NoInstance),
     };
@@ -296,17 +325,6 @@ async fn switched(
 fn is_held(head: &ResponseHeader, method: &Method) -> bool {
     let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     *method != Method::HEAD && length.is_some_and(|length| length <= HELD)
-}
-
-async fn hold(receiving: &mut Receiving) -> Result<Held, CallError> {
-    let mut body = Vec::new();
-    loop {
-        match receiving.next().await? {
-            Event::Body(part) => body.push(part),
-            Event::Trailers(trailers) => return Ok(Held { body, trailers: Some(trailers) }),
-            Event::End => return Ok(Held { body, trailers: None }),
-        }
-    }
 }
 
 /// What the attempt shows of the instance.

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use config::resource::Name;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, UPGRADE};
+use decide::headers::strip_from_trailers;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{HeaderValue, StatusCode};
-use pingora_http::ResponseHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
 use super::Order;
 use super::admit;
@@ -20,6 +24,9 @@ use crate::runtime::Core;
 use crate::tunnel::metadata::{REFUSAL, SERVED_BY};
 use crate::tunnel::report::{BEAT, BEAT_LINE};
 use crate::upstream::{Event, Receiving};
+
+/// What a server adds to a client's key (RFC 6455 section 1.3).
+const PROOF: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// A request that goes on for longer after its answer is cut.
 const LAST_PARTS: Duration = Duration::from_secs(1);
@@ -44,7 +51,14 @@ pub async fn forward<E: Exchange>(
     exchange.respond(head, whole).await.map_err(|_| Refusal::ClientGone)?;
     match held {
         _ if whole => {}
-        Some(held) => send_held(exchange, held, record).await?,
+        Some(held) if held.whole => send_held(exchange, held, record).await?,
+        Some(held) => {
+            for part in held.body {
+                record.bytes_out(part.len());
+                exchange.write(part, false).await.map_err(|_| Refusal::ClientGone)?;
+            }
+            stream(exchange, order, &mut upload, &mut receiving, replay, record).await?;
+        }
         None => stream(exchange, order, &mut upload, &mut receiving, replay, record).await?,
     }
     finish_upload(exchange, &mut upload, replay, record).await;
@@ -58,6 +72,9 @@ pub async fn forward<E: Exchange>(
 
 /// An answer often overtakes the last part, or only the end, of its request: then both connections can go on.
 async fn finish_upload<E: Exchange>(exchange: &mut E, upload: &mut Upload, replay: &mut Replay, record: &mut Record) {
+    if upload.is_stopped() {
+        return;
+    }
     let rest =
         async { while !upload.is_done() && matches!(upload.step(exchange, replay, record).await, Ok(Step::Moved)) {} };
     if tokio::time::timeout(LAST_PARTS, rest).await.is_err() {
@@ -79,7 +96,8 @@ fn dress<E: Exchange>(
     }
     head.remove_header(&REFUSAL);
     if let Some(switch) = order.outgoing.switch.filter(|_| head.status == StatusCode::SWITCHING_PROTOCOLS) {
-        // Whether the session's protocol has such a header is its own matter.
+        // Whether the session's protocol has such headers is its own matter.
+        prove(exchange.head(), head);
         if head.insert_header(UPGRADE, HeaderValue::from_static(switch.token())).is_err() {
             core.metrics.refused("bad_answer");
         }
@@ -94,8 +112,23 @@ fn dress<E: Exchange>(
     }
 }
 
+/// An instance of HTTP/2 agrees without the proof that a client of HTTP/1.1 waits for (RFC 8441 section 5, RFC 6455
+/// section 4.2.2).
+fn prove(asked: &RequestHeader, head: &mut ResponseHeader) {
+    let Some(key) = asked.headers.get(SEC_WEBSOCKET_KEY) else { return };
+    if head.headers.contains_key(SEC_WEBSOCKET_ACCEPT) {
+        return;
+    }
+    let proof = digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key.as_bytes(), PROOF].concat());
+    if let Ok(proof) = HeaderValue::from_str(&STANDARD.encode(proof))
+        && let Err(error) = head.insert_header(SEC_WEBSOCKET_ACCEPT, proof)
+    {
+        tracing::debug!(%error, "a client gets no proof that its WebSocket is one");
+    }
+}
+
 async fn send_held<E: Exchange>(exchange: &mut E, held: Held, record: &mut Record) -> Result<(), Refusal> {
-    let Held { body, trailers } = held;
+    let Held { body, trailers, .. } = held;
     let last = body.len().checked_sub(1).filter(|_| trailers.is_none());
     for (index, part) in body.into_iter().enumerate() {
         record.bytes_out(part.len());
@@ -106,7 +139,10 @@ async fn send_held<E: Exchange>(exchange: &mut E, held: Held, record: &mut Recor
 
 async fn end<E: Exchange>(exchange: &mut E, trailers: Option<http::HeaderMap>) -> Result<(), Refusal> {
     let ended = match trailers {
-        Some(trailers) => exchange.trailers(trailers).await,
+        Some(mut trailers) => {
+            strip_from_trailers(&mut trailers);
+            exchange.trailers(trailers).await
+        }
         None => exchange.write(Bytes::new(), true).await,
     };
     ended.map_err(|_| Refusal::ClientGone)

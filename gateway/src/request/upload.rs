@@ -57,6 +57,11 @@ impl Upload {
         self.pace.patience()
     }
 
+    /// Whether the far end takes no more.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
     /// Whether all of the body went out.
     pub fn is_done(&self) -> bool {
         self.sending.is_none() && !self.stopped
@@ -74,7 +79,7 @@ impl Upload {
         let reads = !replay.ended() && !self.stopped && self.waiting.is_empty();
         tokio::select! {
             sent = self.send() => Ok(sent.map_or_else(|error| self.stop(error), |()| Step::Moved)),
-            part = from_client(exchange, reads, replay.ended()) => {
+            part = from_client(exchange, reads) => {
                 match part? {
                     // The frame that ends a body is often empty: there is nothing to send, and no room to wait for.
                     Part::Data(part) if part.is_empty() => self.pace.came(asked.elapsed(), 0),
@@ -125,15 +130,14 @@ enum Part {
     End(Option<HeaderMap>),
 }
 
-/// The next part of the body; or, when that has ended, only the client's leaving.
-async fn from_client<E: Exchange>(exchange: &mut E, reads: bool, ended: bool) -> Result<Part, Refusal> {
-    match (reads, ended) {
-        (true, _) => next_part(exchange).await.map_err(|_| Refusal::ClientBody),
-        (false, true) => {
+/// The next part of the body; or, when none is wanted now, only the client's leaving.
+async fn from_client<E: Exchange>(exchange: &mut E, reads: bool) -> Result<Part, Refusal> {
+    match reads {
+        true => next_part(exchange).await.map_err(|_| Refusal::ClientBody),
+        false => {
             exchange.gone().await;
             Err(Refusal::ClientGone)
         }
-        (false, false) => pending().await,
     }
 }
 

@@ -205,6 +205,14 @@ impl Receiving {
         }
     }
 
+    /// Nothing came in time: a connection that others share must not take more, lest they wait, too.
+    pub fn distrust(&self) {
+        match self {
+            Receiving::Http1(_) => {}
+            Receiving::Http2(receiving) => receiving.distrust(),
+        }
+    }
+
     /// The answer was read whole, and the request is out: the connection may serve others.
     pub fn finish(self) {
         match self {

@@ -21,6 +21,9 @@ pub enum Outcome {
     NotSent,
     /// Our own ejection of the destination cut the attempt before a response head.
     Cut,
+    /// A pooled connection was closed before anything came back, as its server may do at any time. Only the connection was
+    /// old: the same server may be asked again.
+    Stale,
     /// The request was sent, and no response head came: a reset, or a timeout.
     NoHead,
     /// A head of 502, 503 or 504 came, and was not passed on: the server says itself that it can't serve.
@@ -97,10 +100,10 @@ impl Attempt<'_> {
     fn permitted(&self) -> Result<Kind, Reason> {
         let kind = match self.outcome {
             Outcome::Answered => return Err(Reason::Answered),
-            Outcome::Cut | Outcome::NoHead | Outcome::Unavailable if !self.method.is_idempotent() => {
+            Outcome::Cut | Outcome::Stale | Outcome::NoHead | Outcome::Unavailable if !self.method.is_idempotent() => {
                 return Err(Reason::NotIdempotent);
             }
-            Outcome::NotSent | Outcome::Cut => Kind::Displaced,
+            Outcome::NotSent | Outcome::Cut | Outcome::Stale => Kind::Displaced,
             Outcome::NoHead | Outcome::Unavailable => Kind::Repeated,
         };
         match (self.body_replayable, self.number < MAX_ATTEMPTS) {
@@ -157,8 +160,13 @@ mod tests {
             (Method::from_bytes(b"PURGE").unwrap(), false),
         ];
         // What may have been processed; and what certainly was not.
-        let outcomes =
-            [(Outcome::NoHead, true), (Outcome::Cut, true), (Outcome::Unavailable, true), (Outcome::NotSent, false)];
+        let outcomes = [
+            (Outcome::NoHead, true),
+            (Outcome::Cut, true),
+            (Outcome::Stale, true),
+            (Outcome::Unavailable, true),
+            (Outcome::NotSent, false),
+        ];
         for (method, idempotent) in &methods {
             for (outcome, maybe_processed) in outcomes {
                 let expected = match !idempotent && maybe_processed {

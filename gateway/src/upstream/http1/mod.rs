@@ -9,7 +9,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, HOST, SEC_WEBSOCKET_KEY, TE, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, SEC_WEBSOCKET_KEY, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -141,13 +141,22 @@ impl Receiving {
         let Answer::Awaited(answer) = &mut self.answer else {
             return Err(CallError::BadAnswer("the answer's head was read already".into()));
         };
-        let mut answer = tokio::select! {
+        let answer = tokio::select! {
             biased;
             Some(hint) = next_interim(&mut self.interim) => return Ok(hint),
-            answer = answer => answer?,
+            answer = answer => answer,
         };
+        if matches!(answer, Err(CallError::Stale(_))) {
+            // The instance has begun anew, or is tired of idle connections: the others are likely to be gone, too.
+            self.target.connections.http1.clear();
+        }
+        let mut answer = answer?;
         let agreed = (answer.status() == StatusCode::SWITCHING_PROTOCOLS).then(|| hyper::upgrade::on(&mut answer));
-        let (parts, body) = answer.into_parts();
+        let (mut parts, body) = answer.into_parts();
+        if parts.headers.contains_key(TRANSFER_ENCODING) {
+            // The chunks say where it ends (RFC 9112 section 6.3): nobody may be told otherwise.
+            parts.headers.remove(CONTENT_LENGTH);
+        }
         self.answer = agreed.map_or(Answer::Body(body), Answer::Agreed);
         head_of(parts.status, &parts.headers, Version::HTTP_11)
     }
@@ -217,6 +226,10 @@ fn shape(request: &Outgoing, body: RequestBody) -> Result<Request<RequestBody>, 
     *head.headers_mut() = request.headers.clone();
     let headers = head.headers_mut();
     headers.insert(HOST, request.authority.clone());
+    if request.body == Body::Open {
+        // hyper would take a GET to have no body unless it says so.
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     if let Some(switch) = request.switch {
         switch_by(headers, switch);
     } else if headers.contains_key(TE) {

@@ -85,6 +85,11 @@ impl Connections {
         }
     }
 
+    /// Closes all that are idle.
+    pub fn clear(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Closes what is idle for too long.
     pub fn drop_old(&self) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);

@@ -31,7 +31,7 @@ pub struct Receiving {
 /// What the stream runs on, alive for as long as the stream.
 enum Carrier {
     Tunnel(Arc<Tunnel>),
-    Instance { target: Arc<Target>, doubtful: bool, _seat: pool::Seat },
+    Instance { target: Arc<Target>, doubtful: bool, seat: pool::Seat },
 }
 
 enum Answer {
@@ -57,7 +57,7 @@ pub async fn to(target: Arc<Target>, request: &Outgoing) -> Result<(Option<Sendi
     let head = shape(request)?;
     let seat = target.connections.http2.take().await?;
     let sender = ready(seat.sender()).await?;
-    open(sender, head, request, Carrier::Instance { target, doubtful, _seat: seat })
+    open(sender, head, request, Carrier::Instance { target, doubtful, seat })
 }
 
 async fn ready(sender: SendRequest<Bytes>) -> Result<SendRequest<Bytes>, CallError> {
@@ -113,6 +113,13 @@ impl Receiving {
         match &self.carrier {
             Carrier::Tunnel(_) => None,
             Carrier::Instance { target, .. } => Some(&target.served_by),
+        }
+    }
+
+    /// Nothing came on it in time.
+    pub(super) fn distrust(&self) {
+        if let Carrier::Instance { seat, .. } = &self.carrier {
+            seat.distrust();
         }
     }
 

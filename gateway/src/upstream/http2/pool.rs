@@ -1,16 +1,18 @@
 //! Connections to instances that speak HTTP/2 by prior knowledge (RFC 9113 section 3.3): a few, shared by all requests.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
+use h2::{Ping, PingPong};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use crate::tunnel::dial::{STREAM_WINDOW, TUNNEL_WINDOW};
+use crate::tunnel::dial::TUNNEL_WINDOW;
 use crate::upstream::CallError;
 use crate::upstream::pool::{CONNECT_TIMEOUT, connect};
 
@@ -18,6 +20,8 @@ use crate::upstream::pool::{CONNECT_TIMEOUT, connect};
 const STREAMS: usize = 100;
 /// So many connections to one instance at the most; requests beyond their streams wait for a free one.
 const MOST_CONNECTIONS: usize = 16;
+/// Of an answer, so much waits in memory for a client that is slow. Instances are near: more would not be faster.
+const INSTANCE_WINDOW: u32 = 64 * 1024;
 /// A connection that nobody used for so long is closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -27,11 +31,16 @@ struct Connection {
     driver: AbortHandle,
     streams: AtomicUsize,
     used: Mutex<Instant>,
+    /// A request on it brought nothing in time: the way may be broken without anybody having said so.
+    distrusted: AtomicBool,
 }
 
 impl Connection {
+    /// Whether it takes another stream. After a GOAWAY it doesn't, however long its old ones go on.
     fn is_usable(&self) -> bool {
-        !self.driver.is_finished()
+        let mut context = Context::from_waker(Waker::noop());
+        let refuses = matches!(self.sender.clone().poll_ready(&mut context), Poll::Ready(Err(_)));
+        !refuses && !self.distrusted.load(Ordering::Relaxed) && !self.driver.is_finished()
     }
 
     fn streams(&self) -> usize {
@@ -65,6 +74,11 @@ impl Seat {
         Seat(connection)
     }
 
+    /// Lets no further stream onto the connection.
+    pub fn distrust(&self) {
+        self.0.distrusted.store(true, Ordering::Relaxed);
+    }
+
     /// For the stream.
     pub fn sender(&self) -> SendRequest<Bytes> {
         self.0.sender.clone()
@@ -82,7 +96,8 @@ pub struct Connections {
     address: SocketAddr,
     open: Mutex<Vec<Arc<Connection>>>,
     /// Whoever needs a new connection waits for one that is being opened: it has room for many.
-    opening: tokio::sync::Mutex<()>,
+    /// It holds when the last attempt failed.
+    opening: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl Connections {
@@ -96,11 +111,18 @@ impl Connections {
         if let Some(seat) = self.free() {
             return Ok(seat);
         }
-        let _opening = self.opening.lock().await;
-        match self.free() {
-            Some(seat) => Ok(seat),
-            None => self.open().await,
+        let asked = Instant::now();
+        let mut failed_at = self.opening.lock().await;
+        if let Some(seat) = self.free() {
+            return Ok(seat);
         }
+        // Whoever waited for an attempt that failed must not wait for one more of its own.
+        if failed_at.is_some_and(|failed_at| failed_at >= asked) {
+            return Err(CallError::NotSent("no connection could be opened".to_owned()));
+        }
+        let opened = self.open().await;
+        *failed_at = opened.is_err().then(Instant::now);
+        opened
     }
 
     fn free(&self) -> Option<Seat> {
@@ -116,20 +138,27 @@ impl Connections {
     async fn open(&self) -> Result<Seat, CallError> {
         let stream = connect(self.address).await?;
         let shaking = h2::client::Builder::new()
-            .initial_window_size(STREAM_WINDOW)
+            .initial_window_size(INSTANCE_WINDOW)
             .initial_connection_window_size(TUNNEL_WINDOW)
             .max_header_list_size(64 * 1024)
             .enable_push(false)
             .handshake(stream);
         let shaken = timeout(CONNECT_TIMEOUT, shaking).await.map_err(|error| CallError::NotSent(error.to_string()))?;
-        let (sender, driver) = shaken.map_err(|error| CallError::NotSent(error.to_string()))?;
+        let (sender, mut driver) = shaken.map_err(|error| CallError::NotSent(error.to_string()))?;
+        let pings = driver.ping_pong();
         let driver = tokio::spawn(async move {
             if let Err(error) = driver.await {
                 tracing::trace!(%error, "a connection to an instance broke");
             }
         });
-        let (streams, used) = (AtomicUsize::new(0), Mutex::new(Instant::now()));
-        let connection = Arc::new(Connection { sender, driver: driver.abort_handle(), streams, used });
+        let connection = Arc::new(Connection {
+            sender,
+            driver: driver.abort_handle(),
+            streams: AtomicUsize::new(0),
+            used: Mutex::new(Instant::now()),
+            distrusted: AtomicBool::new(false),
+        });
+        greeted(pings).await?;
         self.open.lock().unwrap_or_else(PoisonError::into_inner).push(connection.clone());
         Ok(Seat::on(connection))
     }
@@ -138,5 +167,15 @@ impl Connections {
     pub fn drop_old(&self) {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|connection| connection.is_usable() && !connection.is_old());
+    }
+}
+
+/// Waits for the far end's first frames: only then is it known that it speaks HTTP/2, and what it takes.
+async fn greeted(pings: Option<PingPong>) -> Result<(), CallError> {
+    let Some(mut pings) = pings else { return Ok(()) };
+    match timeout(CONNECT_TIMEOUT, pings.ping(Ping::opaque())).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(CallError::NotSent(error.to_string())),
+        Err(_) => Err(CallError::NotSent("it does not answer in HTTP/2".to_owned())),
     }
 }
