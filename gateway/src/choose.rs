@@ -165,7 +165,11 @@ fn pick(wanted: &Wanted, ways: &[Candidacy<'_>], tried: &Tried) -> Option<Destin
     let mut weights = choice.weights;
     // A cluster may turn out to have no free tunnel just now: then the others share its turn.
     while weights.iter().any(|(_, weight)| *weight > 0) {
-        let picked = wanted.service.clusters.lock().unwrap_or_else(PoisonError::into_inner).pick(&weights)?;
+        // Where there is one cluster there is nothing to share, and no lock to wait for.
+        let picked = match weights.as_slice() {
+            [_] => 0,
+            _ => wanted.service.clusters.lock().unwrap_or_else(PoisonError::into_inner).pick(&weights)?,
+        };
         let destination = match ways.get(picked)?.way {
             Way::Here(pool) => instance(wanted, pool, tried),
             Way::There(peers) => peer(wanted, &weights.get(picked)?.0, peers, tried),
