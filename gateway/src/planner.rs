@@ -17,7 +17,9 @@ use http::HeaderValue;
 use identity::trust::TrustView;
 use identity::{Accept, Bundles, KeyedCertificate, RoleKind, TrustBundle, TrustDomain};
 use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::default_provider;
+use rustls::server::ServerSessionMemoryCache;
 use rustls::sign::SingleCertAndKey;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -35,6 +37,9 @@ pub const REQUESTS_ALPN: &[u8] = b"h2";
 /// What the tunnel of one stream speaks: `tunnel/stream.rs`.
 pub const STREAM_ALPN: &[u8] = b"tombolo-stream/1";
 
+/// So many sessions of clients can be resumed; older ones are forgotten.
+const SESSIONS: usize = 8_192;
+
 /// Follows the inputs and publishes plans.
 pub struct Planner {
     inputs: Inputs,
@@ -42,12 +47,13 @@ pub struct Planner {
     checker: Arc<Checker>,
     pools: Arc<Pools>,
     metrics: Arc<Metrics>,
+    public: PublicTls,
 }
 
 impl Planner {
     /// Publishes a first plan at once.
     pub fn new(inputs: Inputs, publisher: Publisher<Plan>, checker: Arc<Checker>, metrics: Arc<Metrics>) -> Self {
-        let planner = Planner { inputs, publisher, checker, pools: Arc::default(), metrics };
+        let planner = Planner { inputs, publisher, checker, pools: Arc::default(), metrics, public: PublicTls::new() };
         planner.plan();
         planner
     }
@@ -76,8 +82,8 @@ impl Planner {
         let identities = self.inputs.identities.get();
         let previous = self.publisher.current();
         let revision = snapshot.revision;
-        let Planner { checker, pools, metrics, .. } = self;
-        let build = Build { previous: &previous, secrets: &secrets, checker, pools, metrics };
+        let Planner { checker, pools, metrics, public, .. } = self;
+        let build = Build { previous: &previous, secrets: &secrets, checker, pools, metrics, public };
         let plan = build.plan(snapshot, &identities);
         for Rejection { key, reason } in plan.rejected.iter().filter(|fault| !previous.rejected.contains(fault)) {
             tracing::warn!(%key, %reason, "cannot be served as it is written");
@@ -98,6 +104,7 @@ struct Build<'a> {
     checker: &'a Checker,
     pools: &'a Pools,
     metrics: &'a Metrics,
+    public: &'a PublicTls,
 }
 
 impl Build<'_> {
@@ -209,7 +216,7 @@ impl Build<'_> {
         }
         let Some(key) = self.secrets.get(&certificate.secret_ref) else { return Ok(kept) };
         let keyed = KeyedCertificate::from_pem(&certificate.chain, key.pem()).map_err(|error| error.to_string())?;
-        let config = Arc::new(public_server(&keyed).map_err(|error| error.to_string())?);
+        let config = Arc::new(self.public.server(&keyed).map_err(|error| error.to_string())?);
         Ok(Some(HostServer { source: certificate.clone(), config }))
     }
 
@@ -237,14 +244,28 @@ fn fresh_cursor() -> Arc<Cursor> {
     Arc::new(Cursor::random())
 }
 
-/// HTTPS for the public: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1.
-fn public_server(keyed: &KeyedCertificate) -> Result<ServerConfig, rustls::Error> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(keyed.certified_key())));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
+/// What all public hosts share of TLS, so that each costs little. A session belongs to the name that it was made for
+/// (rustls looks at that when one is resumed), and no host asks for a client's certificate.
+struct PublicTls {
+    provider: Arc<CryptoProvider>,
+    sessions: Arc<ServerSessionMemoryCache>,
+}
+
+impl PublicTls {
+    fn new() -> Self {
+        PublicTls { provider: Arc::new(default_provider()), sessions: ServerSessionMemoryCache::new(SESSIONS) }
+    }
+
+    /// HTTPS for the public: TLS 1.2 and 1.3, HTTP/2 and HTTP/1.1.
+    fn server(&self, keyed: &KeyedCertificate) -> Result<ServerConfig, rustls::Error> {
+        let mut config = ServerConfig::builder_with_provider(self.provider.clone())
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(keyed.certified_key())));
+        config.session_storage = self.sessions.clone();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(config)
+    }
 }
 
 fn tunnel_tls(source: TunnelSource, own: &Name) -> Result<Arc<TunnelTls>, String> {
