@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::resource::{GatewayAddresses, Host, Name, Port, Resource, ResourceId, SecretRef};
-use crate::wire::{Entries, Entry, Rejection, RevisionPair, Update};
+use crate::wire::{Entries, Entry, Json, Rejection, RevisionPair, Update};
 
 /// One thing known: what people wrote, what an agent saw, or what the controller made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -127,8 +127,8 @@ impl Fact {
     }
 
     /// As it travels.
-    pub fn entry(&self) -> Result<(String, Arc<serde_json::Value>), serde_json::Error> {
-        Ok((self.key().to_string(), Arc::new(serde_json::to_value(self)?)))
+    pub fn entry(&self) -> Result<(String, Json), serde_json::Error> {
+        Ok((self.key().to_string(), Json::of(self)?))
     }
 }
 
@@ -156,7 +156,7 @@ impl World {
         self.facts.remove(&entry.key);
         let Some(value) = &entry.value else { return Ok(()) };
         let reject = |reason: String| Rejection { key: entry.key.clone(), reason };
-        let fact = Fact::deserialize(&**value).map_err(|e| reject(e.to_string()))?;
+        let fact = value.read::<Fact>().map_err(|e| reject(e.to_string()))?;
         if fact.key().to_string() != entry.key {
             return Err(reject(format!("the entry says that it is {}", fact.key())));
         }
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn an_unreadable_entry_harms_only_its_own_scope() {
         let cluster = json!({"resource": {"id": "Cluster/north", "spec": {"Cluster": {}}}});
-        let entry = |key: &str, value| Entry { key: key.into(), value: Some(Arc::new(value)) };
+        let entry = |key: &str, value| Entry { key: key.into(), value: Some(Json::from(value)) };
         let update = |entries| Update { revision: RevisionPair::default(), reset: false, last: true, entries };
         let mut world = World::default();
         let rejected = world.apply(&update(vec![

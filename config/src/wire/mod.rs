@@ -5,16 +5,16 @@
 //! pass them on as they came, also when they are newer than the layer itself.
 
 pub mod frame;
+pub mod json;
 pub mod secret;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::resource::{GatewayAddresses, Name};
 
+pub use json::Json;
 pub use secret::Secret;
 
 /// The version of this language. Peers of different versions refuse one another with a clear error.
@@ -45,12 +45,12 @@ pub struct Entry {
     pub key: String,
     /// What is so now; nothing when it is no more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value: Option<Arc<Value>>,
+    pub value: Option<Json>,
 }
 
 /// The world as layers between pass it on. Cheap to clone, and to compare with what it was cloned from: the values are
 /// shared.
-pub type Entries = BTreeMap<String, Arc<Value>>;
+pub type Entries = BTreeMap<String, Json>;
 
 /// A step from one state of the world to the next. Nothing of it counts before its last part has come.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use config::resource::{Name, Resource, ResourceId};
-use config::wire::{AgentSequence, Entries, Entry, Observed};
+use config::wire::{AgentSequence, Entries, Entry, Json, Observed};
 use config::world::{Fact, Key};
-use serde::Deserialize;
-use serde_json::Value;
 
 use crate::sync::Refusal;
 
@@ -20,7 +18,7 @@ const MAX_BYTES: usize = 256 * 1024 * 1024;
 #[derive(Debug, Clone)]
 struct Seen {
     /// As it came, perhaps from a newer version.
-    value: Arc<Value>,
+    value: Json,
     fact: Fact,
     /// In bytes of JSON.
     length: usize,
@@ -104,7 +102,7 @@ impl Observation {
     }
 
     /// The entry that says where the cluster's gateways are reached, as it came.
-    pub(crate) fn gateways(&self) -> Option<(String, Arc<Value>)> {
+    pub(crate) fn gateways(&self) -> Option<(String, Json)> {
         let key = Key::Gateways(self.cluster.clone()).to_string();
         let seen = self.seen.get(&key)?;
         Some((key, seen.value.clone()))
@@ -120,8 +118,8 @@ impl Observation {
 }
 
 /// The entry's fact, if it is one that the agent of the cluster may state.
-fn own_fact(cluster: &Name, key: &str, value: &Value) -> Result<Fact, String> {
-    let fact = Fact::deserialize(value).map_err(|error| error.to_string())?;
+fn own_fact(cluster: &Name, key: &str, value: &Json) -> Result<Fact, String> {
+    let fact = value.read::<Fact>().map_err(|error| error.to_string())?;
     if fact.key().to_string() != key {
         return Err(format!("the entry says that it is {}", fact.key()));
     }
@@ -148,7 +146,7 @@ mod tests {
     fn service(cluster: &str) -> Entry {
         let id = format!("Service/{cluster}/shop/cart");
         let value = json!({"resource": {"id": id, "spec": {"Service": {"ports": []}}}});
-        Entry { key: id, value: Some(Arc::new(value)) }
+        Entry { key: id, value: Some(value.into()) }
     }
 
     fn step(reset: bool, entries: Vec<Entry>) -> Observed {
@@ -160,15 +158,15 @@ mod tests {
         let mut observation = Observation::new("north".parse().unwrap());
         let foreign = Entry {
             key: "gateways/south".into(),
-            value: Some(Arc::new(json!({"gateways": {"cluster": "south", "gateways": []}}))),
+            value: Some(json!({"gateways": {"cluster": "south", "gateways": []}}).into()),
         };
         let own = Entry {
             key: "gateways/north".into(),
-            value: Some(Arc::new(json!({"gateways": {"cluster": "north", "gateways": []}}))),
+            value: Some(json!({"gateways": {"cluster": "north", "gateways": []}}).into()),
         };
         let desired = Entry {
             key: "Cluster/north".into(),
-            value: Some(Arc::new(json!({"resource": {"id": "Cluster/north", "spec": {"Cluster": {}}}}))),
+            value: Some(json!({"resource": {"id": "Cluster/north", "spec": {"Cluster": {}}}}).into()),
         };
         let disguised = Entry { key: "Service/north/shop/x".into(), ..service("south") };
         observation

@@ -144,14 +144,18 @@ mod tests {
             let spec = json!({"ports": [{"name": "http", "port": 80}],
                 "versions": [{"name": "v1", "instances": [{"address": "192.0.2.77"}, {"address": "192.0.2.78"}]}]});
             let value = json!({"resource": {"id": id, "spec": {"Service": spec}}});
-            Entry { key: id, value: Some(Arc::new(value)) }
+            Entry { key: id, value: Some(value.into()) }
         };
         let mut entries: Vec<Entry> = namespaces.iter().map(service).collect();
         let gateways = json!({"gateways": {"cluster": cluster, "gateways": [], "newer": 1}});
-        entries.push(Entry { key: format!("gateways/{cluster}"), value: Some(Arc::new(gateways)) });
+        entries.push(Entry { key: format!("gateways/{cluster}"), value: Some(gateways.into()) });
         let mut observation = Observation::new(name(cluster));
         observation.apply(Observed { at: AgentSequence::default(), reset: true, last: true, entries }).unwrap();
         (name(cluster), Arc::new(observation))
+    }
+
+    fn tree(entry: &config::wire::Json) -> Value {
+        entry.read().unwrap()
     }
 
     fn gns(domain: &str, clusters: &[&str], namespace: &str) -> Value {
@@ -228,11 +232,14 @@ mod tests {
             assert!(!told.contains("192.0.2."), "{cluster} is told of an instance: {told}");
         }
         let south = project_anew(&view, &name("south"));
-        assert_eq!(south.entries["remote/north/shop/cart"]["remote"]["versions"], json!({"v1": 2}));
+        assert_eq!(tree(&south.entries["remote/north/shop/cart"])["remote"]["versions"], json!({"v1": 2}));
     }
 
     #[test]
     fn what_a_newer_agent_says_of_its_gateways_is_passed_on_unread() {
-        assert_eq!(project_anew(&view(), &name("north")).entries["gateways/south"]["gateways"]["newer"], json!(1));
+        assert_eq!(
+            tree(&project_anew(&view(), &name("north")).entries["gateways/south"])["gateways"]["newer"],
+            json!(1)
+        );
     }
 }

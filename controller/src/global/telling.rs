@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use config::wire::Json;
 use config::world::Fact;
-use serde_json::Value;
 
 /// A fact and its value.
 struct Told {
     fact: Fact,
-    value: Arc<Value>,
+    value: Json,
 }
 
 /// What was told in this round and the last. A round is the telling of everything to everybody.
@@ -22,16 +22,16 @@ pub(crate) struct Telling {
 
 impl Telling {
     /// The fact's entry. One that cannot be told is left out, and named in the log.
-    pub(crate) fn tell(&mut self, fact: Fact) -> Option<(String, Arc<Value>)> {
+    pub(crate) fn tell(&mut self, fact: Fact) -> Option<(String, Json)> {
         let key = fact.key().to_string();
         if let Some(told) = self.now.get(&key).filter(|told| same(&told.fact, &fact)) {
-            return Some((key, Arc::clone(&told.value)));
+            return Some((key, told.value.clone()));
         }
         let value = match self.last.remove(&key).filter(|told| same(&told.fact, &fact)) {
             Some(told) => told.value,
             None => make(&fact)?,
         };
-        self.now.insert(key.clone(), Told { fact, value: Arc::clone(&value) });
+        self.now.insert(key.clone(), Told { fact, value: value.clone() });
         Some((key, value))
     }
 
@@ -48,7 +48,7 @@ fn same(one: &Fact, other: &Fact) -> bool {
     }
 }
 
-fn make(fact: &Fact) -> Option<Arc<Value>> {
+fn make(fact: &Fact) -> Option<Json> {
     let made = fact.entry();
     made.map(|(_, value)| value)
         .inspect_err(|error| tracing::error!(key = %fact.key(), %error, "a fact cannot be told to agents"))
@@ -74,7 +74,7 @@ mod tests {
         telling.finish();
         let (_, second) = telling.tell(gateways("north")).unwrap();
         let (_, third) = telling.tell(gateways("north")).unwrap();
-        assert!(Arc::ptr_eq(&first, &second) && Arc::ptr_eq(&second, &third));
+        assert!(first.is(&second) && second.is(&third));
         telling.finish();
         assert_eq!(telling.last.len(), 1);
     }

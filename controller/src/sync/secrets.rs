@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use config::resource::SecretRef;
-use config::wire::{Entries, Secret};
+use config::wire::{Entries, Json, Secret};
 use ring::digest::{SHA256, digest};
 use rustls::crypto::ring::sign::any_supported_type;
 use serde_json::Value;
+
+/// The field of a reference.
+const NAME: &str = "keySha256";
 
 /// Why a secret is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,22 +48,31 @@ pub fn hex(bytes: &[u8]) -> String {
 /// Keeps what an entry names: a secret lives no longer than the certificates that need it.
 pub fn retain_named(secrets: &mut BTreeMap<SecretRef, Secret>, entries: &Entries) {
     let mut named = BTreeSet::new();
-    entries.values().for_each(|value| collect_names(value, &mut named));
-    secrets.retain(|reference, _| named.contains(reference.key_sha256.as_str()));
+    entries.values().for_each(|value| named.extend(names(value)));
+    secrets.retain(|reference, _| named.contains(&reference.key_sha256));
 }
 
 /// Whether the entry names a secret.
-pub fn names_any(value: &Value) -> bool {
+pub fn names_any(value: &Json) -> bool {
+    !names(value).is_empty()
+}
+
+/// The names are what this is about: most entries have none, and needn't be read.
+fn names(value: &Json) -> BTreeSet<String> {
     let mut named = BTreeSet::new();
-    collect_names(value, &mut named);
-    !named.is_empty()
+    if value.as_str().contains(NAME)
+        && let Ok(value) = value.read()
+    {
+        collect_names(&value, &mut named);
+    }
+    named
 }
 
 /// Entries are unread here, and may be newer than this program: whatever looks like a reference is one.
-fn collect_names<'v>(value: &'v Value, named: &mut BTreeSet<&'v str>) {
+fn collect_names(value: &Value, named: &mut BTreeSet<String>) {
     match value {
         Value::Object(fields) => {
-            named.extend(fields.get("keySha256").and_then(Value::as_str));
+            named.extend(fields.get(NAME).and_then(Value::as_str).map(str::to_owned));
             fields.values().for_each(|value| collect_names(value, named));
         }
         Value::Array(items) => items.iter().for_each(|value| collect_names(value, named)),

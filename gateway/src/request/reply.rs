@@ -159,7 +159,10 @@ async fn stream<E: Exchange>(
 ) -> Result<(), Refusal> {
     loop {
         let event = tokio::select! {
-            event = receiving.next() => event.map_err(|_| Refusal::InstanceReset)?,
+            event = receiving.next() => event.map_err(|error| {
+                record.failure("the answer broke off", &error.to_string());
+                Refusal::InstanceReset
+            })?,
             step = upload.step(exchange, replay, record) => {
                 step?;
                 continue;

@@ -88,24 +88,34 @@ impl Upload {
                         record.bytes_in(part.len());
                         replay.push(&part)?;
                         self.waiting.push_back(part);
+                        if exchange.body_done() {
+                            // Its end can go out with it.
+                            self.finish(exchange.request_trailers().await.map_err(|_| Refusal::ClientBody)?, replay);
+                        }
                     }
-                    Part::End(trailers) => {
-                        replay.end(trailers.clone());
-                        (self.end, self.trailers) = (true, trailers);
-                    }
+                    Part::End(trailers) => self.finish(trailers, replay),
                 }
                 Ok(Step::Moved)
             }
         }
     }
 
+    fn finish(&mut self, trailers: Option<HeaderMap>, replay: &mut Replay) {
+        replay.end(trailers.clone());
+        (self.end, self.trailers) = (true, trailers);
+    }
+
     async fn send(&mut self) -> Result<(), CallError> {
         let Some(sending) = self.sending.as_mut().filter(|_| !self.stopped) else { return pending().await };
+        let last = self.end && self.trailers.is_none() && self.waiting.len() == 1;
         match self.waiting.front_mut() {
             Some(part) => {
-                sending.send(part).await?;
+                let ended = sending.send(part, last).await?;
                 if part.is_empty() {
                     self.waiting.pop_front();
+                }
+                if ended {
+                    self.sending = None;
                 }
             }
             None if self.end => {

@@ -133,11 +133,12 @@ pub async fn through(tunnel: Arc<Tunnel>, metadata: &Metadata<'_>, request: &Out
 
 impl Sending {
     /// Sends as much of the part as the far end takes now, and leaves the rest in it; waits while it takes nothing. May
-    /// be dropped and called again: what was sent is gone from the part.
-    pub async fn send(&mut self, part: &mut Bytes) -> Result<(), CallError> {
+    /// be dropped and called again: what was sent is gone from the part. With the end of the last part the body's end may
+    /// go out, too; then it returns true.
+    pub async fn send(&mut self, part: &mut Bytes, last: bool) -> Result<bool, CallError> {
         match self {
-            Sending::Http1(sending) => sending.send(part).await,
-            Sending::Http2(sending) => sending.send(part).await,
+            Sending::Http1(sending) => sending.send(part).await.map(|()| false),
+            Sending::Http2(sending) => sending.send(part, last).await,
         }
     }
 

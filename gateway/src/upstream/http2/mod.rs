@@ -81,12 +81,14 @@ fn open(
 }
 
 impl Sending {
-    pub(super) async fn send(&mut self, part: &mut Bytes) -> Result<(), CallError> {
+    pub(super) async fn send(&mut self, part: &mut Bytes, last: bool) -> Result<bool, CallError> {
         self.0.reserve_capacity(part.len());
         match poll_fn(|context| self.0.poll_capacity(context)).await {
             Some(Ok(capacity)) => {
                 let now = part.split_to(capacity.min(part.len()));
-                self.0.send_data(now, false).map_err(|error| classify(&error))
+                let ends = last && part.is_empty();
+                self.0.send_data(now, ends).map_err(|error| classify(&error))?;
+                Ok(ends)
             }
             Some(Err(error)) => Err(classify(&error)),
             None => Err(CallError::Broken("the far end takes no more of the body".into())),
@@ -158,8 +160,12 @@ impl Receiving {
         let Answer::Body(body) = &mut self.answer else {
             return Err(CallError::BadAnswer("the answer's head was not read yet".into()));
         };
-        if let Some(part) = body.data().await {
+        while let Some(part) = body.data().await {
             let part = part.map_err(|error| classify(&error))?;
+            if part.is_empty() {
+                // Whoever gets many of these takes it for an attack.
+                continue;
+            }
             body.flow_control().release_capacity(part.len()).map_err(|error| classify(&error))?;
             return Ok(Event::Body(part));
         }
