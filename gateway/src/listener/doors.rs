@@ -59,18 +59,19 @@ pub async fn serve(core: Arc<Core>, listening: Listening, purpose: Purpose, stop
     let shared = core.clone();
     let handle = move |stream, client| {
         let core = shared.clone();
+        // It counts from here on, before its task first runs: a stopping gateway waits a while for what it may still bring.
+        let open = Open::new(&core.metrics);
         async move {
             let cut = core.cut.clone();
             // In a box, as below: each of those around it would otherwise have room for it twice.
             cut.run_until_cancelled(Box::pin(enter(&core, purpose, port, stream, client))).await;
+            drop(open);
         }
     };
     listener::accept(core, listening, opener, stop, handle).await;
 }
 
 async fn enter(core: &Arc<Core>, purpose: Purpose, port: u16, stream: TcpStream, client: SocketAddr) {
-    // It counts from here on: a stopping gateway waits a while for what it may still bring.
-    let _open = Open::new(&core.metrics);
     let mut io = Inbound::new(stream);
     let Some(between) = between(core, purpose, &mut io, client).await else { return };
     let client = between.source.ip().to_canonical();
@@ -224,19 +225,20 @@ fn no_request(core: &Core, entry: &Entry) {
 async fn converse(core: &Arc<Core>, connection: Connection, entry: Entry) {
     core.metrics.opened(entry.door.as_str(), connection.protocol());
     let lifetime = entry.lifetime.clone();
+    // Before anything can ask it to end: who follows it must not miss that.
+    let ending = lifetime.ending();
     let _registered = core.connections.register(&lifetime);
     let (bounds, stopping) = match entry.door {
         Door::Tunnel { .. } => (Bounds::of_tunnel(), core.stopping(Stopping::All)),
         _ => (Bounds::of_client(core.settings.max_age), core.stopping(Stopping::Clients)),
     };
     tokio::select! {
-        () = talk(core, connection, entry) => {}
+        () = talk(core, connection, entry, ending) => {}
         () = lifetime.run(bounds, stopping) => tracing::debug!("a connection was asked to end, and was cut"),
     }
 }
 
-async fn talk(core: &Arc<Core>, connection: Connection, entry: Entry) {
-    let ending = entry.lifetime.ending();
+async fn talk(core: &Arc<Core>, connection: Connection, entry: Entry, ending: ShutdownWatch) {
     match connection.selected_alpn_proto() {
         Some(ALPN::H2) => Box::pin(over_http2(core, connection, entry, ending)).await,
         _ => Box::pin(over_http1(core, connection, entry, ending)).await,
