@@ -33,11 +33,9 @@ use crate::refusal::Refusal;
 use crate::runtime::{Core, Stopping};
 use crate::{http1, listener, stream};
 
-/// What a connection begins with has come within this time: a PROXY header, and the first bytes of HTTP.
+/// What a connection begins with has come within this time: a PROXY header, the first bytes of HTTP, the first frame of
+/// HTTP/2; a tunnel's first request.
 const OPENING: Duration = Duration::from_secs(10);
-
-/// From the end of an HTTP/2 connection's handshake to the end of its first request's head.
-const FIRST_REQUEST: Duration = Duration::from_secs(10);
 
 /// What a listener is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -253,13 +251,14 @@ async fn over_http2(core: &Arc<Core>, connection: Connection, entry: Entry, endi
     let door = Arc::new(HttpDoor::new(core.clone(), entry.clone()));
     tokio::select! {
         _ = door.process_new(door.metered(connection), &ending) => {}
-        () = unused(&door) => no_request(core, &entry),
+        () = silent(&door) => no_request(core, &entry),
     }
 }
 
-/// Comes back if no request begins in time. The session has no deadline of its own for that.
-async fn unused(door: &HttpDoor) {
-    if tokio::time::timeout(FIRST_REQUEST, door.began()).await.is_ok() {
+/// Comes back if HTTP/2 doesn't begin in time. The session has no deadline of its own for that. Once it has begun, a
+/// connection may wait for its first request as for any other: clients open some ahead.
+async fn silent(door: &HttpDoor) {
+    if timeout(OPENING, door.began()).await.is_ok() {
         std::future::pending().await
     }
 }
