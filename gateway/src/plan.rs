@@ -183,9 +183,19 @@ pub struct TunnelSource {
 impl TunnelSource {
     /// Whether the same would be made of both.
     pub fn same(&self, other: &TunnelSource) -> bool {
+        self.same_ends(other) && self.namespace.labels == other.namespace.labels
+    }
+
+    /// Whether the same would be made of both for dialling this cluster, whatever other clusters are members.
+    pub fn same_towards(&self, other: &TunnelSource, cluster: &Name) -> bool {
+        self.same_ends(other) && self.namespace.labels.get(cluster) == other.namespace.labels.get(cluster)
+    }
+
+    /// Whether both name the same gateway, and believe in the same roots.
+    fn same_ends(&self, other: &TunnelSource) -> bool {
         let (a, b) = (&self.namespace, &other.namespace);
         self.identity.keyed().facts().fingerprint == other.identity.keyed().facts().fingerprint
-            && (&a.trust_domain, &a.roots, &a.labels) == (&b.trust_domain, &b.roots, &b.labels)
+            && (&a.trust_domain, &a.roots) == (&b.trust_domain, &b.roots)
     }
 }
 

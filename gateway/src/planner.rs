@@ -230,8 +230,12 @@ impl Build<'_> {
         for (name, namespace) in &snapshot.namespaces {
             let Some(identity) = identities.get(name) else { continue };
             let source = TunnelSource { identity: identity.clone(), namespace: namespace.clone() };
-            let before = self.previous.tunnels.get(name).filter(|before| before.source.same(&source));
-            match before.cloned().map_or_else(|| tunnel_tls(source, &snapshot.place.cluster), Ok) {
+            let before = self.previous.tunnels.get(name);
+            let tls = match before.filter(|before| before.source.same(&source)) {
+                Some(same) => Ok(same.clone()),
+                None => tunnel_tls(source, &snapshot.place.cluster, before.map(Arc::as_ref)),
+            };
+            match tls {
                 Ok(tls) => drop(tunnels.insert(name.clone(), tls)),
                 Err(reason) => rejected.push(Rejection { key: format!("trust/{name}"), reason }),
             }
@@ -268,7 +272,8 @@ impl PublicTls {
     }
 }
 
-fn tunnel_tls(source: TunnelSource, own: &Name) -> Result<Arc<TunnelTls>, String> {
+/// What a cluster is dialled with stays the one that was, where it can: each new one costs the tunnels to it.
+fn tunnel_tls(source: TunnelSource, own: &Name, before: Option<&TunnelTls>) -> Result<Arc<TunnelTls>, String> {
     let domain: TrustDomain = source.namespace.trust_domain.parse().map_err(|error| format!("{error}"))?;
     let trust = Arc::new(trust_view(&source.namespace, &domain)?);
     let accept = Accept::new(domain.clone(), [RoleKind::Gateway]);
@@ -277,6 +282,10 @@ fn tunnel_tls(source: TunnelSource, own: &Name) -> Result<Arc<TunnelTls>, String
         .map_err(|error| error.to_string())?;
     let others = source.namespace.labels.keys().filter(|cluster| *cluster != own);
     let clients = others.map(|cluster| {
+        let same = before.filter(|before| before.source.same_towards(&source, cluster));
+        if let Some(kept) = same.and_then(|before| before.clients.get(cluster)) {
+            return Ok((cluster.clone(), kept.clone()));
+        }
         let dial = |alpn| {
             let (trust, domain) = (trust.clone(), domain.clone());
             identity::tls::tunnel_client_config(&source.identity, trust, domain, cluster.as_str(), &[alpn])

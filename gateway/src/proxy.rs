@@ -41,7 +41,7 @@ pub struct HttpDoor {
     entry: Entry,
     options: HttpServerOptions,
     offences: Arc<Offences>,
-    /// Cancelled once the first request's head was read.
+    /// Cancelled once the client has begun to speak HTTP/2, or a peer gateway's first request is here.
     began: CancellationToken,
 }
 
@@ -57,11 +57,14 @@ impl HttpDoor {
     pub fn metered(&self, connection: Connection) -> Stream {
         match self.entry.door {
             Door::Tunnel { .. } => Box::new(connection),
-            _ => Box::new(Metered::new(connection, self.core.clone(), self.entry.clone(), self.offences.clone())),
+            _ => {
+                let (core, entry, offences) = (self.core.clone(), self.entry.clone(), self.offences.clone());
+                Box::new(Metered::new(connection, core, entry, offences, self.began.clone()))
+            }
         }
     }
 
-    /// Comes back when the first request's head was read.
+    /// Comes back when the client has begun to speak HTTP/2, or when a peer gateway's first request is here.
     pub fn began(&self) -> WaitForCancellationFutureOwned {
         self.began.clone().cancelled_owned()
     }

@@ -36,7 +36,8 @@ use crate::tunnel::reports::Reports;
 use crate::tunnel::supervisor::Supervisor;
 use crate::view::View;
 
-/// A stopping gateway's idle connections have so long to bring a request that was on its way, and to end by themselves.
+/// A stopping gateway's idle connections have so long to bring a request that was on its way, and to end by themselves;
+/// and so have those whose last request has ended, to send what is left of its answer.
 const LAST_REQUESTS: Duration = Duration::from_millis(2_500);
 /// What is cut has ended after so long.
 const CUT: Duration = Duration::from_secs(1);
@@ -309,6 +310,8 @@ impl Core {
             while self.in_flight() > 0 {
                 tokio::time::sleep(LOOK).await;
             }
+            // A request ends when its answer is written: the last bytes of it may still be on their way to the socket.
+            self.quiet(LAST_REQUESTS).await;
         };
         _ = timeout(self.settings.drain_timeout, drained).await;
         tracing::info!(cut = self.in_flight(), "drained");

@@ -32,6 +32,8 @@ use crate::lifeline;
 
 /// Where successors find a running gateway, in its state directory.
 const TAKEOVER: &str = "takeover.sock";
+/// Why a successor ends that is asked to stop.
+const TOO_EARLY: &str = "asked to stop before it took over: the running gateway goes on";
 /// After an error of the admin port.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 /// From one line of the health stream to the next, at the most.
@@ -142,10 +144,14 @@ pub async fn serve(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let (offer, place) = offer(&path, name, &following).unzip();
     tokio::spawn(acknowledge(handle.clone(), following.ack.clone()));
     tracing::info!(cluster = %following.place.cluster, address = %args.address, "the gateway is up");
-    let mut running = pin!(gateway.run(stop, offer));
+    let claims = claim.is_some();
+    let mut running = pin!(gateway.run(stop.clone(), offer));
     let begun = tokio::select! {
-        end = &mut running => Ok(Some(end)),
+        biased;
+        // Who is asked to stop now must neither drain nor take over first: the running gateway goes on.
+        () = stop.cancelled(), if claims => Err(anyhow::Error::msg(TOO_EARLY)),
         begun = begin(claim, &handle, place) => begun.map(|()| None),
+        end = &mut running => Ok(Some(end)),
     };
     let end = match begun {
         Ok(Some(end)) => end,

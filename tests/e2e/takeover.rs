@@ -222,3 +222,33 @@ async fn a_gateway_that_is_asked_to_stop_while_it_is_taken_over_leaves_no_gap() 
     visitors.some().await;
     visitors.go_unharmed().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_successor_that_is_asked_to_stop_before_it_is_ready_leaves_the_running_gateway_as_it_was() {
+    let demo = Demo::own().await;
+    let mut line = Line::of(&demo);
+    let visitors = Visitors::come(&demo, SocketAddr::new(demo.gateway(0, 0), HTTPS));
+    visitors.some().await;
+    // With nothing on disk and an agent that is silent, it never knows what the running gateway knows.
+    let (agent, fresh) = (demo.pids("north_agent"), demo.state.join("fresh"));
+    std::fs::create_dir(&fresh).unwrap();
+    std::os::unix::fs::symlink(demo.state.join("north/gw-a/takeover.sock"), fresh.join("takeover.sock")).unwrap();
+    signal("STOP", &agent);
+    let mut stopped = line.start(&[&format!("--state={}", fresh.display())]);
+    let begun = || {
+        let log = stopped.log();
+        std::future::ready(holds(log.contains("the gateway is up"), || log))
+    };
+    eventually("it has begun to take over", begun).await;
+    signal("TERM", &[stopped.pid()]);
+    assert!(!stopped.wait().success());
+    let log = stopped.log();
+    assert!(log.contains("asked to stop before it took over"), "{log}");
+    assert!(!log.contains("draining"), "{log}");
+    signal("CONT", &agent);
+    visitors.some().await;
+    assert!(runs(line.pid));
+    let successor = line.start(&[]);
+    line.is_continued_by(successor).await;
+    visitors.go_unharmed().await;
+}

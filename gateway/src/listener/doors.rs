@@ -33,11 +33,9 @@ use crate::refusal::Refusal;
 use crate::runtime::{Core, Stopping};
 use crate::{http1, listener, stream};
 
-/// What a connection begins with has come within this time: a PROXY header, and the first bytes of HTTP.
+/// What a connection begins with has come within this time: a PROXY header, the first bytes of HTTP, the first frame of
+/// HTTP/2; a tunnel's first request.
 const OPENING: Duration = Duration::from_secs(10);
-
-/// From the end of an HTTP/2 connection's handshake to the end of its first request's head.
-const FIRST_REQUEST: Duration = Duration::from_secs(10);
 
 /// What a listener is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,18 +57,19 @@ pub async fn serve(core: Arc<Core>, listening: Listening, purpose: Purpose, stop
     let shared = core.clone();
     let handle = move |stream, client| {
         let core = shared.clone();
+        // It counts from here on, before its task first runs: a stopping gateway waits a while for what it may still bring.
+        let open = Open::new(&core.metrics);
         async move {
             let cut = core.cut.clone();
             // In a box, as below: each of those around it would otherwise have room for it twice.
             cut.run_until_cancelled(Box::pin(enter(&core, purpose, port, stream, client))).await;
+            drop(open);
         }
     };
     listener::accept(core, listening, opener, stop, handle).await;
 }
 
 async fn enter(core: &Arc<Core>, purpose: Purpose, port: u16, stream: TcpStream, client: SocketAddr) {
-    // It counts from here on: a stopping gateway waits a while for what it may still bring.
-    let _open = Open::new(&core.metrics);
     let mut io = Inbound::new(stream);
     let Some(between) = between(core, purpose, &mut io, client).await else { return };
     let client = between.source.ip().to_canonical();
@@ -224,19 +223,20 @@ fn no_request(core: &Core, entry: &Entry) {
 async fn converse(core: &Arc<Core>, connection: Connection, entry: Entry) {
     core.metrics.opened(entry.door.as_str(), connection.protocol());
     let lifetime = entry.lifetime.clone();
+    // Before anything can ask it to end: who follows it must not miss that.
+    let ending = lifetime.ending();
     let _registered = core.connections.register(&lifetime);
     let (bounds, stopping) = match entry.door {
         Door::Tunnel { .. } => (Bounds::of_tunnel(), core.stopping(Stopping::All)),
         _ => (Bounds::of_client(core.settings.max_age), core.stopping(Stopping::Clients)),
     };
     tokio::select! {
-        () = talk(core, connection, entry) => {}
+        () = talk(core, connection, entry, ending) => {}
         () = lifetime.run(bounds, stopping) => tracing::debug!("a connection was asked to end, and was cut"),
     }
 }
 
-async fn talk(core: &Arc<Core>, connection: Connection, entry: Entry) {
-    let ending = entry.lifetime.ending();
+async fn talk(core: &Arc<Core>, connection: Connection, entry: Entry, ending: ShutdownWatch) {
     match connection.selected_alpn_proto() {
         Some(ALPN::H2) => Box::pin(over_http2(core, connection, entry, ending)).await,
         _ => Box::pin(over_http1(core, connection, entry, ending)).await,
@@ -251,13 +251,14 @@ async fn over_http2(core: &Arc<Core>, connection: Connection, entry: Entry, endi
     let door = Arc::new(HttpDoor::new(core.clone(), entry.clone()));
     tokio::select! {
         _ = door.process_new(door.metered(connection), &ending) => {}
-        () = unused(&door) => no_request(core, &entry),
+        () = silent(&door) => no_request(core, &entry),
     }
 }
 
-/// Comes back if no request begins in time. The session has no deadline of its own for that.
-async fn unused(door: &HttpDoor) {
-    if tokio::time::timeout(FIRST_REQUEST, door.began()).await.is_ok() {
+/// Comes back if HTTP/2 doesn't begin in time. The session has no deadline of its own for that. Once it has begun, a
+/// connection may wait for its first request as for any other: clients open some ahead.
+async fn silent(door: &HttpDoor) {
+    if timeout(OPENING, door.began()).await.is_ok() {
         std::future::pending().await
     }
 }

@@ -15,6 +15,7 @@ use pingora_core::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::CancellationToken;
 
 use super::stream::Connection;
 use crate::exchange::Entry;
@@ -43,20 +44,33 @@ pub struct Metered {
     io: Connection,
     meter: Meter,
     offences: Arc<Offences>,
+    /// To be cancelled when the client has begun to speak HTTP/2.
+    begun: Option<CancellationToken>,
     core: Arc<Core>,
     entry: Entry,
 }
 
 impl Metered {
-    /// Meters a connection of a client. What does not begin as HTTP/2 is let through.
-    pub fn new(io: Connection, core: Arc<Core>, entry: Entry, offences: Arc<Offences>) -> Self {
+    /// Meters a connection of a client, and cancels `begun` once it speaks HTTP/2. What does not begin so is let through.
+    pub fn new(
+        io: Connection,
+        core: Arc<Core>,
+        entry: Entry,
+        offences: Arc<Offences>,
+        begun: CancellationToken,
+    ) -> Self {
         let meter = Meter::new(core.settings.limits.frames(), Instant::now());
-        Metered { io, meter, offences, core, entry }
+        Metered { io, meter, offences, begun: Some(begun), core, entry }
     }
 
     fn judge(&mut self, came: &[u8]) -> Result<(), Flood> {
         let now = Instant::now();
         self.meter.read(came, now)?;
+        if self.meter.has_begun()
+            && let Some(begun) = self.begun.take()
+        {
+            begun.cancel();
+        }
         self.meter.refused(self.offences.take(), now)
     }
 

@@ -128,3 +128,52 @@ fn a_certificate_that_cannot_be_used_is_rejected_and_the_old_one_kept() {
     let foreign = Secret::new(new.secret_ref.clone(), identity::PrivateKey::generate().unwrap().to_pem());
     assert_eq!(fed.served(&new, &[&foreign]), (Some(old), 1));
 }
+
+/// A GNS whose member clusters bear these labels.
+fn namespace(root: &str, labels: &[(&str, &str)]) -> Arc<Namespace> {
+    let labels = labels.iter().map(|(cluster, label)| (cluster.parse().unwrap(), label.parse().unwrap()));
+    Arc::new(Namespace {
+        name: "shop".parse().unwrap(),
+        domain: "shop.internal".parse().unwrap(),
+        trust_domain: "shop.mesh".to_owned(),
+        roots: vec![root.to_owned()],
+        labels: labels.collect(),
+        mtls: Default::default(),
+        leaf_lifetime: "1h".parse().unwrap(),
+        services: BTreeMap::new(),
+    })
+}
+
+/// A gateway's, and the certificate itself, which may be a root too.
+fn gateway_identity() -> (Arc<identity::Identity>, String) {
+    let key = identity::PrivateKey::generate().unwrap().to_pem();
+    let mut params = rcgen::CertificateParams::default();
+    let id = "spiffe://shop.mesh/cluster/north/gateway/gw".try_into().unwrap();
+    params.subject_alt_names = vec![rcgen::SanType::URI(id)];
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let chain = params.self_signed(&rcgen::KeyPair::from_pem(&key).unwrap()).unwrap().pem();
+    let keyed = KeyedCertificate::from_pem(&chain, &key).unwrap();
+    (Arc::new(identity::Identity::new(keyed).unwrap()), chain)
+}
+
+#[test]
+fn a_cluster_that_joins_changes_nothing_for_those_that_are_there() {
+    let own: Name = "north".parse().unwrap();
+    let (identity, root) = gateway_identity();
+    let made = |labels: &[_], identity: &Arc<_>, before| {
+        let source = TunnelSource { identity: Arc::clone(identity), namespace: namespace(&root, labels) };
+        tunnel_tls(source, &own, before).unwrap()
+    };
+    let kept = |a: &TunnelTls, b: &TunnelTls, cluster: &str| {
+        let name: Name = cluster.parse().unwrap();
+        Arc::ptr_eq(&a.clients[&name].requests, &b.clients[&name].requests)
+    };
+    let two = [("north", "n.internal"), ("south", "s.internal")];
+    let first = made(&two, &identity, None);
+    let joined = made(&[two[0], two[1], ("west", "w.internal")], &identity, Some(&first));
+    assert!(kept(&first, &joined, "south"));
+    let relabelled = made(&[two[0], ("south", "other.internal"), ("west", "w.internal")], &identity, Some(&joined));
+    assert!(!kept(&joined, &relabelled, "south") && kept(&joined, &relabelled, "west"));
+    let renewed = made(&two, &gateway_identity().0, Some(&first));
+    assert!(!kept(&first, &renewed, "south"));
+}

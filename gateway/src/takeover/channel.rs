@@ -50,6 +50,11 @@ impl Place {
     pub fn take(self) -> io::Result<()> {
         std::fs::rename(&self.beside, &self.path)
     }
+
+    /// Whether somebody listens at the path now.
+    pub(super) fn is_taken(&self) -> bool {
+        matches!(Channel::dial(&self.path), Ok(Some(_)))
+    }
 }
 
 impl Drop for Place {
@@ -142,16 +147,27 @@ impl Channel {
     /// When what came is no such message.
     pub async fn receive<M: DeserializeOwned>(&self) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
         let mut text = vec![0; LONGEST];
-        let received = self.0.async_io(Interest::READABLE, || receive(self.0.as_fd(), &mut text)).await;
-        let (length, descriptors) = match received {
-            Ok((0, _)) => return Ok(None),
-            Ok(received) => received,
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
-            Err(error) => return Err(error),
+        let received = match self.packet(&mut text).await {
+            // The peer left something unread, which is told once. What it said before it went comes now.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => self.packet(&mut text).await,
+            received => received,
+        };
+        let (length, descriptors) = match received? {
+            (0, _) => return Ok(None),
+            received => received,
         };
         let message = serde_json::from_slice(text.get(..length).unwrap_or_default())?;
         Ok(Some((message, descriptors)))
     }
+
+    async fn packet(&self, text: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+        self.0.async_io(Interest::READABLE, || receive(self.0.as_fd(), text)).await
+    }
+}
+
+/// Whether the peer is gone, by an error of [`Channel::send`].
+pub fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 fn receive(socket: BorrowedFd<'_>, text: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {

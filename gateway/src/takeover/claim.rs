@@ -8,8 +8,8 @@ use std::time::Duration;
 use config::resource::Name;
 use tokio::time::timeout;
 
-use super::channel::{Channel, Place};
-use super::{Message, PATIENCE, PROTOCOL, READY, TakeoverError, Terms, tuple};
+use super::channel::{Channel, Place, is_gone};
+use super::{Message, PATIENCE, PROTOCOL, READY, TakeoverError, Terms, reached};
 use crate::listener::sockets::Sockets;
 use crate::runtime::Handle;
 
@@ -31,26 +31,39 @@ pub struct Claim {
 pub async fn claim(path: &Path, name: &Name) -> Result<Option<(Claim, Sockets)>, TakeoverError> {
     let Some(channel) = Channel::dial(path)? else { return Ok(None) };
     channel.send(&Message::Hello { protocol: PROTOCOL, name: name.clone() }, &[]).await?;
-    let (terms, count) = match hear(&channel).await?.0 {
-        Message::Terms { terms, sockets } => (terms, sockets),
-        Message::Refused { reason } => return Err(TakeoverError::Refused(reason)),
-        _ => return Err(TakeoverError::OutOfTurn),
+    let (terms, sockets) = take(&channel).await?;
+    tracing::info!(sockets = sockets.len(), "taking over from the running gateway");
+    Ok(Some((Claim { channel, terms }, Sockets::inherit(sockets)?)))
+}
+
+/// What [`give`](super::offer::give) gives.
+pub(super) async fn take(channel: &Channel) -> Result<(Terms, Vec<OwnedFd>), TakeoverError> {
+    let Message::Terms { revision, peers, sockets } = hear(channel).await?.0 else {
+        return Err(TakeoverError::OutOfTurn);
     };
-    let mut descriptors = Vec::new();
-    while descriptors.len() < count {
-        let (Message::Sockets, mut some) = hear(&channel).await? else { return Err(TakeoverError::OutOfTurn) };
-        if some.is_empty() {
-            return Err(TakeoverError::OutOfTurn);
+    let mut terms = Terms { revision, peers: Vec::new() };
+    while terms.peers.len() < peers {
+        match hear(channel).await?.0 {
+            Message::Peers { peers: mut some } if !some.is_empty() => terms.peers.append(&mut some),
+            _ => return Err(TakeoverError::OutOfTurn),
         }
-        descriptors.append(&mut some);
     }
-    tracing::info!(sockets = count, "taking over from the running gateway");
-    Ok(Some((Claim { channel, terms }, Sockets::inherit(descriptors)?)))
+    let mut descriptors = Vec::new();
+    while descriptors.len() < sockets {
+        match hear(channel).await? {
+            (Message::Sockets, mut some) if !some.is_empty() => descriptors.append(&mut some),
+            _ => return Err(TakeoverError::OutOfTurn),
+        }
+    }
+    Ok((terms, descriptors))
 }
 
 async fn hear(channel: &Channel) -> Result<(Message, Vec<OwnedFd>), TakeoverError> {
     let heard = timeout(PATIENCE, channel.receive()).await.map_err(|_| TakeoverError::Silent)?;
-    heard?.ok_or(TakeoverError::Ended)
+    match heard?.ok_or(TakeoverError::Ended)? {
+        (Message::Refused { reason }, _) => Err(TakeoverError::Refused(reason)),
+        heard => Ok(heard),
+    }
 }
 
 impl Claim {
@@ -69,20 +82,28 @@ impl Claim {
         if alone {
             tracing::warn!("the running gateway is gone: serving at once");
         }
-        place.map_or(Ok(()), Place::take)?;
         handle.sockets().accept(true);
-        let sockets = handle.sockets().clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(UNUSED).await;
-            for address in sockets.close_unused() {
-                tracing::info!(%address, "this gateway does not listen there any more");
-            }
-        });
-        if !alone && let Err(error) = self.channel.send(&Message::Serving, &[]).await {
-            tracing::warn!(%error, "the running gateway went away meanwhile");
+        if !alone && let Err(error) = self.serving(place.as_ref()).await {
+            handle.sockets().accept(false);
+            return Err(error);
         }
+        // Only now: up to here the running gateway may go on, and successors must find that one.
+        if let Some(Err(error)) = place.map(Place::take) {
+            tracing::warn!(%error, "successors will not find this gateway");
+        }
+        tokio::spawn(close_unused(handle.sockets().clone()));
         tracing::info!("took over");
         Ok(())
+    }
+
+    /// Tells the running gateway, which then ends. If it has ended already, nobody else must have come into its place.
+    async fn serving(&self, place: Option<&Place>) -> Result<(), TakeoverError> {
+        let Err(error) = self.channel.send(&Message::Serving, &[]).await else { return Ok(()) };
+        tracing::warn!(%error, "the running gateway went away meanwhile");
+        match place.is_some_and(Place::is_taken) {
+            true => Err(TakeoverError::Replaced),
+            false => Ok(()),
+        }
     }
 
     async fn ready(&self, handle: &Handle) -> Result<(), TakeoverError> {
@@ -101,7 +122,7 @@ impl Claim {
         if revision < self.terms.revision {
             return Some(format!("it acts on {revision:?}, the running gateway on {:?}", self.terms.revision));
         }
-        let live: BTreeSet<_> = handle.live_peers().into_iter().map(tuple).collect();
+        let live: BTreeSet<_> = handle.live_peers().into_iter().map(reached).collect();
         if let Some((_, cluster, gateway)) = self.terms.peers.iter().find(|peer| !live.contains(peer)) {
             return Some(format!("it has no tunnel to {gateway} of cluster {cluster}"));
         }
@@ -110,13 +131,24 @@ impl Claim {
     }
 
     /// Whether the running gateway is gone, instead of making way.
-    async fn yours(&self) -> Result<bool, TakeoverError> {
-        self.channel.send(&Message::Ready, &[]).await?;
+    pub(super) async fn yours(&self) -> Result<bool, TakeoverError> {
+        match self.channel.send(&Message::Ready, &[]).await {
+            // What it said last can still be heard.
+            Err(error) if is_gone(&error) => {}
+            sent => sent?,
+        }
         let said = timeout(PATIENCE, self.channel.receive()).await.map_err(|_| TakeoverError::Silent)?;
         match said?.map(|(message, _)| message) {
             Some(Message::Yours) => Ok(false),
             other => ended(other),
         }
+    }
+}
+
+async fn close_unused(sockets: Sockets) {
+    tokio::time::sleep(UNUSED).await;
+    for address in sockets.close_unused() {
+        tracing::info!(%address, "this gateway does not listen there any more");
     }
 }
 

@@ -4,7 +4,7 @@
 //! ```text
 //! successor                          running gateway
 //!     ── Hello ────────────────────────▶   stops following its agent
-//!     ◀──────── Terms, then Sockets ───    still serves
+//!     ◀─ Terms, then Peers and Sockets ─   still serves
 //!   builds itself, follows the agent,
 //!   opens tunnels, checks instances
 //!     ── Ready ────────────────────────▶   accepts no more
@@ -14,7 +14,8 @@
 //! ```
 //!
 //! Up to `Serving` the running gateway goes on as if nothing had happened when the successor is gone; from `Sockets` on
-//! the successor serves at once when the running one is gone.
+//! the successor serves at once when the running one is gone. If the running one goes on for another reason, it says so
+//! before it closes the channel. Once it has said `Yours` it has none: a successor that is slow then serves in the end.
 
 mod channel;
 mod claim;
@@ -47,8 +48,11 @@ const READY: Duration = Duration::from_secs(60);
 enum Message {
     /// The successor: who it is.
     Hello { protocol: u32, name: Name },
-    /// The running gateway: what a successor must have before it serves, and how many sockets follow.
-    Terms { terms: Terms, sockets: usize },
+    /// The running gateway: what it acts on, so that a successor must too before it serves; how many peers follow, to
+    /// which it must have a tunnel; and how many sockets.
+    Terms { revision: RevisionPair, peers: usize, sockets: usize },
+    /// Some of the peers (GNS, cluster, gateway) that can be reached.
+    Peers { peers: Vec<Reached> },
     /// Some of the sockets, as descriptors.
     Sockets,
     /// The successor can serve.
@@ -61,15 +65,17 @@ enum Message {
     Refused { reason: String },
 }
 
+/// A peer that can be reached: GNS, cluster, gateway.
+type Reached = (Name, Name, Name);
+
 /// What a gateway has, and its successor must have too before it serves.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 struct Terms {
     revision: RevisionPair,
-    /// Peers (GNS, cluster, gateway) that can be reached.
-    peers: Vec<(Name, Name, Name)>,
+    peers: Vec<Reached>,
 }
 
-fn tuple(key: PeerKey) -> (Name, Name, Name) {
+fn reached(key: PeerKey) -> Reached {
     (key.global_namespace, key.cluster, key.gateway)
 }
 
@@ -85,8 +91,13 @@ pub enum TakeoverError {
     Ended,
     #[error("the running gateway goes on: {0}")]
     Refused(String),
+    #[error("another gateway runs here by now")]
+    Replaced,
     #[error("the running gateway speaks out of turn: is it of another version?")]
     OutOfTurn,
     #[error("not ready to take over after {READY:?}: {0}")]
     NotReady(String),
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,8 +9,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::channel::{Channel, DESCRIPTORS, Listener, Place};
-use super::{Message, PATIENCE, PROTOCOL, READY, Terms, tuple};
+use super::{Message, PATIENCE, PROTOCOL, READY, Terms, reached};
 use crate::runtime::Handle;
+
+/// So many peers go into a packet: each takes less than 256 bytes.
+const PEERS: usize = 256;
 
 /// Waits for a successor.
 pub struct Offer {
@@ -62,10 +65,9 @@ impl Offer {
                     tracing::warn!(%failure, "a successor did not take over: going on");
                     handle.sockets().accept(true);
                     (self.aside)(false);
-                    if let Failure::Refused(reason) = failure {
-                        // Whoever is gone needs no reason.
-                        _ = channel.send(&Message::Refused { reason }, &[]).await;
-                    }
+                    // Who only sees the channel's end takes this gateway for dead. Whoever is gone needs no reason.
+                    let refused = Message::Refused { reason: failure.to_string() };
+                    _ = timeout(PATIENCE, channel.send(&refused, &[])).await;
                 }
             }
         }
@@ -76,12 +78,16 @@ impl Offer {
         self.check(&hello)?;
         tracing::info!("a successor wants to take over");
         (self.aside)(true);
-        give(channel, handle).await?;
-        let ready = timeout(READY, hear(channel)).await.map_err(|_| Failure::Refused("it took too long".to_owned()))?;
+        let peers = handle.live_peers().into_iter().map(reached).collect();
+        let terms = Terms { revision: handle.revision(), peers };
+        let sockets = handle.sockets().all();
+        timeout(PATIENCE, give(channel, &terms, &sockets)).await.map_err(|_| Failure::TooLate)??;
+        let ready = timeout(READY, hear(channel)).await.map_err(|_| Failure::TooLate)?;
         let Message::Ready = ready? else { return Err(out_of_turn()) };
         handle.sockets().accept(false);
         channel.send(&Message::Yours, &[]).await?;
-        match timeout(PATIENCE, hear(channel)).await.map_err(|_| Failure::TooLate)?? {
+        // Without a deadline: it serves, or is gone. If this gateway went on besides, there would be two of one name.
+        match hear(channel).await? {
             Message::Serving => Ok(()),
             _ => Err(out_of_turn()),
         }
@@ -102,13 +108,16 @@ fn out_of_turn() -> Failure {
     Failure::Refused("the successor spoke out of turn".to_owned())
 }
 
-async fn give(channel: &Channel, handle: &Handle) -> Result<(), Failure> {
-    let all = handle.sockets().all();
-    let peers = handle.live_peers().into_iter().map(tuple).collect();
-    let terms = Terms { revision: handle.revision(), peers };
-    channel.send(&Message::Terms { terms, sockets: all.len() }, &[]).await?;
-    for some in all.chunks(DESCRIPTORS) {
-        let descriptors: Vec<_> = some.iter().map(|listener| listener.as_fd()).collect();
+/// What [`take`](super::claim::take) takes.
+pub(super) async fn give(channel: &Channel, terms: &Terms, sockets: &[impl AsFd]) -> io::Result<()> {
+    let Terms { revision, peers } = terms;
+    let counts = Message::Terms { revision: *revision, peers: peers.len(), sockets: sockets.len() };
+    channel.send(&counts, &[]).await?;
+    for some in peers.chunks(PEERS) {
+        channel.send(&Message::Peers { peers: some.to_vec() }, &[]).await?;
+    }
+    for some in sockets.chunks(DESCRIPTORS) {
+        let descriptors: Vec<_> = some.iter().map(AsFd::as_fd).collect();
         channel.send(&Message::Sockets, &descriptors).await?;
     }
     Ok(())

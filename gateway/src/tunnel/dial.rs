@@ -22,7 +22,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::metadata::REPORT_PATH;
-use super::pool::{Means, Peer, Tunnel};
+use super::pool::{LAST_CALLS, LONGEST_CALLS, Means, Peer, Tunnel};
 use super::pulse::{Heard, Pulse};
 use super::report::{Lines, Report, SILENCE};
 
@@ -72,13 +72,15 @@ pub struct Opened {
     peer: Arc<Peer>,
     raised: Raised,
     moving: watch::Sender<bool>,
+    /// How long its calls may go on after this is dropped.
+    last_calls: Duration,
 }
 
 /// Opens a tunnel, and adds it to the peer's pool.
 pub async fn open(peer: &Arc<Peer>, means: &Means) -> Result<Opened, TunnelError> {
     let (raised, first) = raise(secure(means).await?).await?;
     peer.add(raised.tunnel.clone(), first);
-    Ok(Opened { peer: peer.clone(), raised, moving: watch::Sender::new(false) })
+    Ok(Opened { peer: peer.clone(), raised, moving: watch::Sender::new(false), last_calls: LAST_CALLS })
 }
 
 impl Opened {
@@ -89,7 +91,7 @@ impl Opened {
 
     /// Takes in what the peer reports until the tunnel ends, and returns why. Each time the peer says something that
     /// changes where requests may go, `changed` is called.
-    pub async fn follow(mut self, changed: &(dyn Fn() + Send + Sync)) -> TunnelError {
+    pub async fn follow(&mut self, changed: &(dyn Fn() + Send + Sync)) -> TunnelError {
         loop {
             let next = tokio::select! {
                 biased;
@@ -109,9 +111,19 @@ impl Opened {
     }
 }
 
+impl Opened {
+    /// Another tunnel to the peer is there. Unless the peer itself makes way for its successor, the calls on this one go
+    /// on: it was only renewed.
+    pub fn make_way(mut self) {
+        if !*self.moving.borrow() {
+            self.last_calls = LONGEST_CALLS;
+        }
+    }
+}
+
 impl Drop for Opened {
     fn drop(&mut self) {
-        self.peer.retire(&self.raised.tunnel);
+        self.peer.retire(&self.raised.tunnel, self.last_calls);
     }
 }
 

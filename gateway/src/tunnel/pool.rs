@@ -17,8 +17,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::report::Report;
 
-/// The calls on a retired tunnel have so long to end.
-const LAST_CALLS: Duration = Duration::from_secs(30);
+/// The calls on a retired tunnel have so long to end: its peer is going, or no peer of this gateway any more.
+pub const LAST_CALLS: Duration = Duration::from_secs(30);
+/// And so long where only another tunnel to the same peer took its place. They may be streams that last for hours, but
+/// what an identity or a root has vouched for must end some day.
+pub const LONGEST_CALLS: Duration = Duration::from_secs(3600);
 
 /// Which gateway, in which GNS.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,14 +62,15 @@ impl Means {
 /// A live connection to a peer gateway. It lives for as long as someone holds it.
 pub struct Tunnel {
     sender: SendRequest<Bytes>,
-    retired: CancellationToken,
+    /// How long its calls may go on, once it is retired.
+    retired: watch::Sender<Option<Duration>>,
     closed: CancellationToken,
 }
 
 impl Tunnel {
     /// A tunnel that is up.
     pub fn new(sender: SendRequest<Bytes>) -> Self {
-        Tunnel { sender, retired: CancellationToken::new(), closed: CancellationToken::new() }
+        Tunnel { sender, retired: watch::Sender::new(None), closed: CancellationToken::new() }
     }
 
     /// For one request.
@@ -86,11 +90,12 @@ impl Tunnel {
 
     /// Comes back when the tunnel shall be cut: nobody holds it any more, or it is retired and its calls had their time.
     pub(super) fn over(&self) -> impl Future<Output = ()> + use<> {
-        let (retired, closed) = (self.retired.clone(), self.closed.clone());
+        let (mut retired, closed) = (self.retired.subscribe(), self.closed.clone());
         async move {
             let last_calls = async {
-                retired.cancelled().await;
-                tokio::time::sleep(LAST_CALLS).await;
+                // Without a sender nobody holds the tunnel.
+                let last_calls = retired.wait_for(Option::is_some).await.map_or(None, |last_calls| *last_calls);
+                tokio::time::sleep(last_calls.unwrap_or_default()).await;
             };
             closed.run_until_cancelled(last_calls).await;
         }
@@ -193,10 +198,10 @@ impl Peer {
         }
     }
 
-    /// No new request may find the tunnel, but those that are on it have some time to end in peace.
-    pub(super) fn retire(&self, tunnel: &Arc<Tunnel>) {
+    /// No new request may find the tunnel, but those that are on it have so long to end in peace.
+    pub(super) fn retire(&self, tunnel: &Arc<Tunnel>, last_calls: Duration) {
         self.tunnels.rcu(|tunnels| without(tunnels, tunnel));
-        tunnel.retired.cancel();
+        tunnel.retired.send_replace(Some(last_calls));
     }
 
     pub(super) fn set_fault(&self, fault: Option<String>) {

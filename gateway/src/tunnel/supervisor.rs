@@ -123,17 +123,22 @@ impl Keeper {
         let changed = self.changed.clone();
         let mut current = self.open().await;
         loop {
-            let (tunnel, means) = current;
+            let (mut tunnel, means) = current;
             let (began, moving) = (Instant::now(), tunnel.moving());
             let next = tokio::select! {
                 end = tunnel.follow(&*changed) => Err(end),
-                // Only now does the old tunnel go: no request falls between the two.
                 next = self.successor(&means, moving) => Ok(next),
             };
-            changed();
             current = match next {
-                Ok(next) => next,
+                Ok(next) => {
+                    // Only now does the old tunnel go: no request falls between the two.
+                    tunnel.make_way();
+                    changed();
+                    next
+                }
                 Err(end) => {
+                    drop(tunnel);
+                    changed();
                     if began.elapsed() > LONGEST_WAIT {
                         self.wait = FIRST_WAIT;
                     }

@@ -97,6 +97,8 @@ const PRIORITIES_PER_STREAM: u32 = 2;
 #[derive(Debug)]
 pub struct Meter {
     state: State,
+    /// A frame came.
+    framed: bool,
     bounds: Bounds,
     block: Block,
     /// Bytes sent that didn't make a credit yet.
@@ -135,6 +137,7 @@ impl Meter {
         let allowance = |per_second, most| Allowance::new(per_second, most, now);
         Meter {
             state: State::Preface(0),
+            framed: false,
             bounds,
             block: Block::default(),
             sent: 0,
@@ -170,6 +173,7 @@ impl Meter {
                     let taken = fill(header, filled, bytes);
                     if *filled == HEADER {
                         let frame = Frame::parse(*header);
+                        self.framed = true;
                         self.judge(&frame, now)?;
                         self.state = frame.next();
                     }
@@ -189,6 +193,11 @@ impl Meter {
             bytes = bytes.get(taken..).unwrap_or_default();
         }
         Ok(())
+    }
+
+    /// Whether the client has begun to speak HTTP/2: its preface came, and a frame (RFC 9113 section 3.4).
+    pub fn has_begun(&self) -> bool {
+        self.framed
     }
 
     /// So many bytes went out: what answers them is no flood.

@@ -46,6 +46,20 @@ impl Client {
 }
 
 #[test]
+fn a_client_has_begun_with_its_first_frame() {
+    let mut client = Client::new();
+    let settings = frame(SETTINGS, 0, 0);
+    let (head, rest) = settings.split_at(settings.len() - 1);
+    client.sends(head).unwrap();
+    assert!(!client.meter.has_begun());
+    client.sends(rest).unwrap();
+    assert!(client.meter.has_begun());
+    let mut foreign = Meter::new(Bounds::default(), client.now);
+    foreign.read(&[b"GET / HTTP/1.1\r\n".as_slice(), &settings].concat(), client.now).unwrap();
+    assert!(!foreign.has_begun());
+}
+
+#[test]
 fn every_flood_is_known() {
     for (kind, flags, length, flood) in [
         (RESET, 0, 4, Flood::Resets),

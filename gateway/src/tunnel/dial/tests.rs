@@ -31,7 +31,7 @@ fn answer(mut respond: SendResponse<Bytes>, body: Bytes) -> h2::SendStream<Bytes
 async fn opened(peer: &Arc<Peer>, io: DuplexStream) -> Opened {
     let (raised, first) = raise(io).await.map_err(|error| error.to_string()).unwrap();
     peer.add(raised.tunnel.clone(), first);
-    Opened { peer: peer.clone(), raised, moving: watch::Sender::new(false) }
+    Opened { peer: peer.clone(), raised, moving: watch::Sender::new(false), last_calls: LAST_CALLS }
 }
 
 #[tokio::test]
@@ -60,11 +60,12 @@ async fn pings_keep_a_tunnel_whose_reports_stall_and_silence_ends_it() {
         // From here on it is as good as stopped: its socket is open, and nobody reads.
         sleep(SILENCE * 4).await;
     });
-    let tunnel = opened(&peer, near).await;
+    let mut tunnel = opened(&peer, near).await;
     let began = Instant::now();
     let end = tunnel.follow(&|| {}).await;
     assert!(matches!(end, TunnelError::Silence), "{end}");
     assert!((SILENCE * 3 - BEAT..SILENCE * 4).contains(&began.elapsed()), "{:?}", began.elapsed());
+    drop(tunnel);
     assert!(peer.tunnel().is_none());
     far.abort();
 }
@@ -85,7 +86,7 @@ async fn slow_readers_do_not_stall_a_tunnel() {
             }
         }
     });
-    let tunnel = opened(&peer, near).await;
+    let mut tunnel = opened(&peer, near).await;
     let mut sender = peer.tunnel().unwrap().sender().ready().await.unwrap();
     let mut unread = Vec::new();
     for _ in 0..READERS {
@@ -115,4 +116,26 @@ async fn calls_on_a_tunnel_outlive_its_retirement() {
     assert!(!far.is_finished());
     drop(call);
     timeout(SECOND, far).await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_outlives_the_renewal_of_its_tunnel_by_far_but_not_a_peer_that_makes_way() {
+    for moving in [false, true] {
+        let ((near, far), peer) = (duplex(1 << 20), peer());
+        let far = tokio::spawn(async move {
+            let mut far = far_end(far).await;
+            let mut kept = Vec::new();
+            while let Some(Ok((_, respond))) = far.accept().await {
+                kept.push(answer(respond, Report::default().line()));
+            }
+        });
+        let tunnel = opened(&peer, near).await;
+        let call = peer.tunnel().unwrap();
+        tunnel.moving.send_replace(moving);
+        tunnel.make_way();
+        assert!(peer.tunnel().is_none());
+        assert_eq!(timeout(2 * LAST_CALLS, call.closed()).await.is_ok(), moving);
+        assert!(timeout(LONGEST_CALLS, call.closed()).await.is_ok(), "no call lasts for ever");
+        far.await.unwrap();
+    }
 }
