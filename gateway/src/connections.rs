@@ -14,8 +14,13 @@ use crate::lifetime::Lifetime;
 /// Besides those of clients, a gateway needs so many descriptors: listeners, tunnels, instances, files.
 const RESERVED: usize = 128;
 
+/// So many at once may be on their way to prove that they come from a peer. Each has 10 s for it.
+const UNPROVEN: usize = 256;
+
 /// When connections become too many, so many idle ones are asked to end.
 const MAKE_ROOM: usize = 64;
+/// They are those that have been idle for longest among so many, the next ones each time.
+const LOOKED_AT: usize = 1_024;
 /// Not more often than this.
 const MAKE_ROOM_AGAIN: Duration = Duration::from_millis(200);
 
@@ -35,7 +40,8 @@ pub struct Limits {
 pub enum Opener {
     /// Whoever wants a service: bounded.
     Client,
-    /// Another gateway: there are few of them, and much hangs on each.
+    /// Whoever says that it is another gateway: there are few of them, and much hangs on each. Until it has
+    /// [proven](Ticket::prove) it, it is bounded, too, and apart from clients.
     Peer,
 }
 
@@ -48,11 +54,13 @@ pub enum Shed {
     PerClient,
     /// There is no descriptor left.
     Descriptors,
+    /// There are as many as there may be that have yet to prove that they are peers.
+    Unproven,
 }
 
 impl Shed {
     /// All of them.
-    pub const ALL: [Shed; 3] = [Shed::Total, Shed::PerClient, Shed::Descriptors];
+    pub const ALL: [Shed; 4] = [Shed::Total, Shed::PerClient, Shed::Descriptors, Shed::Unproven];
 
     /// As in the metric's label. Stable.
     pub fn code(self) -> &'static str {
@@ -60,6 +68,7 @@ impl Shed {
             Shed::Total => "total",
             Shed::PerClient => "per_client",
             Shed::Descriptors => "descriptors",
+            Shed::Unproven => "unproven",
         }
     }
 }
@@ -68,7 +77,10 @@ impl Shed {
 pub struct Connections {
     total: usize,
     limits: Limits,
+    /// Of clients, and of peers that have proven to be such.
     open: AtomicUsize,
+    unproven: AtomicUsize,
+    most_unproven: usize,
     by_client: Mutex<HashMap<IpAddr, usize>>,
     lifetimes: Mutex<Lifetimes>,
     began: Instant,
@@ -79,6 +91,8 @@ pub struct Connections {
 #[derive(Default)]
 struct Lifetimes {
     next: u64,
+    /// Up to here they were looked at when room was last made.
+    looked_at: u64,
     all: BTreeMap<u64, Arc<Lifetime>>,
 }
 
@@ -88,11 +102,23 @@ pub struct Ticket {
     connections: Arc<Connections>,
     /// Where it is counted by client.
     client: Option<IpAddr>,
+    proven: bool,
+}
+
+impl Ticket {
+    /// Its opener has proven that it is a peer. Nothing changes for a client.
+    pub fn prove(&mut self) {
+        if !std::mem::replace(&mut self.proven, true) {
+            self.connections.unproven.fetch_sub(1, Ordering::Relaxed);
+            self.connections.open.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.connections.open.fetch_sub(1, Ordering::Relaxed);
+        let counted = if self.proven { &self.connections.open } else { &self.connections.unproven };
+        counted.fetch_sub(1, Ordering::Relaxed);
         let Some(client) = self.client else { return };
         let mut by_client = lock(&self.connections.by_client);
         if let Some(count) = by_client.get_mut(&client) {
@@ -129,6 +155,9 @@ impl Connections {
             total: limits.total.unwrap_or(possible),
             limits,
             open: AtomicUsize::new(0),
+            unproven: AtomicUsize::new(0),
+            // Of few descriptors, they take no more than a half of those that clients don't get.
+            most_unproven: UNPROVEN.min(descriptors.saturating_sub(possible) / 2),
             by_client: Mutex::default(),
             lifetimes: Mutex::default(),
             began: Instant::now(),
@@ -141,16 +170,19 @@ impl Connections {
     /// # Errors
     /// When it may not, and why.
     pub fn admit(self: &Arc<Self>, opener: Opener, client: IpAddr) -> Result<Ticket, Shed> {
-        let before = self.open.fetch_add(1, Ordering::Relaxed);
+        let (counted, most, shed) = match opener {
+            Opener::Client => (&self.open, self.total, Shed::Total),
+            Opener::Peer => (&self.unproven, self.most_unproven, Shed::Unproven),
+        };
+        let before = counted.fetch_add(1, Ordering::Relaxed);
         // From here on, dropping the ticket takes it back.
-        let mut ticket = Ticket { connections: self.clone(), client: None };
-        if opener == Opener::Peer {
-            return Ok(ticket);
+        let mut ticket = Ticket { connections: self.clone(), client: None, proven: opener == Opener::Client };
+        if before >= most {
+            return Err(shed);
         }
-        if before >= self.total {
-            return Err(Shed::Total);
+        if opener == Opener::Client {
+            ticket.client = self.count(client)?;
         }
-        ticket.client = self.count(client)?;
         Ok(ticket)
     }
 
@@ -179,7 +211,7 @@ impl Connections {
         Registered { connections: self.clone(), number }
     }
 
-    /// There are too many: asks those to end that have been idle for longest.
+    /// There are too many: asks some to end that have been idle for long.
     pub fn make_room(&self) {
         let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let last = self.made_room.load(Ordering::Relaxed);
@@ -188,11 +220,23 @@ impl Connections {
         if !due || turn.is_err() {
             return;
         }
-        let all: Vec<_> = lock(&self.lifetimes).all.values().cloned().collect();
+        let all = lock(&self.lifetimes).look_at(LOOKED_AT);
         let idle = all.iter().filter(|one| !one.is_ending()).filter_map(|one| Some((one.idle()?, one)));
         let mut idle: Vec<_> = idle.collect();
         idle.sort_unstable_by_key(|(idle, _)| std::cmp::Reverse(*idle));
         idle.iter().take(MAKE_ROOM).for_each(|(_, lifetime)| lifetime.end());
+    }
+}
+
+impl Lifetimes {
+    /// The next ones, so many at the most; the first ones again after the last.
+    fn look_at(&mut self, most: usize) -> Vec<Arc<Lifetime>> {
+        let ahead = self.all.range(self.looked_at..);
+        let next: Vec<_> = ahead.chain(self.all.range(..self.looked_at)).take(most).collect();
+        let looked_at = next.last().map_or(0, |(number, _)| *number + 1);
+        let next = next.into_iter().map(|(_, lifetime)| lifetime.clone()).collect();
+        self.looked_at = looked_at;
+        next
     }
 }
 
@@ -224,8 +268,12 @@ mod tests {
         let held: Vec<_> = std::iter::from_fn(|| open(Opener::Client).ok()).collect();
         assert_eq!(held.len(), 128);
         assert_eq!(open(Opener::Client).err(), Some(Shed::Total));
-        assert!(open(Opener::Peer).is_ok());
-        drop(held);
+        let mut peers: Vec<_> = std::iter::from_fn(|| open(Opener::Peer).ok()).collect();
+        assert_eq!((peers.len(), open(Opener::Peer).err()), (64, Some(Shed::Unproven)));
+        peers.iter_mut().for_each(Ticket::prove);
+        assert!(open(Opener::Peer).is_ok(), "who has proven what it is makes room for the next");
+        drop((held, peers));
+        assert_eq!(connections.open.load(Ordering::Relaxed) + connections.unproven.load(Ordering::Relaxed), 0);
         assert!(open(Opener::Client).is_ok());
     }
 
@@ -249,6 +297,25 @@ mod tests {
         assert!(open("192.0.2.1").is_ok());
         drop(exempt);
         assert!(lock(&connections.by_client).is_empty(), "nothing is left of clients that are gone");
+    }
+
+    #[test]
+    fn whoever_says_nothing_to_the_peers_port_takes_no_client_s_place() {
+        let connections = Arc::new(Connections::new(Limits { total: Some(1), ..Limits::default() }, 1024));
+        let _silent: Vec<_> = (0..100).map(|_| connections.admit(Opener::Peer, ip("192.0.2.1"))).collect();
+        assert!(connections.admit(Opener::Client, ip("192.0.2.2")).is_ok());
+    }
+
+    #[test]
+    fn all_are_looked_at_in_turn() {
+        let connections = connections(Limits::default());
+        let all: Vec<_> = (0..5).map(|_| Arc::new(Lifetime::default())).collect();
+        let _registered: Vec<_> = all.iter().map(|one| connections.register(one)).collect();
+        let look_at = |most| {
+            let seen = lock(&connections.lifetimes).look_at(most);
+            seen.iter().filter_map(|one| all.iter().position(|other| Arc::ptr_eq(one, other))).collect::<Vec<_>>()
+        };
+        assert_eq!([look_at(2), look_at(2), look_at(2), look_at(9)].concat(), [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0]);
     }
 
     #[test]

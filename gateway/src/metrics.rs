@@ -5,7 +5,7 @@ mod registrar;
 mod service;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use config::resource::Name;
 use config::wire::PeerReport;
@@ -35,7 +35,7 @@ pub struct Metrics {
     pub log_drops: IntCounter,
     /// Open connections.
     pub connections: IntGauge,
-    shed: [IntCounter; 3],
+    shed: [IntCounter; Shed::ALL.len()],
     /// By how many milliseconds work waits for its turn, as last measured.
     pub lag: IntGauge,
     opened: IntCounterVec,
@@ -60,19 +60,22 @@ struct Services {
     healthy: IntGaugeVec,
 }
 
-/// What is counted by one of few reasons, at most once a connection: a small map of handles behind a lock does.
+/// What is counted by one of few reasons: a small map of handles, which is only read once each has been counted.
 struct Reasons {
     all: IntCounterVec,
-    handles: Mutex<HashMap<&'static str, IntCounter>>,
+    handles: RwLock<HashMap<&'static str, IntCounter>>,
 }
 
 impl Reasons {
     fn new(all: IntCounterVec) -> Self {
-        Reasons { all, handles: Mutex::default() }
+        Reasons { all, handles: RwLock::default() }
     }
 
     fn count(&self, code: &'static str) {
-        let mut handles = self.handles.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(counter) = self.handles.read().unwrap_or_else(PoisonError::into_inner).get(code) {
+            return counter.inc();
+        }
+        let mut handles = self.handles.write().unwrap_or_else(PoisonError::into_inner);
         handles.entry(code).or_insert_with(|| self.all.with_label_values(&[code])).inc();
     }
 }

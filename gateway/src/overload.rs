@@ -1,7 +1,7 @@
 //! Turns requests away when there are more than the gateway can serve in time, so that those which it takes are served.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -17,7 +17,8 @@ const TICK: Duration = Duration::from_millis(20);
 /// What bounds the work that is taken on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// So many requests at once, streams and switched connections included.
+    /// So many requests at once whose answers have not begun. What has an answer may go on for hours with nothing to do,
+    /// as streams and switched connections do; connections bound that.
     pub requests: Option<usize>,
     /// Work may wait so long for its turn before new requests are turned away.
     pub lag: Option<Duration>,
@@ -28,25 +29,39 @@ pub struct Overload {
     limits: Limits,
     /// The share to turn away, of 2³².
     share: AtomicU32,
+    /// Requests whose answers have not begun.
+    unanswered: AtomicUsize,
+}
+
+/// A request that was taken on and whose answer has not begun, until dropped.
+#[must_use]
+pub struct Unanswered<'a>(&'a AtomicUsize);
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Overload {
     /// All are taken on, until something else was measured.
     pub fn new(limits: Limits) -> Self {
-        Overload { limits, share: AtomicU32::new(0) }
+        Overload { limits, share: AtomicU32::new(0), unanswered: AtomicUsize::new(0) }
     }
 
-    /// Whether the request is taken on, when there are so many with it.
+    /// Whether the request is taken on. It counts until its answer begins.
     ///
     /// # Errors
     /// When it isn't.
-    pub fn admit(&self, exchange: &impl Exchange, at_once: usize) -> Result<(), Refusal> {
+    pub fn admit(&self, exchange: &impl Exchange) -> Result<Unanswered<'_>, Refusal> {
+        let before = self.unanswered.fetch_add(1, Ordering::Relaxed);
+        let unanswered = Unanswered(&self.unanswered);
         let share = self.share.load(Ordering::Relaxed);
-        let too_many = self.limits.requests.is_some_and(|most| at_once > most);
+        let too_many = self.limits.requests.is_some_and(|most| before >= most);
         let turned_away = too_many || (share > 0 && fastrand::u32(..) < share);
         match turned_away && !is_report(exchange) {
             true => Err(Refusal::Overloaded),
-            false => Ok(()),
+            false => Ok(unanswered),
         }
     }
 }

@@ -14,6 +14,7 @@ use decide::retry::{self, Outcome, Verdict};
 
 use crate::choose::{self, Reach, Tried, Wanted};
 use crate::exchange::Exchange;
+use crate::overload::Unanswered;
 use crate::plan::Plan;
 use crate::record::Record;
 use crate::refusal::Refusal;
@@ -50,16 +51,17 @@ pub async fn serve<E: Exchange>(core: &Core, exchange: &mut E) {
     let plan = core.plan.get();
     let mut record = core.log.begin(exchange);
     let in_flight = (core.begin(), exchange.entry().lifetime.begin());
-    let taken_on = core.overload.admit(exchange, core.in_flight());
-    let ended = match taken_on.and_then(|()| admit::admit(core, &plan, exchange)) {
-        Ok(Admitted::Order(mut order)) => {
+    let taken_on = core.overload.admit(exchange);
+    let admitted = taken_on.and_then(|unanswered| Ok((admit::admit(core, &plan, exchange)?, unanswered)));
+    let ended = match admitted {
+        Ok((Admitted::Order(mut order), unanswered)) => {
             record.mark(&mut order.outgoing.headers);
-            fulfil(core, plan, exchange, order, &mut record).await
+            fulfil(core, (plan, unanswered), exchange, order, &mut record).await
         }
-        Ok(Admitted::Redirect(location)) => respond::redirect(exchange, &location, &mut record).await,
-        Ok(Admitted::Report(global_namespace)) => {
+        Ok((Admitted::Redirect(location), _)) => respond::redirect(exchange, &location, &mut record).await,
+        Ok((Admitted::Report(global_namespace), unanswered)) => {
             // It lasts as long as its tunnel: it must keep neither a plan in memory nor a stopping gateway waiting.
-            drop((plan, in_flight));
+            drop((plan, in_flight, unanswered));
             return reply::report(core, exchange, &global_namespace).await;
         }
         Err(refusal) => Err(refusal),
@@ -83,7 +85,7 @@ pub async fn refuse<E: Exchange>(core: &Core, exchange: &mut E, refusal: Refusal
 /// Gets an answer, and forwards it.
 async fn fulfil<E: Exchange>(
     core: &Core,
-    plan: Arc<Plan>,
+    (plan, unanswered): (Arc<Plan>, Unanswered<'_>),
     exchange: &mut E,
     order: Box<Order>,
     record: &mut Record,
@@ -95,8 +97,8 @@ async fn fulfil<E: Exchange>(
     let bodiless = order.outgoing.switch.is_some() || exchange.body_done();
     let mut replay = Replay::new(bodiless, core.settings.limits.body_bytes);
     let attempted = attempts(core, &plan, exchange, &order, &mut replay, record).await;
-    // A long answer must not keep an old plan in memory.
-    drop(plan);
+    // A long answer must not keep an old plan in memory, nor the place of another request.
+    drop((plan, unanswered));
     let ended = match attempted {
         Ok(answer) => {
             let (instance, status) = (answer.instance.clone(), answer.head.status);

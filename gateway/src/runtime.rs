@@ -127,7 +127,7 @@ impl Core {
     }
 
     /// Requests under way.
-    pub fn in_flight(&self) -> usize {
+    fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
     }
 

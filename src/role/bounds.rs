@@ -21,7 +21,7 @@ pub struct Bounds {
     /// Clients that may have any number of connections.
     #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     connection_limit_exempt: Vec<Cidr>,
-    /// How many requests may run at once; 0 for any number. Further ones are refused with 503.
+    /// How many requests may wait for an answer at once; 0 for any number. Further ones are refused with 503.
     #[arg(long, value_name = "NUMBER", default_value_t = 25_000)]
     max_requests: usize,
     /// How long work may wait for its turn, in milliseconds, before a share of new requests is refused with 503, so that

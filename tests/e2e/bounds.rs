@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 
 use crate::support::demo::{ADMIN, Demo, HOST, HTTP, HTTPS};
-use crate::support::http::{Connection, Outcome, Protocol, empty, never_left, plain};
+use crate::support::http::{Body, Connection, Outcome, Protocol, empty, never_left, plain};
 use crate::support::process::{Process, TOMBOLO, arguments, signal, with_flags};
 use crate::support::{eventually, holds, upstream};
 
@@ -142,6 +142,39 @@ async fn a_client_has_its_share_of_connections_and_they_grow_no_older_than_they_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn streams_that_are_open_for_long_keep_nobody_out() {
+    let demo = Demo::own().await;
+    let echo = SocketAddr::new(demo.address(0, 1, 31), 9000);
+    upstream::serve(echo).await;
+    upstream::register(&demo.state.join("north/services"), 0, "idle", echo);
+    let manifest = "apiVersion: tombolo.dev/v1alpha1\nkind: PublicService\nmetadata: {name: idle}\n\
+                    spec: {globalNamespace: shop, service: idle, port: 8080, hosts: [{name: idle.example.com}], \
+                    tls: {certificate: selfSigned}}\n";
+    demo.cli(|cli| cli.apply(manifest)).success();
+    let most = 4;
+    let _gateway = restarted(&demo, &[&format!("--max-requests={most}")], 1024).await;
+    let host = "idle.example.com";
+    let found = || async {
+        let answer = public(&demo, host, Protocol::Http2).await?.get("/").await?;
+        holds(answer.status == StatusCode::OK, || format!("{answer:?}"))
+    };
+    eventually("the host is found", found).await;
+    let mut open = Vec::new();
+    for _ in 0..2 * most {
+        let mut connection = public(&demo, host, Protocol::Http2).await.unwrap();
+        let answer = connection.open(Method::POST, "/echo", HeaderMap::new(), endless()).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        open.push((connection, answer));
+    }
+    demo.get_public(demo.gateway(0, 0)).await.unwrap();
+}
+
+/// A body that never brings anything.
+fn endless() -> Body {
+    StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, Infallible>>()).boxed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stopping_gateway_says_so_first_then_goes_away_and_finishes_what_it_began() {
     let demo = Demo::own().await;
     let slow = SocketAddr::new(demo.address(0, 1, 30), 9000);
@@ -163,8 +196,8 @@ async fn a_stopping_gateway_says_so_first_then_goes_away_and_finishes_what_it_be
     before.get("/").await.unwrap();
     // What never ends must not keep the gateway from ending.
     let mut endless = public(&demo, host, Protocol::Http2).await.unwrap();
-    let never = StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, Infallible>>()).boxed();
-    let endless = tokio::spawn(async move { endless.open(Method::POST, "/count", HeaderMap::new(), never).await });
+    let endless =
+        tokio::spawn(async move { endless.open(Method::POST, "/count", HeaderMap::new(), self::endless()).await });
     signal("TERM", &[gateway.pid()]);
     let unready = || async {
         let (status, text) = ask(&demo, "/readyz").await?;

@@ -16,6 +16,10 @@ const BUSY: f64 = 0.5;
 const GAIN: f64 = 2.0;
 /// Beyond so many targets' lengths it grows no faster.
 const WORST: f64 = 5.0;
+/// The first measurement of a standing lag counts for no longer than this: it may be a single pause, whose share is then
+/// soon gone. To wait for a second one before anything is turned away would be too late: in an overload that comes after as
+/// long a lag again, and longer.
+const FIRST: Duration = Duration::from_millis(100);
 
 /// Turns measurements of lag into the share of requests to turn away.
 #[derive(Debug, Clone)]
@@ -35,20 +39,21 @@ impl Overload {
     /// Takes a measurement, and for how long the process has worked since the last one, on all cores together. Returns the
     /// share of new requests to turn away from now on, from 0 to 1.
     pub fn observe(&mut self, lag: Duration, worked: Duration, now: Instant) -> f64 {
-        let seconds = now.saturating_duration_since(self.last).as_secs_f64();
+        let mut seconds = now.saturating_duration_since(self.last).as_secs_f64();
         self.last = now;
-        let excess = (lag.as_secs_f64() / self.target.as_secs_f64() - 1.0).min(WORST);
         let starved = worked.as_secs_f64() < BUSY * seconds;
-        let change = GAIN * seconds * if starved { -1.0 } else { excess };
-        if change <= 0.0 {
+        if starved || lag <= self.target {
             self.above_since = None;
-        } else {
+        } else if self.share == 0.0 {
             // A lag as long as this was there when its wait began.
             let since = *self.above_since.get_or_insert(now.checked_sub(lag).unwrap_or(now));
-            if self.share == 0.0 && now.saturating_duration_since(since) < STANDING {
+            if now.saturating_duration_since(since) < STANDING {
                 return 0.0;
             }
+            seconds = seconds.min(FIRST.as_secs_f64());
         }
+        let excess = (lag.as_secs_f64() / self.target.as_secs_f64() - 1.0).min(WORST);
+        let change = GAIN * seconds * if starved { -1.0 } else { excess };
         self.share = (self.share + change).clamp(0.0, 1.0);
         self.share
     }
@@ -187,6 +192,21 @@ mod tests {
                 let worked = Duration::from_millis((TICK + lag) / 3);
                 prop_assert_eq!(overload.observe(Duration::from_millis(lag), worked, now), 0.0);
             }
+        }
+
+        #[test]
+        fn a_single_pause_turns_few_away_and_not_for_long(pause in 0..600u64) {
+            let mut now = Instant::now();
+            let mut overload = Overload::new(TARGET, now);
+            let mut observe = |lag| {
+                let step = Duration::from_millis(TICK + lag);
+                now += step;
+                overload.observe(Duration::from_millis(lag), step, now)
+            };
+            prop_assert_eq!(observe(0), 0.0);
+            prop_assert!(observe(pause) <= 0.4);
+            let turned_away: f64 = (0..11).map(|_| observe(0)).sum();
+            prop_assert!(turned_away <= 2.0 && observe(0) == 0.0);
         }
 
         #[test]

@@ -71,7 +71,7 @@ impl Checker {
     }
 
     /// An attempt at a request, or a stream, showed something of an instance of this service. What is bad enough, or bad
-    /// often enough, puts the instance out, but by the evidence of requests never more than half of all.
+    /// often enough, puts the instance out, but by the evidence of requests never more than half of those that serve.
     pub fn shown(&self, service: &PlannedService, health: &InstanceHealth, shown: Shown) {
         let now = Instant::now();
         if let Some(fault) = shown.fault() {
@@ -83,7 +83,10 @@ impl Checker {
         }
         health.share.record(shown, now);
         let full = health.streaks.record(shown);
-        let stands_out = || health.share.tally(now).stands_out(others(service, health, now));
+        let stands_out = || {
+            let own = health.share.tally(now);
+            own.might_stand_out() && own.stands_out(others(service, health, now))
+        };
         if full || (shown.fault().is_some() && stands_out()) {
             self.eject(service, health, now);
         }
@@ -100,7 +103,8 @@ impl Checker {
     fn eject(&self, service: &PlannedService, health: &InstanceHealth, now: Instant) {
         let all = service.instances();
         let ejected = all.iter().filter(|target| target.health.state() == State::Sick(Why::Responses)).count();
-        if !may_eject(ejected, all.len()) {
+        let well = all.iter().filter(|target| !target.health.is_sick()).count();
+        if !may_eject(ejected, ejected + well) {
             return;
         }
         health.streaks.clear();

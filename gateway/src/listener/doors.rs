@@ -22,7 +22,7 @@ use super::opening::Inbound;
 use super::sockets::Listening;
 use super::stream::Connection;
 use super::tls::{HandshakeError, Hello};
-use crate::connections::Opener;
+use crate::connections::{Opener, Ticket};
 use crate::exchange::{Door, Entry};
 use crate::lifetime::Bounds;
 use crate::metrics::Open;
@@ -55,28 +55,34 @@ pub async fn serve(core: Arc<Core>, listening: Listening, purpose: Purpose, stop
     let port = listening.local_addr().map_or(0, |at| at.port());
     let opener = if purpose == Purpose::EastWest { Opener::Peer } else { Opener::Client };
     let shared = core.clone();
-    let handle = move |stream, client| {
+    let handle = move |stream, client, ticket| {
         let core = shared.clone();
         // It counts from here on, before its task first runs: a stopping gateway waits a while for what it may still bring.
         let open = Open::new(&core.metrics);
         async move {
             let cut = core.cut.clone();
             // In a box, as below: each of those around it would otherwise have room for it twice.
-            cut.run_until_cancelled(Box::pin(enter(&core, purpose, port, stream, client))).await;
+            cut.run_until_cancelled(Box::pin(enter(&core, (purpose, port), stream, client, ticket))).await;
             drop(open);
         }
     };
     listener::accept(core, listening, opener, stop, handle).await;
 }
 
-async fn enter(core: &Arc<Core>, purpose: Purpose, port: u16, stream: TcpStream, client: SocketAddr) {
+async fn enter(
+    core: &Arc<Core>,
+    (purpose, port): (Purpose, u16),
+    stream: TcpStream,
+    client: SocketAddr,
+    mut ticket: Ticket,
+) {
     let mut io = Inbound::new(stream);
     let Some(between) = between(core, purpose, &mut io, client).await else { return };
     let client = between.source.ip().to_canonical();
     match purpose {
         Purpose::Http => plain(core, io, Entry::new(Door::PublicHttp, client, port)).await,
         Purpose::Https => https(core, port, io, between).await,
-        Purpose::EastWest => east_west(core, port, io, client).await,
+        Purpose::EastWest => east_west(core, port, io, client, &mut ticket).await,
         Purpose::Mesh => mesh(core, io, Entry::new(Door::Mesh, client, port), between).await,
     }
 }
@@ -166,7 +172,7 @@ fn whose(plan: &Plan, host: &Host) -> Option<Whose> {
 
 /// A connection to the east-west port: mutual TLS in the identity of the GNS whose opaque name the peer asks for. It is a
 /// tunnel of requests, or of one stream, as was agreed on in the handshake.
-async fn east_west(core: &Arc<Core>, port: u16, io: Inbound, client: IpAddr) {
+async fn east_west(core: &Arc<Core>, port: u16, io: Inbound, client: IpAddr, ticket: &mut Ticket) {
     let (stream, global_namespace) = match tunnel(core, io).await {
         Ok(done) => done,
         Err(error) => return failed(core, "tunnel", client, &error),
@@ -174,6 +180,7 @@ async fn east_west(core: &Arc<Core>, port: u16, io: Inbound, client: IpAddr) {
     let Some(peer) = peer(&stream) else {
         return core.log.turned_away("tunnel", client, "handshake_failed", &"the certificate names no peer");
     };
+    ticket.prove();
     core.metrics.handshake("ok");
     tracing::debug!(%global_namespace, %peer, "a tunnel came in");
     let entry = Entry::new(tunnel_door(global_namespace, peer), client, port);

@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::connections::{Opener, Shed};
+use crate::connections::{Opener, Shed, Ticket};
 use crate::descriptors::Spare;
 use crate::runtime::Core;
 use sockets::Listening;
@@ -38,7 +38,7 @@ pub async fn accept<F, Fut>(
     stop: CancellationToken,
     handle: F,
 ) where
-    F: Fn(TcpStream, SocketAddr) -> Fut,
+    F: Fn(TcpStream, SocketAddr, Ticket) -> Fut,
     Fut: Future<Output = ()> + Send + 'static,
 {
     let mut turnstile = Turnstile { core, opener, spare: Spare::keep(), told: None };
@@ -61,8 +61,12 @@ struct Turnstile {
 }
 
 impl Turnstile {
-    fn admit<Fut>(&mut self, stream: TcpStream, client: SocketAddr, handle: impl Fn(TcpStream, SocketAddr) -> Fut)
-    where
+    fn admit<Fut>(
+        &mut self,
+        stream: TcpStream,
+        client: SocketAddr,
+        handle: impl Fn(TcpStream, SocketAddr, Ticket) -> Fut,
+    ) where
         Fut: Future<Output = ()> + Send + 'static,
     {
         let ticket = match self.core.connections.admit(self.opener, client.ip()) {
@@ -72,11 +76,7 @@ impl Turnstile {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a new connection was gone at once");
         }
-        let connection = handle(stream, client);
-        tokio::spawn(async move {
-            connection.await;
-            drop(ticket);
-        });
+        tokio::spawn(handle(stream, client, ticket));
     }
 
     /// There was no descriptor (or memory) for a connection. It must not wait in the kernel, where its client would learn
@@ -97,7 +97,7 @@ impl Turnstile {
 
     fn shed(&mut self, shed: Shed) {
         self.core.metrics.shed(shed);
-        if shed != Shed::PerClient {
+        if matches!(shed, Shed::Total | Shed::Descriptors) {
             self.core.connections.make_room();
         }
         if self.told.is_none_or(|told| told.elapsed() >= TELL) {

@@ -15,7 +15,7 @@ use serde::{Serialize, Serializer};
 use crate::exchange::{Door, Entry};
 use crate::trace::Marks;
 
-/// What a client or a peer says is cut off after so many bytes.
+/// What a client or a peer says is cut off after so many bytes, in the line as in what came.
 pub(super) const LONGEST_TEXT: usize = 2_048;
 
 /// A request's line, or a stream's, its fields in their order. Stable; `docs/guides/observability.md` explains them, and a test holds it
@@ -112,6 +112,15 @@ impl Line {
     }
 }
 
+impl Line {
+    /// The bytes that it holds, about.
+    pub(super) fn size(&self) -> usize {
+        let texts = [&self.method, &self.host, &self.path, &self.user_agent].map(String::capacity);
+        let failures = self.failures.iter().map(|failure| size_of::<String>() + failure.capacity());
+        size_of::<Line>() + texts.into_iter().chain(failures).sum::<usize>()
+    }
+}
+
 /// The line of a connection that was refused, and so brought no request; or no further one.
 #[derive(Debug, Serialize)]
 pub(super) struct TurnedAway {
@@ -125,6 +134,11 @@ pub(super) struct TurnedAway {
 }
 
 impl TurnedAway {
+    /// The bytes that it holds.
+    pub(super) fn size(&self) -> usize {
+        size_of::<TurnedAway>() + self.cause.capacity()
+    }
+
     pub(super) fn new(
         door: &'static str,
         client: IpAddr,
@@ -148,10 +162,13 @@ pub(super) fn write(line: &impl Serialize, to: &mut impl Write) -> io::Result<()
 /// The beginning of a text. What isn't UTF-8, or what a terminal would obey although JSON lets it stand, is replaced.
 pub(super) fn shorten(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text.get(..LONGEST_TEXT).unwrap_or(text));
-    match text.contains(is_treacherous) {
+    let mut text = match text.contains(is_treacherous) {
         true => text.replace(is_treacherous, "\u{fffd}"),
         false => text.into_owned(),
-    }
+    };
+    // What was replaced has grown.
+    text.truncate(text.floor_char_boundary(LONGEST_TEXT));
+    text
 }
 
 /// DEL and the C1 controls; what breaks lines or turns the direction of writing.

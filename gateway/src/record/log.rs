@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,11 @@ use crate::settings::AccessLog;
 
 /// So many lines may wait to be written; more are dropped and counted.
 const BACKLOG: usize = 8_192;
+/// And so many bytes of them: 8 MiB.
+const BACKLOG_BYTES: usize = 8 << 20;
+
+/// It is told that lines can't be written no more often than this.
+const TELL: Duration = Duration::from_secs(1);
 
 /// At shutdown, lines that wait have so long to be written.
 const LAST_LINES: Duration = Duration::from_secs(2);
@@ -32,8 +37,28 @@ const TURNED_AWAY: u64 = 1_000;
 #[derive(Clone)]
 pub struct Log {
     sender: Option<SyncSender<Message>>,
+    waiting: Arc<Waiting>,
     metrics: Arc<Metrics>,
     refused: Arc<Refused>,
+}
+
+/// The bytes of the lines that wait to be written.
+#[derive(Debug, Default)]
+struct Waiting(AtomicUsize);
+
+impl Waiting {
+    /// Whether a line of so many bytes may wait too; then it counts.
+    fn add(&self, bytes: usize) -> bool {
+        let fits = self.0.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= BACKLOG_BYTES;
+        if !fits {
+            self.remove(bytes);
+        }
+        fits
+    }
+
+    fn remove(&self, bytes: usize) {
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
 }
 
 /// How many connections were refused lately, and how many of them have got no line since the last that has.
@@ -64,6 +89,17 @@ enum Message {
     End(oneshot::Sender<()>),
 }
 
+impl Message {
+    /// The bytes that it holds, about.
+    fn size(&self) -> usize {
+        match self {
+            Message::Write(record) => record.line.size(),
+            Message::TurnedAway(refused) => refused.size(),
+            Message::End(_) => 0,
+        }
+    }
+}
+
 /// The access log could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot open the access log {path}: {source}")]
@@ -75,15 +111,17 @@ pub struct LogError {
 impl Log {
     /// Opens the log and starts its thread, which ends with the last clone of the log.
     pub fn open(to: &AccessLog, metrics: Arc<Metrics>) -> Result<Self, LogError> {
+        let waiting = Arc::<Waiting>::default();
         let sender = match to {
             AccessLog::Off => None,
-            AccessLog::Stdout => Some(spawn(io::stdout())),
+            AccessLog::Stdout => Some(spawn(io::stdout(), waiting.clone(), metrics.clone())),
             AccessLog::File(path) => {
-                Some(spawn(append(path).map_err(|source| LogError { path: path.clone(), source })?))
+                let file = append(path).map_err(|source| LogError { path: path.clone(), source })?;
+                Some(spawn(file, waiting.clone(), metrics.clone()))
             }
         };
         let (clock, lines) = (Clock::new(Instant::now()), Window::default());
-        Ok(Log { sender, metrics, refused: Arc::new(Refused { clock, lines, unsaid: AtomicU64::new(0) }) })
+        Ok(Log { sender, waiting, metrics, refused: Arc::new(Refused { clock, lines, unsaid: AtomicU64::new(0) }) })
     }
 
     /// A request's head has come.
@@ -116,7 +154,13 @@ impl Log {
 
     fn send(&self, message: impl FnOnce() -> Message) {
         let Some(sender) = &self.sender else { return };
-        if sender.try_send(message()).is_err() {
+        let message = message();
+        let size = message.size();
+        if !self.waiting.add(size) {
+            return self.metrics.log_drops.inc();
+        }
+        if sender.try_send(message).is_err() {
+            self.waiting.remove(size);
             self.metrics.log_drops.inc();
         }
     }
@@ -148,32 +192,109 @@ fn append(path: &PathBuf) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
-fn spawn(to: impl Write + Send + 'static) -> SyncSender<Message> {
+fn spawn(to: impl Write + Send + 'static, waiting: Arc<Waiting>, metrics: Arc<Metrics>) -> SyncSender<Message> {
     let (sender, receiver) = sync_channel(BACKLOG);
-    std::thread::spawn(move || write_all(receiver, BufWriter::new(to)));
+    let mut writer = Writer { to: BufWriter::new(to), waiting, metrics, told: None };
+    std::thread::spawn(move || writer.write_all(receiver));
     sender
 }
 
-/// Writes whatever has come, then flushes, then waits for more, until the end.
-fn write_all(messages: Receiver<Message>, mut to: BufWriter<impl Write>) {
-    let mut end = None;
-    while end.is_none()
-        && let Ok(first) = messages.recv()
-    {
-        let mut waiting = std::iter::once(first).chain(messages.try_iter().take(BACKLOG));
-        let written = waiting.try_for_each(|message| match message {
-            Message::Write(record) => line::write(&record.line, &mut to),
-            Message::TurnedAway(refused) => line::write(&*refused, &mut to),
-            Message::End(told) => {
-                end = Some(told);
-                Ok(())
+/// What the thread has.
+struct Writer<W: Write> {
+    to: BufWriter<W>,
+    waiting: Arc<Waiting>,
+    metrics: Arc<Metrics>,
+    /// When it was last told that lines can't be written.
+    told: Option<Instant>,
+}
+
+impl<W: Write> Writer<W> {
+    /// Writes whatever has come, then flushes, then waits for more, until the end.
+    fn write_all(&mut self, messages: Receiver<Message>) {
+        let mut end = None;
+        while end.is_none()
+            && let Ok(first) = messages.recv()
+        {
+            let waiting = std::iter::once(first).chain(messages.try_iter().take(BACKLOG));
+            end = waiting.filter_map(|message| self.write(message)).next();
+            if let Err(error) = self.to.flush() {
+                self.tell(&error);
             }
-        });
-        if let Err(error) = written.and_then(|()| to.flush()) {
+        }
+        // Whoever waits for the end finds the log closed: a later line is a counted drop, never a silent one.
+        drop(messages);
+        drop(end);
+    }
+
+    /// Writes a line; or returns who is to be told of the end.
+    fn write(&mut self, message: Message) -> Option<oneshot::Sender<()>> {
+        self.waiting.remove(message.size());
+        let written = match message {
+            Message::Write(record) => line::write(&record.line, &mut self.to),
+            Message::TurnedAway(refused) => line::write(&*refused, &mut self.to),
+            Message::End(told) => return Some(told),
+        };
+        if let Err(error) = written {
+            self.metrics.log_drops.inc();
+            self.tell(&error);
+        }
+        None
+    }
+
+    fn tell(&mut self, error: &io::Error) {
+        if self.told.is_none_or(|told| told.elapsed() >= TELL) {
+            self.told = Some(Instant::now());
             tracing::warn!(%error, "the access log cannot be written");
         }
     }
-    // Whoever waits for the end finds the log closed: a later line is a counted drop, never a silent one.
-    drop(messages);
-    drop(end);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A disk that is full.
+    struct Full;
+
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn refused() -> Message {
+        let client = IpAddr::from([127, 0, 0, 1]);
+        Message::TurnedAway(Box::new(TurnedAway::new("https", client, "no_request", &"x".repeat(1_000), 0)))
+    }
+
+    #[test]
+    fn what_waits_is_bounded_in_bytes() {
+        let waiting = Waiting::default();
+        assert!(waiting.add(BACKLOG_BYTES) && !waiting.add(1));
+        waiting.remove(1);
+        assert!(waiting.add(1) && !waiting.add(1));
+    }
+
+    #[tokio::test]
+    async fn lines_that_cannot_be_written_are_counted_and_make_room() {
+        let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
+        let waiting = Arc::<Waiting>::default();
+        let sender = spawn(Full, waiting.clone(), metrics.clone());
+        for _ in 0..100 {
+            let message = refused();
+            assert!(waiting.add(message.size()));
+            sender.send(message).unwrap();
+        }
+        let (end, ended) = oneshot::channel();
+        sender.send(Message::End(end)).unwrap();
+        assert!(ended.await.is_err(), "it is dropped at the end");
+        // What the last buffer holds may yet be written.
+        assert!((90..=100).contains(&metrics.log_drops.get()), "{}", metrics.log_drops.get());
+        assert_eq!(waiting.0.load(Ordering::Relaxed), 0);
+    }
 }

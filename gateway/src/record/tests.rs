@@ -107,6 +107,14 @@ async fn closing_writes_what_waits() {
     assert_eq!(kept.metrics.log_drops.get(), 1);
 }
 
+#[test]
+fn what_is_replaced_does_not_make_a_text_longer() {
+    for texts in [[0xff; LONGEST_TEXT], [0x7f; LONGEST_TEXT]] {
+        let text = shorten(&texts);
+        assert!((LONGEST_TEXT - 2..=LONGEST_TEXT).contains(&text.len()), "{}", text.len());
+    }
+}
+
 #[tokio::test]
 async fn whatever_bytes_come_each_line_stays_one_and_no_terminal_obeys_it() {
     let kept = Kept::open();

@@ -79,8 +79,13 @@ async fn to_instance(core: &Core, order: &Order, target: &Arc<Target>) -> Result
     let mut io = match upstream::pool::connect(target.connections.address).await {
         Ok(io) => io,
         Err(error) => {
-            if matches!(error, CallError::Unreachable(_)) {
-                core.checker.shown(&order.wanted.service, &target.health, Shown::Connect);
+            let shown = match &error {
+                CallError::Unreachable(_) => Some(Shown::Connect),
+                CallError::Slow(_) => Some(Shown::ConnectTimeout),
+                _ => None,
+            };
+            if let Some(shown) = shown {
+                core.checker.shown(&order.wanted.service, &target.health, shown);
             }
             return Err(Failure::Connect(error));
         }

@@ -81,6 +81,9 @@ pub enum CallError {
     /// No byte of the request went out, because nobody listens at the far end, or it can't be reached.
     #[error("{0}")]
     Unreachable(String),
+    /// No byte of the request went out, because no connection was there in time.
+    #[error("{0}")]
+    Slow(String),
     /// A pooled connection was closed before anything came back, as its far end may do at any time.
     #[error("{0}")]
     Stale(String),

@@ -11,7 +11,8 @@ use tokio::time::timeout;
 
 use super::{CallError, http1, http2};
 
-/// How long a connect to an instance of the same cluster may take.
+/// How long a connect to an instance of the same cluster may take. A lost first packet is sent again only then (RFC 6298
+/// section 2.1): it is better to try elsewhere than to wait on, and no reason to take the instance for dead.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// From one look for idle connections to the next.
@@ -59,18 +60,20 @@ impl Pools {
 /// Opens a connection to an instance.
 pub async fn connect(address: SocketAddr) -> Result<TcpStream, CallError> {
     let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
-    let stream = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|e| not_connected(&e))?;
+    let late = |_| Err(CallError::Slow(format!("no connection within {CONNECT_TIMEOUT:?}")));
+    let stream = connected.map_or_else(late, |done| done.map_err(|e| not_connected(&e)))?;
     stream.set_nodelay(true).map_err(|e| not_connected(&e))?;
     Ok(stream)
 }
 
-/// Only what says that nobody is there speaks against the instance; our own want of descriptors, say, does not.
+/// Only what says that nobody is there, or suggests it, speaks against the instance; our own want of descriptors, say, does not.
 fn not_connected(error: &io::Error) -> CallError {
     use io::ErrorKind::{ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut};
     match error.kind() {
-        ConnectionRefused | ConnectionReset | HostUnreachable | NetworkUnreachable | TimedOut => {
+        ConnectionRefused | ConnectionReset | HostUnreachable | NetworkUnreachable => {
             CallError::Unreachable(error.to_string())
         }
+        TimedOut => CallError::Slow(error.to_string()),
         _ => CallError::NotSent(error.to_string()),
     }
 }

@@ -83,13 +83,17 @@ const HEADER: usize = 9;
 const LONGEST_FRAME: u32 = 16 << 10;
 /// A full block needs five frames of the usual size; some clients cut smaller.
 const CONTINUATIONS: u32 = 64;
-/// Room to make for so many bytes that we sent is worth a WINDOW_UPDATE: the shortest frame with data in it has ten.
-const BYTES_PER_UPDATE: usize = 16;
+/// Room to make for so many bytes that we sent is worth a WINDOW_UPDATE. The shortest frame with data in it has ten, and
+/// some clients make room for each twice: for its stream, and for the connection.
+const BYTES_PER_UPDATE: usize = 5;
 /// Streams come with WINDOW_UPDATEs of their own (Firefox), for themselves and the connection, for an upload's end too.
 const UPDATES_PER_STREAM: u32 = 4;
-/// gRPC measures a connection's capacity by a PING for each round trip in which data came. On a loopback these are
-/// thousands a second, but never more than one for some frames of data.
-const UPDATES_PER_PING: u32 = 64;
+/// gRPC measures a connection's capacity: data that comes while no PING is under way is answered by one. So we send at
+/// least this between two of them: the acknowledgement, of 17 bytes, and the shortest frame with data. Who sends nothing
+/// but PINGs gets the acknowledgements only, and runs out.
+const BYTES_PER_PING: u32 = 27;
+/// Some libraries flush an empty frame before they know that the body ends.
+const EMPTIES_PER_STREAM: u32 = 1;
 /// Browsers change a stream's priority once it is known what it is for (RFC 9218 section 7).
 const PRIORITIES_PER_STREAM: u32 = 2;
 
@@ -101,10 +105,11 @@ pub struct Meter {
     framed: bool,
     bounds: Bounds,
     block: Block,
-    /// Bytes sent that didn't make a credit yet.
+    /// Bytes sent that aren't worth a WINDOW_UPDATE yet.
     sent: usize,
     resets: Allowance,
     settings: Allowance,
+    /// In bytes sent.
     pings: Allowance,
     updates: Allowance,
     empties: Allowance,
@@ -146,9 +151,8 @@ impl Meter {
             // One at the start, an acknowledgement of ours; hardly ever another.
             settings: allowance(1, 20),
             // Keep-alives are seconds apart; those that measure earn their credit.
-            pings: allowance(10 * UPDATES_PER_PING, 100 * UPDATES_PER_PING),
+            pings: allowance(10 * BYTES_PER_PING, 100 * BYTES_PER_PING),
             updates: allowance(100, 10_000),
-            // Some libraries flush an empty frame before they know that the body ends.
             empties: allowance(10, 200),
             useless: allowance(50, 500),
             // A proxy in front of us passes on the mistakes of many.
@@ -202,11 +206,11 @@ impl Meter {
 
     /// So many bytes went out: what answers them is no flood.
     pub fn sent(&mut self, bytes: usize) {
+        let whole = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.pings.grant(whole(bytes));
         self.sent = self.sent.saturating_add(bytes);
-        let credit = u32::try_from(self.sent / BYTES_PER_UPDATE).unwrap_or(u32::MAX);
+        self.updates.grant(whole(self.sent / BYTES_PER_UPDATE));
         self.sent %= BYTES_PER_UPDATE;
-        self.updates.grant(credit);
-        self.pings.grant(credit);
     }
 
     /// So many requests of the connection were refused for what they are.
@@ -223,13 +227,14 @@ impl Meter {
             Kind::Headers => {
                 self.updates.grant(UPDATES_PER_STREAM);
                 self.useless.grant(PRIORITIES_PER_STREAM);
+                self.empties.grant(EMPTIES_PER_STREAM);
                 self.block = Block { continuations: 0, bytes: frame.length };
                 (true, Flood::HeaderBlock)
             }
             Kind::Continuation => (self.continues(frame.length), Flood::HeaderBlock),
             Kind::Reset => (self.resets.take(1, now), Flood::Resets),
             Kind::Settings => (self.settings.take(1, now), Flood::Settings),
-            Kind::Ping => (self.pings.take(UPDATES_PER_PING, now), Flood::Pings),
+            Kind::Ping => (self.pings.take(BYTES_PER_PING, now), Flood::Pings),
             Kind::WindowUpdate => (self.updates.take(1, now), Flood::WindowUpdates),
             Kind::Other => (self.useless.take(1, now), Flood::Useless),
         };

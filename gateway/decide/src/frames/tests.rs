@@ -14,6 +14,8 @@ const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
+/// The bytes of a PING, and of its acknowledgement.
+const PONG: usize = 17;
 
 fn frame(kind: u8, flags: u8, length: usize) -> Vec<u8> {
     let [.., high, middle, low] = length.to_be_bytes();
@@ -131,11 +133,69 @@ fn a_grpc_download_that_measures_every_round_trip_is_honest() {
 }
 
 #[test]
-fn a_stream_of_small_events_is_honest() {
+fn a_grpc_client_that_measures_at_each_small_answer_is_honest() {
+    for (calls, every) in [(1, 10), (5, 1)] {
+        for answer in [60, 130] {
+            honest(|client, millisecond| {
+                for _ in 0..if millisecond % every == 0 { calls } else { 0 } {
+                    client.sends(&frame(HEADERS, 4, 30))?;
+                    client.sends(&frame(DATA, 1, 5))?;
+                    client.meter.sent(answer);
+                    client.sends(&frame(PING, 0, 8))?;
+                    client.meter.sent(PONG);
+                }
+                Ok(())
+            });
+        }
+    }
+}
+
+#[test]
+fn a_grpc_stream_of_the_least_messages_that_measures_at_each_is_honest() {
     honest(|client, _| {
-        client.meter.sent(40);
-        client.sends(&frame(WINDOW_UPDATE, 0, 4))?;
-        client.sends(&frame(WINDOW_UPDATE, 0, 4))
+        for _ in 0..5 {
+            client.meter.sent(10);
+            client.sends(&frame(PING, 0, 8))?;
+            client.meter.sent(PONG);
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn acknowledgements_do_not_pay_for_a_flood_of_pings() {
+    for at_once in [1, 100, 964] {
+        let mut client = Client::new();
+        let flood = (0..(16 << 20) / (at_once * PONG)).find_map(|_| {
+            let ended = (0..at_once).find_map(|_| client.sends(&frame(PING, 0, 8)).err());
+            client.meter.sent(at_once * PONG);
+            ended
+        });
+        assert_eq!(flood, Some(Flood::Pings), "{at_once}");
+    }
+}
+
+#[test]
+fn a_stream_of_small_events_is_honest() {
+    for event in [10, 40] {
+        honest(|client, _| {
+            for _ in 0..5 {
+                client.meter.sent(event);
+                client.sends(&frame(WINDOW_UPDATE, 0, 4))?;
+                client.sends(&frame(WINDOW_UPDATE, 0, 4))?;
+            }
+            Ok(())
+        });
+    }
+}
+
+#[test]
+fn uploads_that_flush_an_empty_frame_each_are_honest() {
+    honest(|client, _| {
+        client.sends(&frame(HEADERS, 4, 30))?;
+        client.sends(&frame(DATA, 0, 100))?;
+        client.sends(&frame(DATA, 0, 0))?;
+        client.sends(&frame(DATA, 1, 0))
     });
 }
 

@@ -39,12 +39,12 @@ impl Admit {
     }
 }
 
-/// Whether one more of a version's `instances` may be ejected by the evidence of requests, when `ejected` are so
-/// already: at most half, and so never the last. When most instances answer 5xx, the fault lies more likely behind them
-/// (a database) or in the requests, and ejection would only add load to the rest. Failed checks and failed connects are
-/// not limited so.
-pub fn may_eject(ejected: usize, instances: usize) -> bool {
-    ejected.saturating_add(1).saturating_mul(2) <= instances
+/// Whether one more of a service's instances may be ejected by the evidence of requests, when `ejected` are so already:
+/// at most half of those that would serve `but_for_ejections`, and so never the last. When most instances answer 5xx, the
+/// fault lies more likely behind them (a database) or in the requests, and ejection would only add load to the rest.
+/// Failed checks and failed connects are not limited so; whom they have put out can't take over anything either.
+pub fn may_eject(ejected: usize, but_for_ejections: usize) -> bool {
+    ejected.saturating_add(1).saturating_mul(2) <= but_for_ejections
 }
 
 /// Panic mode: more instances of a service ail than are well, wherever those are. Then the ailing take requests again.

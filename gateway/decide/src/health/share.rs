@@ -73,8 +73,16 @@ impl Tally {
     /// from the mean, which no one of three instances can be far from. That the distance is no chance follows from the
     /// number of requests: 30 points over 50 of them are more than four standard deviations, whatever the common rate.
     pub fn stands_out(self, others: Tally) -> bool {
-        let percent = |tally: Tally| tally.failures.min(tally.requests).saturating_mul(100) / tally.requests.max(1);
-        self.requests >= ENOUGH && others.requests >= ENOUGH && percent(self) >= percent(others).saturating_add(EXCESS)
+        self.might_stand_out() && others.requests >= ENOUGH && self.percent() >= others.percent().saturating_add(EXCESS)
+    }
+
+    /// Whether it would stand out, if the others never failed: unless it does, they need not be asked.
+    pub fn might_stand_out(self) -> bool {
+        self.requests >= ENOUGH && self.percent() >= EXCESS
+    }
+
+    fn percent(self) -> u64 {
+        self.failures.min(self.requests).saturating_mul(100) / self.requests.max(1)
     }
 }
 
@@ -92,6 +100,12 @@ mod tests {
         assert!(!tally(100, 29).stands_out(tally(200, 0)));
         assert!(!tally(100, 100).stands_out(tally(200, 150)), "the fault is common");
         assert!(tally(100, 100).stands_out(tally(200, 140)));
+    }
+
+    #[test]
+    fn who_can_not_stand_out_does_not() {
+        assert!(tally(50, 15).might_stand_out());
+        assert!(!tally(50, 14).might_stand_out() && !tally(49, 49).might_stand_out());
     }
 
     #[test]

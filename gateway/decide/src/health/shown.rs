@@ -3,8 +3,10 @@
 /// What an attempt showed. Only what the instance is to blame for: a client that broke off shows nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shown {
-    /// No connection: refused, reset, unreachable, or not there in time.
+    /// No connection: refused, reset, or unreachable.
     Connect,
+    /// No connection in time. One lost packet suffices for that.
+    ConnectTimeout,
     /// The connection broke before an answer's head, or what came was none.
     Reset,
     /// No answer's head came in time, though the whole request was out.
@@ -22,6 +24,8 @@ pub enum Shown {
 pub enum Fault {
     /// [`Shown::Connect`].
     Connect,
+    /// [`Shown::ConnectTimeout`].
+    ConnectTimeout,
     /// [`Shown::Reset`].
     Reset,
     /// [`Shown::Timeout`].
@@ -36,13 +40,21 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Fault; 6] =
-        [Fault::Connect, Fault::Reset, Fault::Timeout, Fault::Broken, Fault::Unavailable, Fault::Error];
+    pub const ALL: [Fault; 7] = [
+        Fault::Connect,
+        Fault::ConnectTimeout,
+        Fault::Reset,
+        Fault::Timeout,
+        Fault::Broken,
+        Fault::Unavailable,
+        Fault::Error,
+    ];
 
     /// One word for metrics. Stable.
     pub fn code(self) -> &'static str {
         match self {
             Fault::Connect => "connect",
+            Fault::ConnectTimeout => "connect_timeout",
             Fault::Reset => "reset",
             Fault::Timeout => "timeout",
             Fault::Broken => "broken",
@@ -55,13 +67,14 @@ impl Fault {
     ///
     /// - *Connects*: the first one ejects until the next good check. If a third follows the first two without an answer
     ///   in between, the check is no proof that requests are served, and a time must pass.
+    /// - *Connects that time out*: one may be a lost packet; of three in a row each was.
     /// - *Timeouts*: each has cost a client 30 s; there is no time for more.
     /// - *Resets, broken answers, 502 to 504*: five in a row are no accident any more, and few enough to be retried.
     /// - *Other 5xx*: an application answers those for single requests that it has a fault with, and a client may send
     ///   just that request again and again. Twenty in a row without one good answer between them are something else.
     pub fn limit(self) -> u8 {
         match self {
-            Fault::Connect | Fault::Timeout => 3,
+            Fault::Connect | Fault::ConnectTimeout | Fault::Timeout => 3,
             Fault::Reset | Fault::Broken | Fault::Unavailable => 5,
             Fault::Error => 20,
         }
@@ -73,6 +86,7 @@ impl Shown {
     pub fn fault(self) -> Option<Fault> {
         match self {
             Shown::Connect => Some(Fault::Connect),
+            Shown::ConnectTimeout => Some(Fault::ConnectTimeout),
             Shown::Reset => Some(Fault::Reset),
             Shown::Timeout => Some(Fault::Timeout),
             Shown::Broken => Some(Fault::Broken),

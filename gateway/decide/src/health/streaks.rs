@@ -36,11 +36,12 @@ impl Streaks {
 /// Which streaks this ends. An answer's head proves that the instance takes connections and answers; a good one, that
 /// it serves; that its answers are whole, only their end.
 fn ended(shown: Shown) -> u64 {
+    use Fault::{Broken, Connect, ConnectTimeout, Error, Reset, Timeout, Unavailable};
     let faults: &[Fault] = match shown {
-        Shown::Status(..500) => &[Fault::Connect, Fault::Reset, Fault::Timeout, Fault::Unavailable, Fault::Error],
-        Shown::Status(_) => &[Fault::Connect, Fault::Reset, Fault::Timeout],
-        Shown::Whole => &[Fault::Broken],
-        Shown::Connect | Shown::Reset | Shown::Timeout | Shown::Broken => &[],
+        Shown::Status(..500) => &[Connect, ConnectTimeout, Reset, Timeout, Unavailable, Error],
+        Shown::Status(_) => &[Connect, ConnectTimeout, Reset, Timeout],
+        Shown::Whole => &[Broken],
+        Shown::Connect | Shown::ConnectTimeout | Shown::Reset | Shown::Timeout | Shown::Broken => &[],
     };
     faults.iter().fold(0, |mask, fault| mask | 0xff << shift(*fault))
 }
@@ -61,8 +62,9 @@ fn one_more(counts: u64, fault: Fault) -> u64 {
 mod tests {
     use super::*;
 
-    const EACH: [(Shown, Fault); 6] = [
+    const EACH: [(Shown, Fault); 7] = [
         (Shown::Connect, Fault::Connect),
+        (Shown::ConnectTimeout, Fault::ConnectTimeout),
         (Shown::Reset, Fault::Reset),
         (Shown::Timeout, Fault::Timeout),
         (Shown::Broken, Fault::Broken),

@@ -107,7 +107,9 @@ fn service(targets: Vec<Arc<Target>>) -> PlannedService {
 
 #[test]
 fn each_kind_of_failure_ejects_at_its_limit_and_never_more_than_half() {
-    for shown in [Shown::Reset, Shown::Timeout, Shown::Broken, Shown::Status(503), Shown::Status(500)] {
+    for shown in
+        [Shown::ConnectTimeout, Shown::Reset, Shown::Timeout, Shown::Broken, Shown::Status(503), Shown::Status(500)]
+    {
         let shop = Shop::with(3);
         let limit = usize::from(shown.fault().map_or(0, Fault::limit));
         shop.shown(0, shown, limit - 1);
@@ -118,6 +120,28 @@ fn each_kind_of_failure_ejects_at_its_limit_and_never_more_than_half() {
         assert_eq!(shop.well(), [false, true, true], "{shown:?}: one of three is all that may be out");
         assert_eq!(shop.service.metrics.ejections.get(), 1);
     }
+}
+
+#[test]
+fn whom_checks_and_connects_have_put_out_does_not_count_among_those_of_which_half_stay() {
+    let shop = Shop::with(4);
+    shop.shown(0, Shown::Connect, 1);
+    shop.shown(1, Shown::Connect, 1);
+    shop.shown(2, Shown::Status(503), 5);
+    assert_eq!(shop.well(), [false, false, false, true]);
+    shop.shown(3, Shown::Status(503), 50);
+    assert_eq!(shop.well(), [false, false, false, true], "the last one stays");
+}
+
+#[test]
+fn connects_that_time_out_eject_after_a_few_and_cut_nobody() {
+    let shop = Shop::with(2);
+    shop.shown(0, Shown::ConnectTimeout, 2);
+    assert_eq!(shop.well(), [true, true], "a lost packet or two");
+    shop.shown(0, Shown::ConnectTimeout, 1);
+    assert_eq!(shop.health(0).state(), State::Sick(Why::Responses));
+    shop.shown(1, Shown::ConnectTimeout, 10);
+    assert_eq!(shop.well(), [false, true], "the fault may be in the network");
 }
 
 #[test]
