@@ -136,6 +136,7 @@ impl From<CallError> for Failure {
         let (outcome, refusal, shown) = match error {
             CallError::NotSent(_) => (Outcome::NotSent, Refusal::ConnectFailed, None),
             CallError::Unreachable(_) => (Outcome::NotSent, Refusal::ConnectFailed, Some(Shown::Connect)),
+            CallError::Left(_) => (Outcome::Left, Refusal::ConnectFailed, None),
             CallError::Stale(_) => (Outcome::Stale, Refusal::InstanceReset, None),
             CallError::Broken(_) => (Outcome::NoHead, Refusal::InstanceReset, Some(Shown::Reset)),
             CallError::BadAnswer(_) => (Outcome::NoHead, Refusal::BadAnswer, Some(Shown::Reset)),
