@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use decide::retry::{self, Outcome, Verdict};
 
-use crate::choose::{self, Reach, Tried, Wanted};
+use crate::choose::{self, Destination, Reach, Tried, Wanted};
 use crate::exchange::Exchange;
 use crate::overload::Unanswered;
 use crate::plan::Plan;
@@ -143,8 +143,9 @@ async fn attempts<E: Exchange>(
                 Err(Failure { outcome, refusal, cause, .. }) => (outcome, refusal, cause),
             };
         record.failure(&destination.describe(), &cause);
-        match outcome {
-            Some(Outcome::Stale) => {}
+        match (&destination, outcome) {
+            // Only the connection was old. A gateway that leaves its tunnel is leaving.
+            (Destination::Instance(_), Some(Outcome::Left | Outcome::Stale)) => {}
             _ => tried.add(destination, refusal),
         }
         if !outcome.is_some_and(|outcome| again(order, outcome, number, replay)) {
@@ -161,7 +162,7 @@ async fn attempts<E: Exchange>(
 fn again(order: &Order, outcome: Outcome, number: u32, replay: &Replay) -> bool {
     // The origin knows better where else to go; here only what no instance has seen may go to another, and what met an
     // old connection to a new one.
-    if order.wanted.reach == Reach::Here && !matches!(outcome, Outcome::NotSent | Outcome::Stale) {
+    if order.wanted.reach == Reach::Here && !matches!(outcome, Outcome::NotSent | Outcome::Left | Outcome::Stale) {
         return false;
     }
     let attempt =

@@ -1,22 +1,27 @@
 //! Every protocol, end to end: through one gateway to an instance of its own cluster, and through two with a tunnel.
 
+mod bodies;
 mod grpc;
 mod http1;
 mod http2;
+mod instances;
 mod large;
 mod streaming;
 mod tcp;
+mod trailers;
 mod websocket;
 
 use std::net::SocketAddr;
 
 use http::StatusCode;
+use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::support::demo::{CLUSTERS, Demo, HTTPS, SERVICE};
 use crate::support::http::{Connection, Protocol, connect, plain};
 use crate::support::raw::Raw;
+use crate::support::shop::lines;
 use crate::support::{eventually, holds};
 
 /// The public host of the demo's echo.
@@ -87,4 +92,13 @@ async fn until_found(demo: &Demo, service: &str) {
         holds(answer.status == StatusCode::OK, || format!("{answer:?}"))
     };
     eventually("the new service answers", found).await;
+}
+
+/// The first gateway's line in its access log about the request for a path.
+async fn logged(demo: &Demo, path: &str) -> Value {
+    let line = || async {
+        let log = lines(&demo.log_of("north-gw-a.access"));
+        log.into_iter().find(|line| line["path"] == path).ok_or("it is not there")
+    };
+    eventually("the request's line in the access log", line).await
 }

@@ -288,3 +288,23 @@ fn outgoing(
         interim: false,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use http::header::CONTENT_TYPE;
+
+    use super::*;
+
+    /// Elsewhere anybody could say so to be waited for for an hour.
+    #[test]
+    fn only_calls_on_http2_may_be_silent_for_long() {
+        for (version, paced) in [(Version::HTTP_2, false), (Version::HTTP_11, true), (Version::HTTP_10, true)] {
+            let mut head = RequestHeader::build("POST", b"/", None).unwrap();
+            head.set_version(version);
+            head.insert_header(CONTENT_TYPE, "application/grpc").unwrap();
+            let patience = patience(&head, None);
+            assert_eq!((patience.paced, patience.answer == ANSWER_DEADLINE), (paced, paced), "{version:?}");
+        }
+    }
+}

@@ -137,6 +137,7 @@ impl From<CallError> for Failure {
             CallError::NotSent(_) => (Outcome::NotSent, Refusal::ConnectFailed, None),
             CallError::Unreachable(_) => (Outcome::NotSent, Refusal::ConnectFailed, Some(Shown::Connect)),
             CallError::Slow(_) => (Outcome::NotSent, Refusal::ConnectFailed, Some(Shown::ConnectTimeout)),
+            CallError::Left(_) => (Outcome::Left, Refusal::ConnectFailed, None),
             CallError::Stale(_) => (Outcome::Stale, Refusal::InstanceReset, None),
             CallError::Broken(_) => (Outcome::NoHead, Refusal::InstanceReset, Some(Shown::Reset)),
             CallError::BadAnswer(_) => (Outcome::NoHead, Refusal::BadAnswer, Some(Shown::Reset)),

@@ -84,6 +84,9 @@ pub enum CallError {
     /// No byte of the request went out, because no connection was there in time.
     #[error("{0}")]
     Slow(String),
+    /// The far end had left the connection, and has not acted on the request.
+    #[error("{0}")]
+    Left(String),
     /// A pooled connection was closed before anything came back, as its far end may do at any time.
     #[error("{0}")]
     Stale(String),

@@ -7,7 +7,8 @@ use http_body_util::BodyExt;
 use super::{WAYS, echo, instance, services, until_found};
 use crate::support::demo::{Demo, SERVICE};
 use crate::support::events::Events;
-use crate::support::http::{Protocol, by_and_by, empty, plain};
+use crate::support::fickle::Fickle;
+use crate::support::http::{PATIENCE, Protocol, by_and_by, empty, plain};
 use crate::support::upstream;
 
 async fn events_arrive_one_by_one(protocol: Protocol, numbers: [u8; 2]) {
@@ -68,5 +69,33 @@ async fn body_is_answered_while_it_is_sent(protocol: Protocol) {
         }
         drop(sender);
         assert_eq!(&back.collect().await.unwrap().to_bytes()[..], b"end", "{way:?} {protocol:?}");
+    }
+}
+
+/// Small answers of known length are held for a moment, in case they break off: not until their end.
+#[tokio::test]
+async fn the_first_part_of_a_short_answer_arrives_before_the_last_one_is_sent() {
+    let demo = Demo::shared().await;
+    for (way, number) in WAYS.into_iter().zip([165, 166]) {
+        let (service, at) = (format!("parts-{number}"), instance(demo, way, number));
+        let fickle = Fickle::serve(at).await;
+        upstream::register(&services(demo, way), way.cluster(), &service, at);
+        until_found(demo, &service).await;
+        let gateway = std::net::SocketAddr::new(demo.gateway(0, 0), SERVICE);
+        for protocol in [Protocol::Http1, Protocol::Http2] {
+            let host = format!("{service}.shop.internal");
+            let mut connection = plain(demo.workload(0), gateway, &host, protocol).await.unwrap();
+            let answer = connection.open(Method::GET, "/parts", HeaderMap::new(), empty());
+            let answer = tokio::time::timeout(PATIENCE, answer).await.expect("the head").unwrap();
+            assert_eq!(
+                (answer.status(), &answer.headers()["content-length"].to_str().unwrap()[..]),
+                (StatusCode::OK, "5")
+            );
+            let mut body = answer.into_body();
+            let first = tokio::time::timeout(PATIENCE, body.frame()).await.expect("the first part").unwrap().unwrap();
+            assert_eq!(&first.into_data().unwrap()[..], b"he", "{way:?} {protocol:?}");
+            fickle.go_on();
+            assert_eq!(&body.collect().await.unwrap().to_bytes()[..], b"llo", "{way:?} {protocol:?}");
+        }
     }
 }

@@ -48,8 +48,8 @@ impl WebSocket {
         Ok(WebSocket { stream })
     }
 
-    /// By an extended CONNECT.
-    pub async fn connect(connection: &mut Http2, path: &str) -> Outcome<WebSocket> {
+    /// The head of an extended CONNECT, as soon as the server has said that it takes such.
+    pub async fn request(connection: &Http2, path: &str) -> Request<()> {
         let offered = || std::future::ready(holds(connection.offers_extended_connect(), || "not offered".to_owned()));
         eventually("extended CONNECT is offered", offered).await;
         let mut request = Request::new(());
@@ -57,6 +57,12 @@ impl WebSocket {
         *request.uri_mut() = connection.uri(path);
         request.extensions_mut().insert(Protocol::from_static("websocket"));
         request.headers_mut().insert("sec-websocket-version", "13".parse().unwrap());
+        request
+    }
+
+    /// By an extended CONNECT.
+    pub async fn connect(connection: &mut Http2, path: &str) -> Outcome<WebSocket> {
+        let request = WebSocket::request(connection, path).await;
         let mut stream = connection.open(request).await?;
         let (head, incoming) = stream.answer().await?;
         holds(head.status() == StatusCode::OK, || format!("{head:?}"))?;

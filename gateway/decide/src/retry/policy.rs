@@ -16,9 +16,11 @@ const PAUSE: Duration = Duration::from_millis(25);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// No instance was handed the request: the connect or the TLS handshake failed; the stream was refused
-    /// (REFUSED_STREAM, RFC 9113 section 8.7) or is beyond the last one of a GOAWAY (section 6.8); or a gateway answered
-    /// with `tombolo-refusal`. Any method may be tried again.
+    /// (REFUSED_STREAM, RFC 9113 section 8.7); or a gateway answered with `tombolo-refusal`. Any method may be tried again.
     NotSent,
+    /// No instance acted on the request, since the server had left the connection: the stream is beyond the last one of a
+    /// GOAWAY (section 6.8), or nothing went out. Any method may be tried again, and the same server may be asked.
+    Left,
     /// Our own ejection of the destination cut the attempt before a response head.
     Cut,
     /// A pooled connection was closed before anything came back, as its server may do at any time. Only the connection was
@@ -103,7 +105,7 @@ impl Attempt<'_> {
             Outcome::Cut | Outcome::Stale | Outcome::NoHead | Outcome::Unavailable if !self.method.is_idempotent() => {
                 return Err(Reason::NotIdempotent);
             }
-            Outcome::NotSent | Outcome::Cut | Outcome::Stale => Kind::Displaced,
+            Outcome::NotSent | Outcome::Left | Outcome::Cut | Outcome::Stale => Kind::Displaced,
             Outcome::NoHead | Outcome::Unavailable => Kind::Repeated,
         };
         match (self.body_replayable, self.number < MAX_ATTEMPTS) {
@@ -166,6 +168,7 @@ mod tests {
             (Outcome::Stale, true),
             (Outcome::Unavailable, true),
             (Outcome::NotSent, false),
+            (Outcome::Left, false),
         ];
         for (method, idempotent) in &methods {
             for (outcome, maybe_processed) in outcomes {

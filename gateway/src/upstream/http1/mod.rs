@@ -100,7 +100,8 @@ fn follow_interim(head: &mut Request<RequestBody>) -> mpsc::Receiver<Box<Respons
 fn not_answered(used: bool, unsent: Option<Request<RequestBody>>, error: &hyper::Error) -> CallError {
     let what = describe(error);
     match (unsent, used) {
-        (Some(_), _) => CallError::NotSent(what),
+        (Some(_), true) => CallError::Left(what),
+        (Some(_), false) => CallError::NotSent(what),
         (None, _) if error.is_parse() || error.is_parse_too_large() => CallError::BadAnswer(what),
         (None, true) => CallError::Stale(what),
         (None, false) => CallError::Broken(what),

@@ -61,7 +61,7 @@ pub async fn to(target: Arc<Target>, request: &Outgoing) -> Result<(Option<Sendi
 }
 
 async fn ready(sender: SendRequest<Bytes>) -> Result<SendRequest<Bytes>, CallError> {
-    sender.ready().await.map_err(|error| CallError::NotSent(error.to_string()))
+    sender.ready().await.map_err(|error| CallError::Left(error.to_string()))
 }
 
 fn open(
@@ -195,10 +195,9 @@ fn shape(request: &Outgoing) -> Result<Request<()>, CallError> {
 
 /// Which errors say that the far end did not act on the request (RFC 9113 sections 5.4.2, 6.8 and 8.7).
 fn classify(error: &h2::Error) -> CallError {
-    let untouched = error.reason() == Some(Reason::REFUSED_STREAM)
-        || (error.is_go_away() && error.is_remote() && error.reason() == Some(Reason::NO_ERROR));
-    match untouched {
-        true => CallError::NotSent(error.to_string()),
-        false => CallError::Broken(error.to_string()),
+    match error.reason() {
+        Some(Reason::REFUSED_STREAM) => CallError::NotSent(error.to_string()),
+        Some(Reason::NO_ERROR) if error.is_go_away() && error.is_remote() => CallError::Left(error.to_string()),
+        _ => CallError::Broken(error.to_string()),
     }
 }
