@@ -187,7 +187,8 @@ async fn floods_close_whoever_sends_them_and_nobody_else() {
     victim.bears("no heads", &[], |n| frame(HEADERS, whole, stream(n), &block(&[(b"x", b"y")]))).await;
     victim.bears("a header bomb", &[], |n| bomb(stream(n))).await;
 
-    for kind in ["resets", "settings", "pings", "useless", "window_updates", "empty_data", "bad_requests"] {
+    // Of empty frames and of bad requests the HTTP/2 library has bounds of its own: either may be the first to close.
+    for kind in ["resets", "settings", "pings", "useless", "window_updates"] {
         let closed = victim.closed_for(kind).await.unwrap();
         assert!(closed > 0, "{kind} was not counted");
     }
