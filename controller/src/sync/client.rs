@@ -169,7 +169,7 @@ impl Assembly {
         let before = if reset { Published::default() } else { self.whole.clone() };
         let (mut entries, mut secrets) = (Arc::unwrap_or_clone(before.entries), Arc::unwrap_or_clone(before.secrets));
         // Reading all names takes time, and most steps leave them alone.
-        let old_names = changes.iter().filter_map(|change| entries.get(&change.key)).any(|old| secrets::names_any(old));
+        let old_names = changes.iter().filter_map(|change| entries.get(&change.key)).any(secrets::names_any);
         let names_change = reset || old_names || !self.arrived.is_empty();
         world::patch(&mut entries, reset, changes);
         secrets.append(&mut self.arrived);
