@@ -33,7 +33,7 @@ const ONE_WINDOW: u32 = 65_535;
 /// And so much of all bodies on a connection: one that isn't taken must not hold up the others.
 const MOST_WINDOW: u32 = 8 * 1024 * 1024;
 /// Of an answer, so much waits in memory for a client that makes no room.
-const SEND_BUFFER: usize = 64 * 1024;
+const SEND_BUFFER: usize = 32 * 1024;
 
 /// One connection's view of the gateway: what pingora calls for each of its requests.
 pub struct HttpDoor {

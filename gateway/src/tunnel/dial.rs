@@ -32,9 +32,9 @@ const OPENING: Duration = Duration::from_secs(3);
 /// Of the addresses of a name, so many are tried.
 const ADDRESSES: usize = 4;
 
-/// What a gateway lets a peer send before it has read it: by stream, and on the whole tunnel, in bytes.
-pub const STREAM_WINDOW: u32 = 256 * 1024;
-/// The window of a whole tunnel, in bytes: that of 256 streams, so that slow readers don't stall the others.
+/// What a gateway lets a peer send before it has read it, which is what a reader that takes nothing costs: by stream, and on the whole tunnel, in bytes.
+pub const STREAM_WINDOW: u32 = 128 * 1024;
+/// The window of a whole tunnel, in bytes: that of 512 streams, so that slow readers don't stall the others.
 pub const TUNNEL_WINDOW: u32 = 64 * 1024 * 1024;
 
 /// Why there is no tunnel, or no longer.

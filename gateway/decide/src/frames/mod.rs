@@ -83,6 +83,9 @@ const HEADER: usize = 9;
 const LONGEST_FRAME: u32 = 16 << 10;
 /// A full block needs five frames of the usual size; some clients cut smaller.
 const CONTINUATIONS: u32 = 64;
+/// A block of more than a frame is that of a head which is refused for its size, or which only cookies make so long: a
+/// page's worth of those is no flood.
+const LONG_BLOCK: u32 = LONGEST_FRAME;
 /// Room to make for so many bytes that we sent is worth a WINDOW_UPDATE. The shortest frame with data in it has ten, and
 /// some clients make room for each twice: for its stream, and for the connection.
 const BYTES_PER_UPDATE: usize = 5;
@@ -114,6 +117,7 @@ pub struct Meter {
     updates: Allowance,
     empties: Allowance,
     useless: Allowance,
+    long_blocks: Allowance,
     bad: Allowance,
 }
 
@@ -155,6 +159,7 @@ impl Meter {
             updates: allowance(100, 10_000),
             empties: allowance(10, 200),
             useless: allowance(50, 500),
+            long_blocks: allowance(100, 1_000),
             // A proxy in front of us passes on the mistakes of many.
             bad: allowance(10, 100),
         }
@@ -231,7 +236,7 @@ impl Meter {
                 self.block = Block { continuations: 0, bytes: frame.length };
                 (true, Flood::HeaderBlock)
             }
-            Kind::Continuation => (self.continues(frame.length), Flood::HeaderBlock),
+            Kind::Continuation => (self.continues(frame.length, now), Flood::HeaderBlock),
             Kind::Reset => (self.resets.take(1, now), Flood::Resets),
             Kind::Settings => (self.settings.take(1, now), Flood::Settings),
             Kind::Ping => (self.pings.take(BYTES_PER_PING, now), Flood::Pings),
@@ -241,10 +246,13 @@ impl Meter {
         if honest { Ok(()) } else { Err(flood) }
     }
 
-    fn continues(&mut self, length: u32) -> bool {
+    fn continues(&mut self, length: u32, now: Instant) -> bool {
+        let before = self.block.bytes;
         self.block.continuations += 1;
-        self.block.bytes = self.block.bytes.saturating_add(length);
-        self.block.continuations <= CONTINUATIONS && self.block.bytes <= self.bounds.header_block_bytes
+        self.block.bytes = before.saturating_add(length);
+        let becomes_long = before <= LONG_BLOCK && self.block.bytes > LONG_BLOCK;
+        let bounded = self.block.continuations <= CONTINUATIONS && self.block.bytes <= self.bounds.header_block_bytes;
+        bounded && (!becomes_long || self.long_blocks.take(1, now))
     }
 }
 

@@ -250,3 +250,18 @@ proptest! {
         client.meter.sent(bytes.len());
     }
 }
+
+#[test]
+fn long_heads_are_borne_as_long_as_they_are_a_pages_worth() {
+    let long = [frame(HEADERS, 0, LONG_BLOCK as usize), frame(CONTINUATION, 4, 1)].concat();
+    let mut client = Client::new();
+    for _ in 0..500 {
+        client.sends(&long).unwrap();
+    }
+    assert_eq!((0..10_000).try_for_each(|_| client.sends(&long)), Err(Flood::HeaderBlock));
+    let mut client = Client::new();
+    let usual = [frame(HEADERS, 0, 8_000), frame(CONTINUATION, 4, 8_000)].concat();
+    for _ in 0..10_000 {
+        client.sends(&usual).unwrap();
+    }
+}
