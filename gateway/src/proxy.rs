@@ -12,6 +12,7 @@ use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora_core::server::ShutdownWatch;
+use pingora_error::ErrorType;
 use pingora_http::{RequestHeader, ResponseHeader};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -185,7 +186,13 @@ impl Exchange for SessionExchange<'_> {
     }
 
     async fn write(&mut self, body: Bytes, end: bool) -> Result<(), Gone> {
-        self.session.write_response_body(body, end).await.map_err(|_| Gone)
+        self.session.write_response_body(body, end).await.map_err(|error| {
+            if *error.etype() == ErrorType::WriteTimedout {
+                // Other streams end as they will; but whoever makes no room is not waited for again.
+                self.door.entry.lifetime.end();
+            }
+            Gone
+        })
     }
 
     async fn trailers(&mut self, trailers: HeaderMap) -> Result<(), Gone> {
