@@ -207,17 +207,24 @@ async fn neither_does_one_through_tls() {
 #[tokio::test(flavor = "multi_thread")]
 async fn neither_does_one_in_http_2() {
     let target = Target::publish("hostile-two.example.com", "https", 62).await;
-    let attacks = http2::attacks(target.host);
+    let attacks: &'static [Attack] = http2::attacks(target.host).leak();
     let (client, host, at) = (&target.demo.client(), target.host, target.at);
-    let attempts = attacks.iter().enumerate().map(|(number, attack)| async move {
+    let ask = |attack: &'static Attack| async move {
         let mut raw = Raw::open(client, at, host, &[]).await;
-        let status = match raw.ask(&attack.bytes).await {
+        match raw.ask(&attack.bytes).await {
             Reply::Head(0x88) => Some(200),
             Reply::Head(_) => Some(400),
             Reply::Reset | Reply::Closed | Reply::Nothing => None,
-        };
+        }
+    };
+    let attempts = attacks.iter().enumerate().map(|(number, attack)| async move {
+        let mut status = ask(attack).await;
+        // A request that is fine may meet a machine that is too busy to answer in time.
+        if status.is_none() && matches!(attack.fate, Fate::Served(..)) {
+            status = ask(attack).await;
+        }
         (number, status)
     });
     let ended: Vec<_> = futures_util::stream::iter(attempts).buffer_unordered(AT_ONCE).collect().await;
-    judge_all(&target, &attacks, &ended, &target.arrived().await);
+    judge_all(&target, attacks, &ended, &target.arrived().await);
 }

@@ -108,7 +108,7 @@ impl Raw {
         loop {
             // An answer that is under way may come after the PING's.
             let next = match ponged {
-                true => tokio::time::timeout(std::time::Duration::from_secs(20), self.next()).await,
+                true => tokio::time::timeout(std::time::Duration::from_secs(8), self.next()).await,
                 false => Ok(self.next().await),
             };
             match next {

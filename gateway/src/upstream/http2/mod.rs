@@ -163,7 +163,10 @@ impl Receiving {
         while let Some(part) = body.data().await {
             let part = part.map_err(|error| classify(&error))?;
             if part.is_empty() {
-                // Whoever gets many of these takes it for an attack.
+                // Whoever gets many of these takes it for an attack, and so does the library here.
+                if let Carrier::Instance { seat, .. } = &self.carrier {
+                    seat.got_nothing();
+                }
                 continue;
             }
             body.flow_control().release_capacity(part.len()).map_err(|error| classify(&error))?;

@@ -22,6 +22,8 @@ const STREAMS: usize = 100;
 const MOST_CONNECTIONS: usize = 16;
 /// Of an answer, so much waits in memory for a client that is slow. Instances are near: more would not be faster.
 const INSTANCE_WINDOW: u32 = 64 * 1024;
+/// See [`Seat::got_nothing`].
+const MOST_EMPTIES: usize = 20;
 /// A connection that nobody used for so long is closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -33,6 +35,8 @@ struct Connection {
     used: Mutex<Instant>,
     /// A request on it brought nothing in time: the way may be broken without anybody having said so.
     distrusted: AtomicBool,
+    /// Empty frames that came on it.
+    empties: AtomicUsize,
 }
 
 impl Connection {
@@ -72,6 +76,14 @@ impl Seat {
         connection.streams.fetch_add(1, Ordering::Relaxed);
         *connection.used.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         Seat(connection)
+    }
+
+    /// An empty frame came that ends nothing. The library closes a connection after a hundred of them, with all that goes
+    /// on on it: before that it gets no further streams.
+    pub fn got_nothing(&self) {
+        if self.0.empties.fetch_add(1, Ordering::Relaxed) >= MOST_EMPTIES {
+            self.distrust();
+        }
     }
 
     /// Lets no further stream onto the connection.
@@ -157,6 +169,7 @@ impl Connections {
             streams: AtomicUsize::new(0),
             used: Mutex::new(Instant::now()),
             distrusted: AtomicBool::new(false),
+            empties: AtomicUsize::new(0),
         });
         greeted(pings).await?;
         self.open.lock().unwrap_or_else(PoisonError::into_inner).push(connection.clone());
