@@ -259,7 +259,8 @@ async fn await_head<E: Exchange>(
                     head.remove_header(&name);
                 }
                 exchange.inform(head).await.map_err(|_| Failure::client(Refusal::ClientGone))?;
-                Step::Moved
+                // Hints buy no time: an instance could send them for ever.
+                continue;
             }
             step = upload.step(exchange, replay, record) => step.map_err(Failure::client)?,
             () = &mut deadline => return Err(match broken {
