@@ -2,6 +2,7 @@
 
 mod line;
 mod log;
+mod queue;
 
 use std::time::Instant;
 

@@ -6,15 +6,15 @@ use std::io::{self, BufWriter, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use decide::window::{Clock, Window};
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 
 use super::Record;
 use super::line::{self, TurnedAway};
+use super::queue::{Bounds, Queue};
 use crate::exchange::{Entry, Exchange};
 use crate::metrics::Metrics;
 use crate::settings::AccessLog;
@@ -23,6 +23,9 @@ use crate::settings::AccessLog;
 const BACKLOG: usize = 8_192;
 /// And so many bytes of them: 8 MiB.
 const BACKLOG_BYTES: usize = 8 << 20;
+
+/// So many bytes are written at once, if so many wait.
+const TOGETHER: usize = 64 << 10;
 
 /// It is told that lines can't be written no more often than this.
 const TELL: Duration = Duration::from_secs(1);
@@ -36,28 +39,21 @@ const TURNED_AWAY: u64 = 1_000;
 /// The access log.
 #[derive(Clone)]
 pub struct Log {
-    sender: Option<SyncSender<Message>>,
-    waiting: Arc<Waiting>,
+    sender: Option<Arc<Sender>>,
     metrics: Arc<Metrics>,
     refused: Arc<Refused>,
 }
 
-/// The bytes of the lines that wait to be written.
-#[derive(Debug, Default)]
-struct Waiting(AtomicUsize);
+/// Where what is to be written goes in. The thread ends when this is gone.
+struct Sender {
+    queue: Arc<Queue<Message>>,
+    /// Comes back once the thread has ended.
+    ended: watch::Receiver<()>,
+}
 
-impl Waiting {
-    /// Whether a line of so many bytes may wait too; then it counts.
-    fn add(&self, bytes: usize) -> bool {
-        let fits = self.0.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= BACKLOG_BYTES;
-        if !fits {
-            self.remove(bytes);
-        }
-        fits
-    }
-
-    fn remove(&self, bytes: usize) {
-        self.0.fetch_sub(bytes, Ordering::Relaxed);
+impl Drop for Sender {
+    fn drop(&mut self) {
+        self.queue.close();
     }
 }
 
@@ -85,8 +81,6 @@ impl Refused {
 enum Message {
     Write(Box<Record>),
     TurnedAway(Box<TurnedAway>),
-    /// Nothing more will come. Dropped once all that came before is written.
-    End(oneshot::Sender<()>),
 }
 
 impl Message {
@@ -95,7 +89,6 @@ impl Message {
         match self {
             Message::Write(record) => record.line.size(),
             Message::TurnedAway(refused) => refused.size(),
-            Message::End(_) => 0,
         }
     }
 }
@@ -111,17 +104,17 @@ pub struct LogError {
 impl Log {
     /// Opens the log and starts its thread, which ends with the last clone of the log.
     pub fn open(to: &AccessLog, metrics: Arc<Metrics>) -> Result<Self, LogError> {
-        let waiting = Arc::<Waiting>::default();
         let sender = match to {
             AccessLog::Off => None,
-            AccessLog::Stdout => Some(spawn(io::stdout(), waiting.clone(), metrics.clone())),
+            AccessLog::Stdout => Some(spawn(io::stdout(), metrics.clone())),
             AccessLog::File(path) => {
                 let file = append(path).map_err(|source| LogError { path: path.clone(), source })?;
-                Some(spawn(file, waiting.clone(), metrics.clone()))
+                Some(spawn(file, metrics.clone()))
             }
         };
         let (clock, lines) = (Clock::new(Instant::now()), Window::default());
-        Ok(Log { sender, waiting, metrics, refused: Arc::new(Refused { clock, lines, unsaid: AtomicU64::new(0) }) })
+        let sender = sender.map(Arc::new);
+        Ok(Log { sender, metrics, refused: Arc::new(Refused { clock, lines, unsaid: AtomicU64::new(0) }) })
     }
 
     /// A request's head has come.
@@ -156,11 +149,7 @@ impl Log {
         let Some(sender) = &self.sender else { return };
         let message = message();
         let size = message.size();
-        if !self.waiting.add(size) {
-            return self.metrics.log_drops.inc();
-        }
-        if sender.try_send(message).is_err() {
-            self.waiting.remove(size);
+        if !sender.queue.put(message, size) {
             self.metrics.log_drops.inc();
         }
     }
@@ -170,19 +159,13 @@ impl Log {
         self.sender.is_some()
     }
 
-    /// Writes what waits, and ends the thread; waits at most [`LAST_LINES`] for it.
+    /// Writes what waits, and ends the thread; waits at most [`LAST_LINES`] for it. A later line is a counted drop.
     pub async fn close(&self) {
         let Some(sender) = &self.sender else { return };
-        let (end, ended) = oneshot::channel();
-        let closing = async {
-            let mut message = Message::End(end);
-            while let Err(TrySendError::Full(back)) = sender.try_send(message) {
-                message = back;
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            ended.await
-        };
-        if tokio::time::timeout(LAST_LINES, closing).await.is_err() {
+        sender.queue.close();
+        let mut ended = sender.ended.clone();
+        let closed = async { while ended.changed().await.is_ok() {} };
+        if tokio::time::timeout(LAST_LINES, closed).await.is_err() {
             tracing::warn!("the access log takes no more lines; the last ones are lost");
         }
     }
@@ -192,17 +175,21 @@ fn append(path: &PathBuf) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
-fn spawn(to: impl Write + Send + 'static, waiting: Arc<Waiting>, metrics: Arc<Metrics>) -> SyncSender<Message> {
-    let (sender, receiver) = sync_channel(BACKLOG);
-    let mut writer = Writer { to: BufWriter::new(to), waiting, metrics, told: None };
-    std::thread::spawn(move || writer.write_all(receiver));
-    sender
+fn spawn(to: impl Write + Send + 'static, metrics: Arc<Metrics>) -> Sender {
+    let queue = Arc::new(Queue::new(Bounds { number: BACKLOG, bytes: BACKLOG_BYTES }));
+    let (ending, ended) = watch::channel(());
+    let mut writer = Writer { to: BufWriter::with_capacity(TOGETHER, to), metrics, told: None };
+    let taken = queue.clone();
+    std::thread::spawn(move || {
+        writer.write_all(&taken);
+        drop(ending);
+    });
+    Sender { queue, ended }
 }
 
 /// What the thread has.
 struct Writer<W: Write> {
     to: BufWriter<W>,
-    waiting: Arc<Waiting>,
     metrics: Arc<Metrics>,
     /// When it was last told that lines can't be written.
     told: Option<Instant>,
@@ -210,35 +197,24 @@ struct Writer<W: Write> {
 
 impl<W: Write> Writer<W> {
     /// Writes whatever has come, then flushes, then waits for more, until the end.
-    fn write_all(&mut self, messages: Receiver<Message>) {
-        let mut end = None;
-        while end.is_none()
-            && let Ok(first) = messages.recv()
-        {
-            let waiting = std::iter::once(first).chain(messages.try_iter().take(BACKLOG));
-            end = waiting.filter_map(|message| self.write(message)).next();
+    fn write_all(&mut self, queue: &Queue<Message>) {
+        while let Some(messages) = queue.take() {
+            messages.into_iter().for_each(|message| self.write(message));
             if let Err(error) = self.to.flush() {
                 self.tell(&error);
             }
         }
-        // Whoever waits for the end finds the log closed: a later line is a counted drop, never a silent one.
-        drop(messages);
-        drop(end);
     }
 
-    /// Writes a line; or returns who is to be told of the end.
-    fn write(&mut self, message: Message) -> Option<oneshot::Sender<()>> {
-        self.waiting.remove(message.size());
+    fn write(&mut self, message: Message) {
         let written = match message {
             Message::Write(record) => line::write(&record.line, &mut self.to),
             Message::TurnedAway(refused) => line::write(&*refused, &mut self.to),
-            Message::End(told) => return Some(told),
         };
         if let Err(error) = written {
             self.metrics.log_drops.inc();
             self.tell(&error);
         }
-        None
     }
 
     fn tell(&mut self, error: &io::Error) {
@@ -272,29 +248,18 @@ mod tests {
         Message::TurnedAway(Box::new(TurnedAway::new("https", client, "no_request", &"x".repeat(1_000), 0)))
     }
 
-    #[test]
-    fn what_waits_is_bounded_in_bytes() {
-        let waiting = Waiting::default();
-        assert!(waiting.add(BACKLOG_BYTES) && !waiting.add(1));
-        waiting.remove(1);
-        assert!(waiting.add(1) && !waiting.add(1));
-    }
-
     #[tokio::test]
     async fn lines_that_cannot_be_written_are_counted_and_make_room() {
         let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
-        let waiting = Arc::<Waiting>::default();
-        let sender = spawn(Full, waiting.clone(), metrics.clone());
-        for _ in 0..100 {
+        let mut sender = spawn(Full, metrics.clone());
+        for _ in 0..1_000 {
             let message = refused();
-            assert!(waiting.add(message.size()));
-            sender.send(message).unwrap();
+            let size = message.size();
+            assert!(sender.queue.put(message, size));
         }
-        let (end, ended) = oneshot::channel();
-        sender.send(Message::End(end)).unwrap();
-        assert!(ended.await.is_err(), "it is dropped at the end");
+        sender.queue.close();
+        assert!(sender.ended.changed().await.is_err(), "it is dropped at the end");
         // What the last buffer holds may yet be written.
-        assert!((90..=100).contains(&metrics.log_drops.get()), "{}", metrics.log_drops.get());
-        assert_eq!(waiting.0.load(Ordering::Relaxed), 0);
+        assert!((900..=1_000).contains(&metrics.log_drops.get()), "{}", metrics.log_drops.get());
     }
 }
