@@ -27,6 +27,8 @@ pub enum BadChunk {
 pub struct Decoder {
     state: State,
     extension_bytes: usize,
+    /// Whether white space may follow a size.
+    padded: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +56,12 @@ pub enum Next {
 impl Decoder {
     /// At the beginning of a body.
     pub fn new() -> Self {
-        Decoder { state: START, extension_bytes: 0 }
+        Decoder { state: START, extension_bytes: 0, padded: false }
+    }
+
+    /// At the beginning of an answer's body: some old servers pad the sizes to one width.
+    pub fn of_answer() -> Self {
+        Decoder { padded: true, ..Decoder::new() }
     }
 
     /// Reads the framing at the start of what has come. Returns how long it is, and what follows it.
@@ -93,6 +100,7 @@ impl Decoder {
                 Ok(State::Size { size: size << 4 | hex(byte), digits: digits + 1 })
             }
             (State::Size { size, digits: 1.. }, b';') => self.extend(size),
+            (State::Size { size, digits: 1.. }, b' ' | b'\t') if self.padded => self.extend(size),
             (State::Size { size, digits: 1.. } | State::Extension { size }, b'\r') => Ok(State::SizeLf { size }),
             (State::Extension { size }, b'\t' | b' '..=b'~' | 0x80..) => self.extend(size),
             (State::SizeLf { size: 0 }, b'\n') => Ok(State::Trailers),

@@ -4,12 +4,13 @@ use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{BufMut, BytesMut};
-use decide::chunked::LAST_CHUNK;
-use decide::headers::{accepts_trailers, strip_from_trailers};
+use decide::headers::accepts_trailers;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRAILER, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderName, Method, StatusCode, Version};
 use httpdate::HttpDate;
 use pingora_http::{RequestHeader, ResponseHeader};
+
+use super::fields::{write_field, write_fields};
 
 /// What every client reads an interim answer as that it waits for.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -110,33 +111,12 @@ pub fn write_interim(out: &mut BytesMut, head: &ResponseHeader) {
     out.put_slice(b"\r\n");
 }
 
-/// Writes the end of a chunked body, with the trailers that may stand there.
-pub fn write_trailers(out: &mut BytesMut, mut trailers: HeaderMap) {
-    strip_from_trailers(&mut trailers);
-    out.put_slice(LAST_CHUNK);
-    write_fields(out, trailers.iter());
-    out.put_slice(b"\r\n");
-}
-
 fn write_status(out: &mut BytesMut, status: StatusCode) {
     out.reserve(512);
     out.put_slice(b"HTTP/1.1 ");
     out.put_slice(status.as_str().as_bytes());
     out.put_slice(b" ");
     out.put_slice(status.canonical_reason().unwrap_or_default().as_bytes());
-    out.put_slice(b"\r\n");
-}
-
-fn write_fields<'f>(out: &mut BytesMut, fields: impl Iterator<Item = (&'f HeaderName, &'f HeaderValue)>) {
-    for (name, value) in fields {
-        write_field(out, name.as_str(), value.as_bytes());
-    }
-}
-
-fn write_field(out: &mut BytesMut, name: &str, value: &[u8]) {
-    out.put_slice(name.as_bytes());
-    out.put_slice(b": ");
-    out.put_slice(value);
     out.put_slice(b"\r\n");
 }
 

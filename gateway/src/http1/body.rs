@@ -1,4 +1,4 @@
-//! A request's body, out of what has come (RFC 9112 section 6).
+//! A message's body, out of what has come (RFC 9112 section 6).
 
 use bytes::{Buf, Bytes, BytesMut};
 use decide::chunked::{BadChunk, Decoder, Next};
@@ -16,7 +16,7 @@ const TRAILER_FIELDS: usize = 32;
 /// The data of chunks that are smaller is gathered: whoever sends a body byte by byte shall not have it passed on so.
 const SMALL: usize = 1024;
 
-/// What of a request's body is still to come.
+/// What of a body is still to come.
 #[derive(Debug)]
 pub enum Body {
     /// Nothing.
@@ -29,8 +29,8 @@ pub enum Body {
     Trailers(Scan),
     /// Nobody can tell: the request cannot be served.
     Unknown,
-    /// Bytes of whatever protocol was switched to, until the client ends them.
-    Switched,
+    /// Bytes until their sender ends them: an answer without a length, or the protocol that was switched to.
+    Open,
 }
 
 /// Why the rest of a body cannot be read.
@@ -43,7 +43,7 @@ pub enum BadBody {
     Trailers(#[from] BadHead),
     #[error("the trailer section is longer than {TRAILER_BYTES} bytes")]
     TooLong,
-    #[error("the request does not say where its body ends")]
+    #[error("nothing says where the body ends")]
     Unknown,
 }
 
@@ -78,8 +78,8 @@ impl Body {
         match self {
             Body::Done => Ok(Found::End(None)),
             Body::Unknown => Err(BadBody::Unknown),
-            Body::Length(_) | Body::Switched if input.is_empty() => Ok(Found::Nothing),
-            Body::Switched => Ok(Found::Part(input.split().freeze())),
+            Body::Length(_) | Body::Open if input.is_empty() => Ok(Found::Nothing),
+            Body::Open => Ok(Found::Part(input.split().freeze())),
             Body::Length(left) => {
                 let part = split(input, *left);
                 *left -= part.len() as u64;

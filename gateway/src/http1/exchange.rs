@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::answer::{self, CONTINUE, Clock, Ending};
 use super::body::{Body, Found};
+use super::fields;
 use super::head::Head;
 use super::wire::Wire;
 use crate::exchange::{Entry, Exchange, Gone};
@@ -117,7 +118,7 @@ impl<'c, IO: AsyncRead + AsyncWrite + Unpin + Send> Http1Exchange<'c, IO> {
     async fn wait(&mut self) -> Result<(), Gone> {
         match self.wire.fill(ROOM).await {
             Ok(1..) => Ok(()),
-            Ok(0) if matches!(self.head.body, Body::Switched) => {
+            Ok(0) if matches!(self.head.body, Body::Open) => {
                 self.head.body = Body::Done;
                 Ok(())
             }
@@ -231,7 +232,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Exchange for Http1Exchange<'_, I
             return self.write(Bytes::new(), true).await;
         }
         if ending == Ending::Switched {
-            self.head.body = Body::Switched;
+            self.head.body = Body::Open;
         } else if self.end_told {
             // It goes out with the first part of the body, or as soon as the client is waited for, whichever is first.
             return Ok(());
@@ -265,7 +266,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Exchange for Http1Exchange<'_, I
             // Whoever does not know of them loses nothing (RFC 9110 section 6.5.1).
             return self.write(Bytes::new(), true).await;
         }
-        answer::write_trailers(&mut self.wire.output, trailers);
+        fields::write_trailers(&mut self.wire.output, trailers);
         self.send(Bytes::new()).await?;
         self.answer = Answer::Ended;
         Ok(())

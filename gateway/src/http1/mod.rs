@@ -3,8 +3,9 @@
 //! Why it is ours: `docs/decisions/0005-http1.md`.
 
 mod answer;
-mod body;
+pub(crate) mod body;
 mod exchange;
+pub(crate) mod fields;
 mod head;
 mod wire;
 

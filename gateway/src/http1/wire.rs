@@ -2,12 +2,13 @@
 
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::timeout;
 
 use crate::exchange::Gone;
@@ -21,6 +22,9 @@ const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 256 * 1024;
 /// A lingering connection is read in pieces of so many bytes.
 const LINGER_ROOM: usize = 4 * 1024;
+
+/// What is no longer than this, in bytes, is read into room of its own size.
+const LITTLE: usize = 4 * 1024;
 
 /// One connection.
 pub struct Wire<IO> {
@@ -45,14 +49,32 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Wire<IO> {
     }
 
     fn poll_fill(&mut self, room: usize, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if room <= LITTLE {
+            return self.poll_fill_little(context);
+        }
         if self.input.capacity() - self.input.len() < room / 2 {
             self.input.reserve(room);
         }
         let polled = pin!(self.io.read_buf(&mut self.input)).poll(context);
-        if polled.is_pending() && self.input.is_empty() {
+        self.let_go(polled.is_pending());
+        polled
+    }
+
+    /// Most heads are small, and most looks for more find nothing: neither needs room before it is known what came.
+    fn poll_fill_little(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut room = [const { MaybeUninit::uninit() }; LITTLE];
+        let mut read = ReadBuf::uninit(&mut room);
+        let polled = Pin::new(&mut self.io).poll_read(context, &mut read);
+        self.input.extend_from_slice(read.filled());
+        self.let_go(polled.is_pending());
+        polled.map_ok(|()| read.filled().len())
+    }
+
+    /// Who waits with nothing holds nothing.
+    fn let_go(&mut self, waits: bool) {
+        if waits && self.input.is_empty() {
             self.input = BytesMut::new();
         }
-        polled
     }
 
     /// Sends the output, then what is given, and waits while the client is slow. Must not be dropped halfway, if the

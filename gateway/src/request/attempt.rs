@@ -208,7 +208,7 @@ async fn converse<E: Exchange>(
         return Err(failure);
     }
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        return switched(order, receiving, head, replay).await;
+        return switched(order, receiving, head, replay);
     }
     if order.outgoing.switch.is_some() && head.status.is_success() && exchange.head().version == Version::HTTP_2 {
         // There it would mean that it has switched (RFC 8441 section 5).
@@ -311,7 +311,7 @@ fn refused(from: &Receiving, head: &ResponseHeader) -> Option<Failure> {
 }
 
 /// The far end has switched protocols: from here on bytes go both ways until one side ends, and nothing is tried again.
-async fn switched(
+fn switched(
     order: &Order,
     mut receiving: Receiving,
     head: Box<ResponseHeader>,
@@ -320,7 +320,7 @@ async fn switched(
     if order.outgoing.switch.is_none() {
         return Err(CallError::BadAnswer("it switched protocols unasked".into()).into());
     }
-    let sending = receiving.switched().await?;
+    let sending = receiving.switched()?;
     *replay = Replay::new(false, None);
     Ok(Answer { upload: Upload::new(Some(sending), replay), receiving, head, held: None, instance: None })
 }

@@ -78,7 +78,8 @@ impl Upload {
         let asked = Instant::now();
         let reads = !replay.ended() && !self.stopped && self.waiting.is_empty();
         tokio::select! {
-            sent = self.send() => Ok(sent.map_or_else(|error| self.stop(error), |()| Step::Moved)),
+            // What has come already goes out together with what waits to go before it.
+            biased;
             part = from_client(exchange, reads) => {
                 match part? {
                     // The frame that ends a body is often empty: there is nothing to send, and no room to wait for.
@@ -97,6 +98,7 @@ impl Upload {
                 }
                 Ok(Step::Moved)
             }
+            sent = self.send() => Ok(sent.map_or_else(|error| self.stop(error), |()| Step::Moved)),
         }
     }
 
@@ -122,7 +124,10 @@ impl Upload {
                 sending.end(&mut self.trailers).await?;
                 self.sending = None;
             }
-            None => pending().await,
+            None => {
+                sending.flush().await?;
+                pending().await
+            }
         }
         Ok(())
     }

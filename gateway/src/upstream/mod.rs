@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use config::resource::Protocol;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method};
 use pingora_http::ResponseHeader;
 
 use crate::health::Target;
@@ -109,7 +109,7 @@ pub enum Sending {
 /// The way of the answer.
 pub enum Receiving {
     /// From an instance that speaks HTTP/1.1.
-    Http1(Box<http1::Receiving>),
+    Http1(http1::Receiving),
     /// From a peer gateway, or from an instance that speaks HTTP/2.
     Http2(http2::Receiving),
 }
@@ -143,8 +143,16 @@ impl Sending {
     /// go out, too; then it returns true.
     pub async fn send(&mut self, part: &mut Bytes, last: bool) -> Result<bool, CallError> {
         match self {
-            Sending::Http1(sending) => sending.send(part).await.map(|()| false),
+            Sending::Http1(sending) => sending.send(part, last).await,
             Sending::Http2(sending) => sending.send(part, last).await,
+        }
+    }
+
+    /// Sends what waits of the head, where that does not go out by itself. May be dropped and called again.
+    pub async fn flush(&mut self) -> Result<(), CallError> {
+        match self {
+            Sending::Http1(sending) => sending.flush().await,
+            Sending::Http2(_) => Ok(()),
         }
     }
 
@@ -176,9 +184,9 @@ impl Receiving {
     }
 
     /// The head said that the far end has switched protocols: what is to be sent from here on.
-    pub async fn switched(&mut self) -> Result<Sending, CallError> {
+    pub fn switched(&mut self) -> Result<Sending, CallError> {
         match self {
-            Receiving::Http1(receiving) => receiving.switched().await.map(Sending::Http1),
+            Receiving::Http1(receiving) => receiving.switched().map(Sending::Http1),
             Receiving::Http2(receiving) => receiving.switched().map(Sending::Http2),
         }
     }
@@ -227,17 +235,6 @@ impl Receiving {
             Receiving::Http2(_) => {}
         }
     }
-}
-
-/// An answer's head, for pingora's sessions.
-fn head_of(status: StatusCode, headers: &HeaderMap, version: Version) -> Result<Box<ResponseHeader>, CallError> {
-    let wrong = |error: Box<pingora_error::Error>| CallError::BadAnswer(error.to_string());
-    let mut head = ResponseHeader::build_no_case(status, Some(headers.len())).map_err(wrong)?;
-    head.set_version(version);
-    for (name, value) in headers {
-        head.append_header(name, value).map_err(wrong)?;
-    }
-    Ok(Box::new(head))
 }
 
 /// What a call's answer depends on.

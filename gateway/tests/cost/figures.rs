@@ -9,12 +9,12 @@ use std::fmt;
 /// What a request of each scenario may cost the gateway.
 #[rustfmt::skip]
 const FIGURES: &[(&str, Cost)] = &[
-    ("http1 get",               Cost { allocations: 62.0, bytes: 40_781.0 }),
-    ("http1 post",              Cost { allocations: 68.0, bytes: 53_307.0 }),
-    ("https http2 get",         Cost { allocations: 62.0, bytes: 36_785.0 }),
-    ("mesh get",                Cost { allocations: 63.0, bytes: 40_838.0 }),
-    ("tunnel get, origin",      Cost { allocations: 70.2, bytes: 25_691.0 }),
-    ("tunnel get, destination", Cost { allocations: 59.6, bytes: 37_182.0 }),
+    ("http1 get",               Cost { allocations: 44.0, bytes: 16_637.0 }),
+    ("http1 post",              Cost { allocations: 46.0, bytes: 18_213.0 }),
+    ("https http2 get",         Cost { allocations: 51.1, bytes: 21_172.0 }),
+    ("mesh get",                Cost { allocations: 45.0, bytes: 16_714.0 }),
+    ("tunnel get, origin",      Cost { allocations: 62.2, bytes: 17_454.0 }),
+    ("tunnel get, destination", Cost { allocations: 48.7, bytes: 21_577.0 }),
 ];
 
 /// One allocation more than the figure is too many. A fraction is what timers do, and tables that grow.

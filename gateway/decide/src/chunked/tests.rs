@@ -102,3 +102,13 @@ proptest! {
         prop_assert_eq!(SizeLine::new(size).as_bytes().to_vec(), format!("{size:x}\r\n").into_bytes());
     }
 }
+
+#[test]
+fn sizes_may_be_padded_in_answers_only() {
+    for (decoder, passes) in [(Decoder::new(), false), (Decoder::of_answer(), true)] {
+        for padded in ["5  \r\n", "5\t\r\n", "5 ;a\r\n"] {
+            assert_eq!(decoder.clone().read(padded.as_bytes()).is_ok(), passes, "{padded:?}");
+        }
+        assert_eq!(decoder.clone().read(b" 5\r\n"), Err(BadChunk::Size));
+    }
+}

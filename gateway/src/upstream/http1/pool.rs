@@ -1,15 +1,10 @@
-//! Connections to instances that speak HTTP/1.1, by hyper's client: kept for the next request when the last one ended
-//! well.
+//! Connections to instances that speak HTTP/1.1: kept for the next request when the last one ended well.
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use tokio::task::AbortHandle;
-
-use super::body::RequestBody;
+use super::line::Line;
 use crate::upstream::CallError;
 use crate::upstream::pool::connect;
 
@@ -18,25 +13,18 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// So many idle connections to one instance are kept.
 const MAX_IDLE: usize = 256;
 
-/// A connection to an instance. Closed when it is dropped, whatever goes on on it.
+/// A connection for a request.
 pub struct Connection {
-    /// For the next request.
-    pub sender: SendRequest<RequestBody>,
+    /// Its bytes.
+    pub line: Line,
     /// Whether it has served a request before.
     pub used: bool,
-    driver: AbortHandle,
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
 }
 
 /// The idle connections to one address, the last used first.
 pub struct Connections {
     address: SocketAddr,
-    idle: Mutex<Vec<(Instant, Connection)>>,
+    idle: Mutex<Vec<(Instant, Line)>>,
 }
 
 impl Connections {
@@ -47,41 +35,32 @@ impl Connections {
 
     /// A connection that is ready for a request: an idle one, or a new one.
     pub async fn take(&self) -> Result<Connection, CallError> {
-        if let Some(connection) = self.take_idle() {
-            return Ok(connection);
+        match self.take_idle() {
+            Some(line) => Ok(Connection { line, used: true }),
+            None => Ok(Connection { line: Line::new(connect(self.address).await?), used: false }),
         }
-        let stream = connect(self.address).await?;
-        let shaken = http1::Builder::new().max_headers(128).handshake(TokioIo::new(stream)).await;
-        let (sender, driver) = shaken.map_err(|error| CallError::NotSent(error.to_string()))?;
-        let driver = tokio::spawn(async move {
-            if let Err(error) = driver.with_upgrades().await {
-                tracing::trace!(%error, "a connection to an instance broke");
-            }
-        });
-        Ok(Connection { sender, used: false, driver: driver.abort_handle() })
     }
 
-    fn take_idle(&self) -> Option<Connection> {
+    pub(super) fn take_idle(&self) -> Option<Line> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some((since, connection)) = idle.pop() {
+        while let Some((since, line)) = idle.pop() {
             if since.elapsed() > IDLE_TIMEOUT {
                 // Those below it are older still.
                 idle.clear();
                 return None;
             }
-            if connection.sender.is_ready() {
-                return Some(connection);
+            if line.is_silent() {
+                return Some(line);
             }
         }
         None
     }
 
     /// The request on it ended well.
-    pub fn give_back(&self, mut connection: Connection) {
-        connection.used = true;
+    pub fn give_back(&self, line: Line) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < MAX_IDLE {
-            idle.push((Instant::now(), connection));
+            idle.push((Instant::now(), line));
         }
     }
 
@@ -90,9 +69,9 @@ impl Connections {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Closes what is idle for too long.
+    /// Closes what is idle for too long, or was closed by the instance.
     pub fn drop_old(&self) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|(since, connection)| since.elapsed() <= IDLE_TIMEOUT && !connection.sender.is_closed());
+        idle.retain(|(since, line)| since.elapsed() <= IDLE_TIMEOUT && line.is_silent());
     }
 }

@@ -12,7 +12,7 @@ use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use pingora_http::ResponseHeader;
 
-use super::{Body, CallError, Event, Lifeline, Outgoing, head_of};
+use super::{Body, CallError, Event, Lifeline, Outgoing};
 use crate::health::Target;
 use crate::tunnel::metadata::Metadata;
 use crate::tunnel::pool::Tunnel;
@@ -144,7 +144,7 @@ impl Receiving {
             // RFC 8441 section 5: what HTTP/1.1 calls 101 is 200 here.
             parts.status = StatusCode::SWITCHING_PROTOCOLS;
         }
-        head_of(parts.status, &parts.headers, Version::HTTP_2)
+        Ok(Box::new(ResponseHeader::from(parts)))
     }
 
     pub(super) fn ended(&self) -> bool {
