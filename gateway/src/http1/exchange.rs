@@ -14,7 +14,7 @@ use super::answer::{self, CONTINUE, Clock, Ending};
 use super::body::{Body, Found};
 use super::fields;
 use super::head::Head;
-use super::wire::Wire;
+use super::wire::{Wire, within};
 use crate::exchange::{Entry, Exchange, Gone};
 
 /// A body is read in pieces of about so many bytes.
@@ -93,7 +93,7 @@ impl<'c, IO: AsyncRead + AsyncWrite + Unpin + Send> Http1Exchange<'c, IO> {
             }
             Some(())
         };
-        tokio::time::timeout(REST, rest).await.is_ok() && self.head.body.is_done()
+        within(REST, rest).await.is_some() && self.head.body.is_done()
     }
 
     async fn next_part(&mut self) -> Result<Option<Bytes>, Gone> {

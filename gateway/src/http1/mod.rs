@@ -24,7 +24,7 @@ use crate::runtime::Core;
 use answer::Clock;
 use exchange::{After, Http1Exchange};
 use head::NoHead;
-use wire::Wire;
+use wire::{Wire, within};
 
 /// A new connection's first byte comes within this time.
 const FIRST_BYTE: Duration = Duration::from_secs(10);
@@ -112,13 +112,13 @@ where
     H: Handler,
     IO: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let (head, refusal) = match timeout(HEAD, head::read(wire, limits)).await {
-        Ok(Ok(head)) => (head, None),
-        Ok(Err(NoHead::Gone)) => return After::Break,
-        Ok(Err(NoHead::Refused(refusal, head))) => (*head, Some(refusal)),
+    let (head, refusal) = match within(HEAD, head::read(wire, limits)).await {
+        Some(Ok(head)) => (head, None),
+        Some(Err(NoHead::Gone)) => return After::Break,
+        Some(Err(NoHead::Refused(refusal, head))) => (*head, Some(refusal)),
         // Empty lines are no request: whoever asks later must not take an answer to them for its own.
-        Err(_) if wire.input.trim_ascii().is_empty() => return After::End,
-        Err(_) => (head::sketch(&wire.input), Some(Refusal::HeadTimeout)),
+        None if wire.input.trim_ascii().is_empty() => return After::End,
+        None => (head::sketch(&wire.input), Some(Refusal::HeadTimeout)),
     };
     let mut exchange = Http1Exchange::new(wire, clock, entry, stopping, head);
     match refusal {

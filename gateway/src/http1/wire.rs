@@ -83,15 +83,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Wire<IO> {
         while self.output.has_remaining() || more.has_remaining() {
             let Wire { io, output, .. } = self;
             let mut all = output.chain(&mut more);
-            let sent = timeout(STALLED, poll_fn(|context| poll_send(Pin::new(&mut *io), &mut all, context))).await;
-            if !matches!(sent, Ok(Ok(1..))) {
+            let sent = within(STALLED, poll_fn(|context| poll_send(Pin::new(&mut *io), &mut all, context))).await;
+            if !matches!(sent, Some(Ok(1..))) {
                 return Err(Gone);
             }
             self.unflushed = true;
         }
         self.output = BytesMut::new();
         if self.unflushed {
-            timeout(STALLED, self.io.flush()).await.map_err(|_| Gone)?.map_err(|_| Gone)?;
+            within(STALLED, self.io.flush()).await.ok_or(Gone)?.map_err(|_| Gone)?;
             self.unflushed = false;
         }
         Ok(())
@@ -124,6 +124,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send> Wire<IO> {
         if !matches!(timeout(LINGER, ended).await, Ok(Ok(()))) {
             tracing::trace!("a client went on after its connection's end");
         }
+    }
+}
+
+/// As `timeout`, but without a look at the clock for what is done at once.
+pub async fn within<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let now = poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await;
+    match now {
+        Poll::Ready(done) => Some(done),
+        Poll::Pending => timeout(limit, future).await.ok(),
     }
 }
 
