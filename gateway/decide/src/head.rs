@@ -82,10 +82,11 @@ impl Scan {
 
     /// Where the section ends, behind its empty line. Takes all that has come so far, and looks at what is new.
     pub fn find_end(&mut self, bytes: &[u8]) -> Result<Option<usize>, BadHead> {
-        for byte in bytes.get(self.seen..).unwrap_or_default() {
+        while let Some((byte, after)) = bytes.get(self.seen..).and_then(<[u8]>::split_first) {
             self.seen += 1;
             match (self.after_cr, byte) {
-                (false, b'\t' | b' '..=b'~' | 0x80..) => {}
+                // Most of a head is text, of which only its end matters.
+                (false, byte) if is_text(*byte) => self.seen += after.iter().take_while(|byte| is_text(**byte)).count(),
                 (false, b'\r') => self.after_cr = true,
                 (true, b'\n') if self.ends_line()? => return Ok(Some(self.seen)),
                 (true, b'\n') => {}
@@ -113,6 +114,11 @@ impl Scan {
         self.after_cr = false;
         Ok(false)
     }
+}
+
+/// What may stand within a line.
+fn is_text(byte: u8) -> bool {
+    matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
 }
 
 /// A request's head, still as bytes.
