@@ -232,8 +232,8 @@ impl Snapshot {
     }
 
     /// The GNS in whose domain the host stands, and what stands before the domain (`cart`, `v1.cart`, or nothing).
-    pub fn namespace_of<'h>(&self, host: &'h Host) -> Option<(&Arc<Namespace>, &'h str)> {
-        self.namespaces.values().find_map(|gns| Some((gns, host.labels_below(&gns.domain)?)))
+    pub fn namespace_of<'h>(&self, host: &'h str) -> Option<(&Arc<Namespace>, &'h str)> {
+        self.namespaces.values().find_map(|gns| Some((gns, gns.domain.labels_of(host)?)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use decide::forwarded::{Seen, restate};
+use decide::forwarded::{Peer, Seen, restate};
 use http::{HeaderMap, HeaderValue};
 
 /// A line each: an X-Forwarded-For, a Forwarded, an X-Forwarded-Host.
@@ -16,7 +16,7 @@ pub fn check(bytes: &[u8]) {
     }
     let peer = IpAddr::from(Ipv4Addr::new(10, 0, 0, 9));
     let own = HeaderValue::from_static("shop");
-    let seen = Seen { peer, is_https: true, authority: &own };
+    let seen = Seen { peer: &Peer::new(peer), is_https: true, authority: &own };
     let client = restate(&mut headers, &seen, |ip| ip.is_ipv4());
     let way = headers["x-forwarded-for"].to_str().expect("addresses");
     let hops: Vec<IpAddr> = way.split(", ").map(|hop| hop.parse().expect("an address")).collect();

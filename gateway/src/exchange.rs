@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use config::resource::{Host, Name};
-use http::HeaderMap;
+use decide::forwarded::Peer;
+use http::response::Parts;
+use http::{HeaderMap, Response};
 use identity::SpiffeId;
 use pingora_http::{RequestHeader, ResponseHeader};
 
@@ -56,6 +58,15 @@ pub trait Exchange: Send {
     fn close(&mut self);
 }
 
+/// Changes the headers of an answer, whose names nobody keeps as they were written: the type's own methods write each
+/// name anew for whoever might.
+pub fn change_headers(head: &mut ResponseHeader, change: impl FnOnce(&mut HeaderMap)) {
+    let (nothing, ()) = Response::new(()).into_parts();
+    let mut parts = Parts::from(std::mem::replace(head, ResponseHeader::from(nothing)));
+    change(&mut parts.headers);
+    *head = ResponseHeader::from(parts);
+}
+
 /// Where a connection came in, what is known of who opened it, and how long it goes on.
 #[derive(Debug, Clone)]
 pub struct Entry {
@@ -63,6 +74,8 @@ pub struct Entry {
     pub door: Door,
     /// The address of whoever opened it.
     pub client: IpAddr,
+    /// The same, as instances are told of it.
+    pub peer: Peer,
     /// The port on which the gateway listens.
     pub port: u16,
     /// What tells it to end. Requests on it say so while they last.
@@ -72,7 +85,8 @@ pub struct Entry {
 impl Entry {
     /// Of a connection that begins now.
     pub fn new(door: Door, client: IpAddr, port: u16) -> Self {
-        Entry { door, client: client.to_canonical(), port, lifetime: Arc::default() }
+        let client = client.to_canonical();
+        Entry { door, client, peer: Peer::new(client), port, lifetime: Arc::default() }
     }
 }
 

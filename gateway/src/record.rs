@@ -7,13 +7,14 @@ mod queue;
 use std::time::Instant;
 
 use config::resource::Name;
+use decide::trace::REQUEST_ID;
 use http::HeaderMap;
-use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_http::RequestHeader;
 
 use crate::exchange::Entry;
 use crate::metrics::ServiceMetrics;
 use crate::refusal::Refusal;
-use crate::trace::Marks;
+use crate::trace::mark;
 use line::{Line, shorten};
 pub use log::{Log, LogError};
 
@@ -29,7 +30,7 @@ pub struct Record {
 impl Record {
     /// A request's head has come.
     fn new(head: &RequestHeader, entry: &Entry, kept: bool) -> Self {
-        Record { began: Instant::now(), kept, line: Line::new(head, entry, Marks::of(head), kept) }
+        Record { began: Instant::now(), kept, line: Line::new(head, entry, mark(&head.headers), kept) }
     }
 
     /// A stream begins.
@@ -45,9 +46,9 @@ impl Record {
     }
 
     /// Tells the client what its request was called.
-    pub fn mark_answer(&self, head: &mut ResponseHeader) {
+    pub fn mark_answer(&self, headers: &mut HeaderMap) {
         if let Some(marks) = &self.line.marks {
-            marks.answer(head);
+            headers.insert(REQUEST_ID, marks.request_id.clone());
         }
     }
 

@@ -102,7 +102,7 @@ async fn fulfil<E: Exchange>(
     let ended = match attempted {
         Ok(answer) => {
             let (instance, status) = (answer.instance.clone(), answer.head.status);
-            let ended = reply::forward(core, exchange, &order, answer, &mut replay, record).await;
+            let ended = reply::forward(exchange, &order, answer, &mut replay, record).await;
             if let Some(instance) = instance {
                 attempt::learn_end(core, &order, &instance, status.as_u16(), &ended);
             }

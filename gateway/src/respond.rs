@@ -6,7 +6,7 @@ use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use pingora_http::ResponseHeader;
 
-use crate::exchange::{Door, Exchange, Gone};
+use crate::exchange::{Door, Exchange, Gone, change_headers};
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::tunnel::metadata::REFUSAL;
@@ -112,7 +112,7 @@ async fn send<E: Exchange>(
     body: Bytes,
     record: &mut Record,
 ) -> Result<(), Gone> {
-    record.mark_answer(&mut head);
+    change_headers(&mut head, |headers| record.mark_answer(headers));
     let bodiless = exchange.head().method == http::Method::HEAD || body.is_empty();
     exchange.respond(Box::new(head), bodiless).await?;
     if bodiless {

@@ -57,7 +57,12 @@ impl Host {
     /// What stands before `domain` in this host: `""` for the domain itself, `cart` for `cart.shop.internal`
     /// below `shop.internal`, and `None` when it is elsewhere.
     pub fn labels_below(&self, domain: &Host) -> Option<&str> {
-        match self.0.strip_suffix(&*domain.0)? {
+        domain.labels_of(&self.0)
+    }
+
+    /// The same the other way round: what stands before this domain in a host, of which nobody knows yet whether it is one.
+    pub fn labels_of<'h>(&self, host: &'h str) -> Option<&'h str> {
+        match host.strip_suffix(&*self.0)? {
             "" => Some(""),
             below => below.strip_suffix('.'),
         }
@@ -70,6 +75,11 @@ macro_rules! text_type {
             /// The text.
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+
+            /// Whether the text could be one.
+            pub fn fits(text: &str) -> bool {
+                $fault(text).is_none()
             }
         }
         impl FromStr for $type {

@@ -1,7 +1,7 @@
 //! Who is asked: the authority of a request (RFC 3986 section 3.2, RFC 9110 section 7.2).
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A host name or an IP address.
@@ -37,6 +37,12 @@ impl<'a> Authority<'a> {
             _ => (text, None),
         };
         Ok(Authority { host: Host::parse(host)?, port })
+    }
+
+    /// Whether the text is its normal form.
+    pub fn is_written(&self, text: &[u8]) -> bool {
+        let mut rest = Rest(text);
+        write!(rest, "{self}").is_ok() && rest.0.is_empty()
     }
 
     /// The same without the borrow.
@@ -111,6 +117,16 @@ impl fmt::Display for Authority<'_> {
     }
 }
 
+/// What is left of a text, off whose front what is written is taken. Anything else is an error.
+struct Rest<'a>(&'a [u8]);
+
+impl Write for Rest<'_> {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        self.0 = self.0.strip_prefix(part.as_bytes()).ok_or(fmt::Error)?;
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -127,7 +143,11 @@ mod tests {
             ("[::FFFF]:443", "[::ffff]:443"),
             ("a_b", "a_b"),
         ] {
-            assert_eq!(Authority::parse(text.as_bytes()).unwrap().to_string(), form);
+            let authority = Authority::parse(text.as_bytes()).unwrap();
+            assert_eq!(authority.to_string(), form);
+            assert!(authority.is_written(form.as_bytes()) && !authority.is_written(b""));
+            assert_eq!(authority.is_written(text.as_bytes()), text == form);
+            assert!(!authority.is_written((form.to_owned() + "0").as_bytes()));
         }
         assert!(matches!(Authority::parse(b"shop:1").unwrap().host, Host::Name(Cow::Borrowed("shop"))));
     }

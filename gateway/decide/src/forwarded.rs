@@ -17,16 +17,44 @@ const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// More hops than that are no honest way.
 const LONGEST_WAY: usize = 16;
 
+/// Who opened a connection, and how that is told: the same for each of its requests.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    address: IpAddr,
+    text: HeaderValue,
+}
+
+impl Peer {
+    /// By its address.
+    pub fn new(address: IpAddr) -> Self {
+        // Addresses make no bad header value.
+        let text = HeaderValue::from_str(&address.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+        Peer { address, text }
+    }
+}
+
 /// What the connection and the clean head show by themselves.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
     /// Who opened the connection.
-    pub peer: IpAddr,
+    pub peer: &'a Peer,
     /// Whether it is encrypted.
     pub is_https: bool,
     /// The request's authority, in normal form.
     pub authority: &'a HeaderValue,
 }
+
+/// What a trusted peer told, as far as it is believed.
+#[derive(Default)]
+struct Told {
+    /// The hops before the peer, the nearest first.
+    way: Vec<IpAddr>,
+    proto: Option<HeaderValue>,
+    host: Option<HeaderValue>,
+}
+
+/// How many headers [`restate`] sets.
+pub const RESTATED: usize = 3;
 
 /// Replaces all that the sender [claims](headers::claims) by what is known, and returns the client's address.
 ///
@@ -34,47 +62,46 @@ pub struct Seen<'a> {
 /// client. What stands beyond could be anybody's invention, and goes. `Forwarded` (RFC 7239) is read where there is no
 /// `X-Forwarded-For`, and never passed on: one account only.
 pub fn restate(headers: &mut HeaderMap, seen: &Seen<'_>, is_trusted: impl Fn(IpAddr) -> bool) -> IpAddr {
-    let (mut way, mut proto, mut host) = (vec![seen.peer], None, None);
-    if is_trusted(seen.peer) {
-        follow(&mut way, headers, &is_trusted);
-        proto = single(headers, &PROTO).filter(|proto| *proto == "http" || *proto == "https").cloned();
-        host = single(headers, &HOST).filter(|host| Authority::parse(host.as_bytes()).is_ok()).cloned();
-    }
+    let told = if is_trusted(seen.peer.address) { Told::by(headers, &is_trusted) } else { Told::default() };
     headers::strip_claims(headers);
-    // Addresses make no bad header value.
-    if let Ok(way) = HeaderValue::from_str(&written(&way)) {
-        headers.insert(FOR, way);
-    }
     let own = HeaderValue::from_static(if seen.is_https { "https" } else { "http" });
-    headers.insert(PROTO, proto.unwrap_or(own));
-    headers.insert(HOST, host.unwrap_or_else(|| seen.authority.clone()));
-    way.last().copied().unwrap_or(seen.peer)
+    headers.insert(FOR, written(&told.way, seen.peer));
+    headers.insert(PROTO, told.proto.unwrap_or(own));
+    headers.insert(HOST, told.host.unwrap_or_else(|| seen.authority.clone()));
+    told.way.last().copied().unwrap_or(seen.peer.address)
 }
 
-/// Goes back along the claimed way, as long as whoever claims the next hop is trusted.
-fn follow(way: &mut Vec<IpAddr>, headers: &HeaderMap, is_trusted: &impl Fn(IpAddr) -> bool) {
-    for hop in hops(headers).into_iter().rev().take(LONGEST_WAY) {
-        let Some(hop) = hop else { return };
+impl Told {
+    fn by(headers: &HeaderMap, is_trusted: &impl Fn(IpAddr) -> bool) -> Self {
+        let parts = |name| headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+        let way = match headers.contains_key(FOR) {
+            true => follow(parts(FOR).rev().map(address), is_trusted),
+            false => follow(parts(FORWARDED).rev().map(address_in), is_trusted),
+        };
+        let proto = single(headers, &PROTO).filter(|proto| *proto == "http" || *proto == "https");
+        let host = single(headers, &HOST).filter(|host| Authority::parse(host.as_bytes()).is_ok());
+        Told { way, proto: proto.cloned(), host: host.cloned() }
+    }
+}
+
+/// Goes back along the claimed way, as long as whoever claims the next hop is trusted. A hop that is no address
+/// (`unknown`, RFC 7239 section 6) ends it.
+fn follow(hops: impl Iterator<Item = Option<IpAddr>>, is_trusted: &impl Fn(IpAddr) -> bool) -> Vec<IpAddr> {
+    let mut way = Vec::new();
+    for hop in hops.take(LONGEST_WAY).map_while(|hop| hop) {
         way.push(hop);
         if !is_trusted(hop) {
-            return;
+            break;
         }
     }
+    way
 }
 
-/// The hops as claimed, the farthest first; `None` for one that is no address (`unknown`, RFC 7239 section 6).
-fn hops(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
-    let list = |name| headers.get_all(name).into_iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    if headers.contains_key(FOR) {
-        return list(FOR).map(address).collect();
-    }
-    let of_element = |element: &[u8]| {
-        let mut pairs = element.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-        let value =
-            pairs.find_map(|pair| pair.split_at_checked(4).filter(|(name, _)| name.eq_ignore_ascii_case(b"for=")));
-        value.and_then(|(_, value)| address(value))
-    };
-    list(FORWARDED).map(of_element).collect()
+/// The hop of an element of `Forwarded`.
+fn address_in(element: &[u8]) -> Option<IpAddr> {
+    let mut pairs = element.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
+    let value = pairs.find_map(|pair| pair.split_at_checked(4).filter(|(name, _)| name.eq_ignore_ascii_case(b"for=")));
+    value.and_then(|(_, value)| address(value))
 }
 
 /// `1.2.3.4`, `::1`, `[::1]`, each perhaps with a port, perhaps quoted.
@@ -90,15 +117,18 @@ fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderVal
     values.next().filter(|_| values.next().is_none())
 }
 
-/// The farthest first.
-fn written(way: &[IpAddr]) -> String {
+/// The farthest first, the peer last.
+fn written(way: &[IpAddr], peer: &Peer) -> HeaderValue {
+    if way.is_empty() {
+        return peer.text.clone();
+    }
     let mut text = String::new();
     for hop in way.iter().rev() {
-        let separator = if text.is_empty() { "" } else { ", " };
         // Writing into a string does not fail.
-        _ = write!(text, "{separator}{hop}");
+        _ = write!(text, "{hop}, ");
     }
-    text
+    _ = write!(text, "{}", peer.address);
+    HeaderValue::from_str(&text).unwrap_or_else(|_| peer.text.clone())
 }
 
 #[cfg(test)]
@@ -113,9 +143,10 @@ mod tests {
         for (name, value) in claims {
             headers.append(*name, value.parse().unwrap());
         }
-        let seen = Seen { peer: peer.parse().unwrap(), is_https: true, authority: &HeaderValue::from_static("shop") };
+        let peer = Peer::new(peer.parse().unwrap());
+        let seen = Seen { peer: &peer, is_https: true, authority: &HeaderValue::from_static("shop") };
         restate(&mut headers, &seen, |ip| ip.to_string().starts_with("10."));
-        assert_eq!(headers.len(), 3, "{headers:?}");
+        assert_eq!(headers.len(), RESTATED, "{headers:?}");
         [FOR, PROTO, HOST].map(|name| headers[name].to_str().unwrap().to_owned())
     }
 

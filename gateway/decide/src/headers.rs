@@ -63,11 +63,15 @@ const NOT_IN_TRAILERS: [&str; 33] = [
 ///
 /// `TE` is among them even if it says `trailers`; see [`accepts_trailers`].
 pub fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
-    let named = tokens(headers, &CONNECTION)
-        .filter_map(|token| HeaderName::from_bytes(token).ok())
-        .filter(|name| *name != CONTENT_LENGTH && *name != HOST);
-    let well_known = HOP_BY_HOP.iter().cloned();
-    well_known.chain(named).filter(|name| headers.contains_key(name)).collect()
+    let well_known = headers.keys().filter(|name| HOP_BY_HOP.contains(name)).cloned();
+    let named = named(headers).filter(|name| headers.contains_key(*name));
+    well_known.chain(named.filter_map(|name| name.parse().ok())).collect()
+}
+
+/// What `Connection` names, in any case, and fit for a name or not.
+fn named(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let names = tokens(headers, &CONNECTION).filter_map(|token| str::from_utf8(token).ok());
+    names.filter(|name| ![CONTENT_LENGTH, HOST].iter().any(|kept| name.eq_ignore_ascii_case(kept.as_str())))
 }
 
 /// Whether the sender takes trailers (`TE: trailers`, RFC 9110 section 10.1.4). gRPC depends on it.
@@ -86,15 +90,23 @@ pub fn strip_from_trailers(trailers: &mut HeaderMap) {
     remove(trailers, names);
 }
 
-/// Removes [`hop_by_hop`], but keeps `TE: trailers`. Who passes on a WebSocket sets `Connection` and `Upgrade` anew
-/// afterwards, for that protocol alone (never `h2c`, which would hide requests from the gateway); our own headers, too,
-/// are set afterwards, out of reach of what `Connection` names.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let trailers = accepts_trailers(headers);
-    remove(headers, hop_by_hop(headers));
-    if trailers {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
+/// A copy of a request's headers with room for so many `more`: without [`hop_by_hop`], but with `TE: trailers`, and
+/// without what isn't `wanted`. Who passes on a WebSocket sets `Connection` and `Upgrade` anew afterwards, for that
+/// protocol alone (never `h2c`, which would hide requests from the gateway); our own headers, too, are set afterwards,
+/// out of reach of what `Connection` names.
+pub fn passed_on(headers: &HeaderMap, more: usize, wanted: impl Fn(&HeaderName) -> bool) -> HeaderMap {
+    // More than a map can have never came in one.
+    let mut passed = HeaderMap::try_with_capacity(headers.len() + more).unwrap_or_default();
+    for (name, value) in headers.iter().filter(|(name, _)| !HOP_BY_HOP.contains(name) && wanted(name)) {
+        passed.append(name, value.clone());
     }
+    for name in named(headers) {
+        passed.remove(name);
+    }
+    if accepts_trailers(headers) {
+        passed.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    passed
 }
 
 /// How other proxies tell who asked. And two by which some frameworks let a proxy say that another path is meant: they
@@ -125,12 +137,12 @@ pub fn strip_claims(headers: &mut HeaderMap) {
 /// Joins the fields into which an HTTP/2 client may split its cookies (RFC 9113 section 8.2.3): servers of HTTP/1.1
 /// expect one, and many read only the first.
 pub fn join_cookies(headers: &mut HeaderMap) {
-    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if crumbs.len() < 2 {
+    let crumbs = || headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    if crumbs().nth(1).is_none() {
         return;
     }
     // Each was a header value, and so is what they make with a separator that is fit for one.
-    if let Ok(cookies) = HeaderValue::from_bytes(&crumbs.join(b"; ".as_slice())) {
+    if let Ok(cookies) = HeaderValue::from_bytes(&crumbs().collect::<Vec<_>>().join(b"; ".as_slice())) {
         headers.insert(COOKIE, cookies);
     }
 }
@@ -205,9 +217,21 @@ mod tests {
             ("upgrade", "h2c"),
             ("accept", "*/*"),
         ]);
-        strip_hop_by_hop(&mut headers);
-        assert_eq!(present(&headers), ["accept", "content-length", "host", "proxy-status", "te"]);
-        assert_eq!(headers.get(TE), Some(&HeaderValue::from_static("trailers")));
+        let passed = passed_on(&headers, 0, |name| name != "accept");
+        assert_eq!(present(&passed), ["content-length", "host", "proxy-status", "te"]);
+        assert_eq!(passed.get(TE), Some(&HeaderValue::from_static("trailers")));
+        let names = hop_by_hop(&headers);
+        remove(&mut headers, names);
+        assert_eq!(present(&headers), ["accept", "content-length", "host", "proxy-status"]);
+    }
+
+    #[test]
+    fn what_passes_keeps_its_order_and_has_room() {
+        let headers = map(&[("x-b", "1"), ("connection", "close"), ("x-a", "2"), ("x-b", "3")]);
+        let passed = passed_on(&headers, 20, |_| true);
+        let fields: Vec<_> = passed.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        assert_eq!(fields, [("x-b", b"1".as_slice()), ("x-b", b"3"), ("x-a", b"2")]);
+        assert!(passed.capacity() >= 22);
     }
 
     #[test]

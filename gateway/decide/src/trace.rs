@@ -1,6 +1,8 @@
 //! By what a request is followed from one server to the next: the W3C Trace Context (level 1 and 2, both version 00), and
 //! an identifier for people. Random bits come in as arguments.
 
+use bytes::Bytes;
+use http::header::InvalidHeaderValue;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The trace, and the sender's place in it.
@@ -18,10 +20,82 @@ const KNOWN_FLAGS: u8 = 0b11;
 const BEGUN_HERE: u8 = 0b11;
 /// A request's name is no longer than this, in bytes.
 const LONGEST_NAME: usize = 128;
+/// One that is made here has 128 bits, in hexadecimal digits.
+const NEW_NAME: usize = 32;
 /// Of `tracestate`, so many entries are passed on at most.
 const STATES: usize = 32;
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// How many headers [`Marks::write`] sets.
+pub const MARKS: usize = 2;
+
+/// By what a request is known: to the next server, and in the access log.
+#[derive(Debug, Clone)]
+pub struct Marks {
+    /// Its place in a trace.
+    pub span: Span,
+    /// Its own name.
+    pub request_id: HeaderValue,
+    traceparent: HeaderValue,
+}
+
+/// Random bits for [`Marks`].
+#[derive(Debug, Clone, Copy)]
+pub struct Random {
+    /// For a trace.
+    pub trace: u128,
+    /// For a place in one.
+    pub span: u64,
+    /// For a name.
+    pub name: u128,
+}
+
+impl Marks {
+    /// Those that it came with, as far as they are fit to be passed on and logged; else random ones.
+    pub fn of(headers: &HeaderMap, random: Random) -> Self {
+        let span = Span::of(headers, (random.trace, random.span));
+        let (traceparent, request_id) = match given_name(headers) {
+            // A copy: the value shares its memory with the whole head that it came in.
+            Some(given) => (HeaderValue::from_bytes(&span.header()), HeaderValue::from_bytes(given.as_bytes())),
+            None => in_one_piece(&span.header(), random.name),
+        };
+        // Digits, and what was a value before.
+        let value = |made: Result<_, _>| made.unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+        Marks { span, request_id: value(request_id), traceparent: value(traceparent) }
+    }
+
+    /// Tells them to the next server. What tracing systems have added goes on with its trace only, and only if it is what
+    /// they may say.
+    pub fn write(&self, headers: &mut HeaderMap) {
+        headers.insert(TRACEPARENT, self.traceparent.clone());
+        headers.insert(REQUEST_ID, self.request_id.clone());
+        if headers.contains_key(TRACESTATE) && !(self.span.continued && states_are_valid(headers)) {
+            headers.remove(TRACESTATE);
+        }
+    }
+}
+
+type Made = Result<HeaderValue, InvalidHeaderValue>;
+
+/// A `traceparent` and a new name, in one piece of memory that both share: they are cloned, and live as long.
+fn in_one_piece(traceparent: &[u8; LENGTH], name: u128) -> (Made, Made) {
+    let mut text = [0; LENGTH + NEW_NAME];
+    let (first, second) = text.split_at_mut(LENGTH);
+    first.copy_from_slice(traceparent);
+    write_hex(second, name);
+    let text = Bytes::from_owner(text);
+    let value = HeaderValue::from_maybe_shared::<Bytes>;
+    (value(text.slice(..LENGTH)), value(text.slice(LENGTH..)))
+}
+
+/// The name that the client has given the request, if it is fit.
+fn given_name(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let mut given = headers.get_all(REQUEST_ID).iter();
+    let only = given.next().filter(|_| given.next().is_none())?;
+    let fit = (1..=LONGEST_NAME).contains(&only.len()) && only.as_bytes().iter().all(u8::is_ascii_graphic);
+    fit.then_some(only)
+}
 
 /// A request's place in a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,35 +143,6 @@ impl Span {
         }
         text
     }
-
-    /// Says it to the next server. What tracing systems have added goes on with its trace only, and only if it is what
-    /// they may say.
-    pub fn write(&self, headers: &mut HeaderMap) {
-        if let Ok(value) = HeaderValue::from_bytes(&self.header()) {
-            headers.insert(TRACEPARENT, value);
-        }
-        if headers.contains_key(TRACESTATE) && !(self.continued && states_are_valid(headers)) {
-            headers.remove(TRACESTATE);
-        }
-    }
-}
-
-/// A request's own name: the client's, if it has given it one that is fit to be passed on and logged, else a random one.
-pub fn request_id(headers: &HeaderMap, random: impl FnOnce() -> u128) -> HeaderValue {
-    let fit = |value: &&HeaderValue| {
-        let bytes = value.as_bytes();
-        (1..=LONGEST_NAME).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
-    };
-    let mut given = headers.get_all(REQUEST_ID).iter();
-    match (given.next().filter(fit), given.next()) {
-        // A copy: the value shares its memory with the whole head that it came in.
-        (Some(given), None) => HeaderValue::from_bytes(given.as_bytes()).unwrap_or_else(|_| given.clone()),
-        _ => {
-            let mut text = [0; 32];
-            write_hex(&mut text, random());
-            HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
-        }
-    }
 }
 
 /// The only value that a header has.
@@ -117,8 +162,12 @@ fn parts(head: &[u8]) -> Option<[&[u8]; 4]> {
 
 /// Lower case only: the specification allows no other.
 fn hex(text: &[u8]) -> Option<u128> {
-    let digit = |byte: &u8| DIGITS.iter().position(|digit| digit == byte);
-    text.iter().try_fold(0, |number: u128, byte| Some(number << 4 | digit(byte)? as u128))
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    text.iter().try_fold(0, |number: u128, byte| Some(number << 4 | u128::from(digit(*byte)?)))
 }
 
 fn write_hex(place: &mut [u8], number: u128) {

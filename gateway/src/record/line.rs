@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use config::resource::{Host, Name};
+use decide::trace::Marks;
 use http::header::{HOST, USER_AGENT};
 use http::{HeaderValue, Version};
 use pingora_http::RequestHeader;
@@ -13,7 +14,6 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::exchange::{Door, Entry};
-use crate::trace::Marks;
 
 /// What a client or a peer says is cut off after so many bytes, in the line as in what came.
 pub(super) const LONGEST_TEXT: usize = 2_048;

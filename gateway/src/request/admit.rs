@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::resource::{Host, Name, RoutePath, Scheme, TlsMode};
-use decide::forwarded::{self, Seen};
+use decide::forwarded::{self, RESTATED, Seen};
 use decide::hygiene::{self, CleanHead, Framing};
 use decide::route::{self, Pattern};
+use decide::trace::MARKS;
 use decide::{grpc, headers};
 use http::header::{CONTENT_LENGTH, EXPECT, HOST};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
@@ -148,10 +149,10 @@ pub fn is_member(plan: &Plan, entry: &Entry) -> bool {
 /// A peer gateway may only ask for services of the tunnel's GNS, in this cluster.
 fn from_peer<'p>(plan: &'p Plan, headers: &HeaderMap, global_namespace: &Name) -> Result<Route<'p>, Refusal> {
     let asked = metadata::read(headers).ok_or(Refusal::ForbiddenPeer)?;
-    if asked.cluster != plan.snapshot.place.cluster {
+    if asked.cluster != plan.snapshot.place.cluster.as_str() {
         return Err(Refusal::NotForHere);
     }
-    let service = plan.service(global_namespace, asked.service.as_str()).ok_or(Refusal::UnknownService)?;
+    let service = plan.service(global_namespace, asked.service).ok_or(Refusal::UnknownService)?;
     Ok(Route {
         service,
         port: asked.port,
@@ -165,8 +166,8 @@ fn from_peer<'p>(plan: &'p Plan, headers: &HeaderMap, global_namespace: &Name) -
 /// A workload may call the services of its own GNS: `cart`, `v1.cart` (a version), `south.cart` (a cluster).
 fn from_workload<'p>(plan: &'p Plan, entry: &Entry, clean: &CleanHead<'_>) -> Result<Route<'p>, Refusal> {
     let caller = plan.snapshot.caller(entry.client).ok_or(Refusal::UnknownCaller)?;
-    let host = host(clean).ok_or(Refusal::UnknownHost)?;
-    let (gns, below) = plan.snapshot.namespace_of(&host).ok_or(Refusal::UnknownHost)?;
+    let host = clean.authority.host.name().filter(|host| Host::fits(host)).ok_or(Refusal::UnknownHost)?;
+    let (gns, below) = plan.snapshot.namespace_of(host).ok_or(Refusal::UnknownHost)?;
     if gns.name != caller.global_namespace {
         return Err(Refusal::ForeignCaller);
     }
@@ -196,7 +197,7 @@ fn part_of(service: &PlannedService, own: &Name, part: &str) -> Option<(Option<N
 
 /// The published host that a request from outside is for. SNI and host must be of the same GNS.
 fn published<'p>(plan: &'p Plan, entry: &Entry, clean: &CleanHead<'_>) -> Result<&'p PlannedHost, Refusal> {
-    let planned = host(clean).and_then(|host| plan.hosts.get(&host));
+    let planned = clean.authority.host.name().and_then(|name| plan.hosts.get(name));
     match &entry.door {
         Door::PublicHttps { sni } => {
             let opened_for = plan.hosts.get(sni).ok_or(Refusal::Misdirected)?;
@@ -234,10 +235,6 @@ fn pattern(route: &PlannedRoute) -> Pattern<'_> {
     }
 }
 
-fn host(clean: &CleanHead<'_>) -> Option<Host> {
-    clean.authority.host.name()?.parse().ok()
-}
-
 fn secure_url(core: &Core, host: &Host, target: &str) -> String {
     match core.settings.https.map_or(443, |at| at.port()) {
         443 => format!("https://{host}{target}"),
@@ -252,30 +249,20 @@ fn outgoing(
     clean: &CleanHead<'_>,
     bodiless: bool,
 ) -> Result<Outgoing, Refusal> {
-    let mut headers = head.headers.clone();
-    let authority = HeaderValue::from_str(&clean.authority.to_string()).map_err(|_| Refusal::Dirty("bad_host"))?;
-    headers::strip_hop_by_hop(&mut headers);
-    headers::join_cookies(&mut headers);
-    headers.remove(HOST);
-    headers.remove(EXPECT);
-    if let Door::Tunnel { .. } = entry.door {
-        // The origin gateway has set what it knows of the client; only what was meant for this gateway goes.
-        for name in [metadata::CLUSTER, metadata::SERVICE, metadata::PORT, metadata::VERSION, metadata::ATTEMPT] {
-            headers.remove(name);
-        }
-    } else {
-        let is_https = matches!(entry.door, Door::PublicHttps { .. });
-        let seen = Seen { peer: entry.client, is_https, authority: &authority };
-        let trusted = &core.settings.trusted_hops;
-        forwarded::restate(&mut headers, &seen, |hop| trusted.iter().any(|range| range.contains(hop)));
-    }
     let body = match clean.framing {
         _ if bodiless || head.method == Method::CONNECT => Body::None,
         Framing::Length(_) => Body::Length,
         Framing::Chunked | Framing::Unsaid => Body::Open,
     };
-    if body == Body::Open || head.method == Method::CONNECT {
-        headers.remove(CONTENT_LENGTH);
+    let authority = authority(head, clean).ok_or(Refusal::Dirty("bad_host"))?;
+    let mut headers = passed_on(head, &entry.door, body);
+    headers::join_cookies(&mut headers);
+    // The origin gateway has said to this one what it knows of the client.
+    if !matches!(entry.door, Door::Tunnel { .. }) {
+        let is_https = matches!(entry.door, Door::PublicHttps { .. });
+        let seen = Seen { peer: &entry.peer, is_https, authority: &authority };
+        let trusted = &core.settings.trusted_hops;
+        forwarded::restate(&mut headers, &seen, |hop| trusted.iter().any(|range| range.contains(hop)));
     }
     let method = if head.method == Method::CONNECT { Method::GET } else { head.method.clone() };
     Ok(Outgoing {
@@ -287,6 +274,27 @@ fn outgoing(
         switch: None,
         interim: false,
     })
+}
+
+/// The headers that go on, with room for those that the gateway sets.
+fn passed_on(head: &RequestHeader, door: &Door, body: Body) -> HeaderMap {
+    let tunnelled = matches!(door, Door::Tunnel { .. });
+    let length_counts = body != Body::Open && head.method != Method::CONNECT;
+    headers::passed_on(&head.headers, RESTATED + MARKS, |name| match () {
+        () if *name == HOST || *name == EXPECT => false,
+        () if *name == CONTENT_LENGTH => length_counts,
+        // Meant for this gateway.
+        () if tunnelled => !metadata::OF_REQUEST.contains(name),
+        () => true,
+    })
+}
+
+/// In normal form; where it came so, it is not written anew.
+fn authority(head: &RequestHeader, clean: &CleanHead<'_>) -> Option<HeaderValue> {
+    match head.headers.get(HOST) {
+        Some(host) if clean.authority.is_written(host.as_bytes()) => Some(host.clone()),
+        _ => HeaderValue::from_str(&clean.authority.to_string()).ok(),
+    }
 }
 
 #[cfg(test)]

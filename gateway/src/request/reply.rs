@@ -8,7 +8,7 @@ use bytes::Bytes;
 use config::resource::Name;
 use decide::headers::strip_from_trailers;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora_http::{RequestHeader, ResponseHeader};
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
@@ -17,7 +17,7 @@ use super::admit;
 use super::attempt::{Answer, Held};
 use super::replay::Replay;
 use super::upload::{Step, Upload};
-use crate::exchange::{Door, Exchange, Gone};
+use crate::exchange::{Door, Exchange, Gone, change_headers};
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::runtime::Core;
@@ -36,7 +36,6 @@ const REPORT_PAUSE: Duration = Duration::from_millis(20);
 
 /// Sends the answer on: whole when it was held, else part by part as it comes.
 pub async fn forward<E: Exchange>(
-    core: &Core,
     exchange: &mut E,
     order: &Order,
     answer: Answer,
@@ -44,8 +43,9 @@ pub async fn forward<E: Exchange>(
     record: &mut Record,
 ) -> Result<(), Refusal> {
     let Answer { mut upload, mut receiving, mut head, held, instance: _ } = answer;
-    dress(core, exchange, order, &receiving, &mut head, record);
-    record.status(head.status.as_u16());
+    let status = head.status;
+    change_headers(&mut head, |headers| dress(exchange, order, &receiving, status, headers, record));
+    record.status(status.as_u16());
     // A client of gRPC takes a head that is all of an answer for its trailers, but not when an empty body follows.
     let whole = held.is_none() && receiving.ended();
     exchange.respond(head, whole).await.map_err(|_| Refusal::ClientGone)?;
@@ -84,46 +84,41 @@ async fn finish_upload<E: Exchange>(exchange: &mut E, upload: &mut Upload, repla
 
 /// Headers that belong to a hop go, and who served is told to whom it concerns.
 fn dress<E: Exchange>(
-    core: &Core,
     exchange: &E,
     order: &Order,
     from: &Receiving,
-    head: &mut ResponseHeader,
+    status: StatusCode,
+    headers: &mut HeaderMap,
     record: &mut Record,
 ) {
-    for name in decide::headers::hop_by_hop(&head.headers) {
-        head.remove_header(&name);
+    for name in decide::headers::hop_by_hop(headers) {
+        headers.remove(name);
     }
-    head.remove_header(&REFUSAL);
-    if let Some(switch) = order.outgoing.switch.filter(|_| head.status == StatusCode::SWITCHING_PROTOCOLS) {
+    headers.remove(REFUSAL);
+    if let Some(switch) = order.outgoing.switch.filter(|_| status == StatusCode::SWITCHING_PROTOCOLS) {
         // Whether the session's protocol has such headers is its own matter.
-        prove(exchange.head(), head);
-        if head.insert_header(UPGRADE, HeaderValue::from_static(switch.token())).is_err() {
-            core.metrics.refused("bad_answer");
-        }
+        prove(exchange.head(), headers);
+        headers.insert(UPGRADE, HeaderValue::from_static(switch.token()));
     }
-    record.mark_answer(head);
-    let told = head.remove_header(&SERVED_BY);
+    record.mark_answer(headers);
+    let told = headers.remove(SERVED_BY);
     let Some(served_by) = from.served_by().cloned().or(told) else { return };
     record.served_by(served_by.to_str().unwrap_or_default());
-    let in_tunnel = matches!(exchange.entry().door, Door::Tunnel { .. });
-    if (in_tunnel || order.tells_server) && head.insert_header(SERVED_BY, served_by).is_err() {
-        core.metrics.refused("bad_answer");
+    if order.tells_server || matches!(exchange.entry().door, Door::Tunnel { .. }) {
+        headers.insert(SERVED_BY, served_by);
     }
 }
 
 /// An instance of HTTP/2 agrees without the proof that a client of HTTP/1.1 waits for (RFC 8441 section 5, RFC 6455
 /// section 4.2.2).
-fn prove(asked: &RequestHeader, head: &mut ResponseHeader) {
+fn prove(asked: &RequestHeader, headers: &mut HeaderMap) {
     let Some(key) = asked.headers.get(SEC_WEBSOCKET_KEY) else { return };
-    if head.headers.contains_key(SEC_WEBSOCKET_ACCEPT) {
+    if headers.contains_key(SEC_WEBSOCKET_ACCEPT) {
         return;
     }
     let proof = digest(&SHA1_FOR_LEGACY_USE_ONLY, &[key.as_bytes(), PROOF].concat());
-    if let Ok(proof) = HeaderValue::from_str(&STANDARD.encode(proof))
-        && let Err(error) = head.insert_header(SEC_WEBSOCKET_ACCEPT, proof)
-    {
-        tracing::debug!(%error, "a client gets no proof that its WebSocket is one");
+    if let Ok(proof) = HeaderValue::from_str(&STANDARD.encode(proof)) {
+        headers.insert(SEC_WEBSOCKET_ACCEPT, proof);
     }
 }
 
@@ -137,7 +132,7 @@ async fn send_held<E: Exchange>(exchange: &mut E, held: Held, record: &mut Recor
     if last.is_some() { Ok(()) } else { end(exchange, trailers).await }
 }
 
-async fn end<E: Exchange>(exchange: &mut E, trailers: Option<http::HeaderMap>) -> Result<(), Refusal> {
+async fn end<E: Exchange>(exchange: &mut E, trailers: Option<HeaderMap>) -> Result<(), Refusal> {
     let ended = match trailers {
         Some(mut trailers) => {
             strip_from_trailers(&mut trailers);

@@ -13,6 +13,8 @@ pub const PORT: HeaderName = HeaderName::from_static("tombolo-port");
 pub const VERSION: HeaderName = HeaderName::from_static("tombolo-version");
 /// Which attempt it is, from 1.
 pub const ATTEMPT: HeaderName = HeaderName::from_static("tombolo-attempt");
+/// All that a request carries of it.
+pub static OF_REQUEST: [HeaderName; 5] = [CLUSTER, SERVICE, PORT, VERSION, ATTEMPT];
 /// In answers: who served, as `CLUSTER/VERSION/INSTANCE`.
 pub const SERVED_BY: HeaderName = HeaderName::from_static("tombolo-served-by");
 /// In answers: why the request was refused.
@@ -53,13 +55,13 @@ impl Metadata<'_> {
     }
 }
 
-/// What a destination gateway reads.
+/// What a destination gateway reads, names as it has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Received {
+pub struct Received<N> {
     /// Who shall deliver it.
-    pub cluster: Name,
+    pub cluster: N,
     /// The service.
-    pub service: Name,
+    pub service: N,
     /// The service's port.
     pub port: u16,
     /// The version, where one was asked for.
@@ -67,18 +69,14 @@ pub struct Received {
 }
 
 /// Reads it; `None` when a part is missing or malformed.
-pub fn read(headers: &HeaderMap) -> Option<Received> {
+pub fn read(headers: &HeaderMap) -> Option<Received<&str>> {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let name = |header| text(header).filter(|text| Name::fits(text));
     let version = match text(VERSION) {
         Some(version) => Some(version.parse().ok()?),
         None => None,
     };
-    Some(Received {
-        cluster: text(CLUSTER)?.parse().ok()?,
-        service: text(SERVICE)?.parse().ok()?,
-        port: text(PORT)?.parse().ok()?,
-        version,
-    })
+    Some(Received { cluster: name(CLUSTER)?, service: name(SERVICE)?, port: text(PORT)?.parse().ok()?, version })
 }
 
 #[cfg(test)]
@@ -92,7 +90,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         Metadata { cluster: &south, service: &cart, port: 8080, version: Some(&v1), attempt: 1 }.write(&mut headers);
         let read = read(&headers).unwrap();
-        assert_eq!((read.cluster, read.service, read.port, read.version), (south, cart, 8080, Some(v1)));
+        assert_eq!((read.cluster, read.service, read.port, read.version), ("south", "cart", 8080, Some(v1)));
         headers.insert(PORT, HeaderValue::from_static("70000"));
         assert_eq!(super::read(&headers), None);
     }

@@ -32,7 +32,7 @@ const REFUSED: u8 = 1;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
     /// What the stream is for.
-    pub wanted: Received,
+    pub wanted: Received<Name>,
     /// Between whom the client's connection was made.
     pub between: Addresses,
 }

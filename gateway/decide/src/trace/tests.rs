@@ -6,6 +6,8 @@ use super::*;
 
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
+const RANDOM: Random = Random { trace: 7, span: 9, name: 0xab };
+
 fn headers(pairs: &[(&HeaderName, &str)]) -> HeaderMap {
     let pair = |(name, value): &(&HeaderName, &str)| ((*name).clone(), HeaderValue::from_str(value).unwrap());
     pairs.iter().map(pair).collect()
@@ -14,9 +16,9 @@ fn headers(pairs: &[(&HeaderName, &str)]) -> HeaderMap {
 /// What goes on of a request that came with these.
 fn passed_on(pairs: &[(&HeaderName, &str)]) -> (Span, HeaderMap) {
     let mut headers = headers(pairs);
-    let span = Span::of(&headers, (7, 9));
-    span.write(&mut headers);
-    (span, headers)
+    let marks = Marks::of(&headers, RANDOM);
+    marks.write(&mut headers);
+    (marks.span, headers)
 }
 
 #[test]
@@ -92,7 +94,7 @@ fn a_tracestate_that_is_none_goes_and_the_trace_stays() {
 
 #[test]
 fn a_name_is_taken_over_only_when_it_is_fit() {
-    let id = |pairs: &[(&HeaderName, &str)]| request_id(&headers(pairs), || 0xab).to_str().unwrap().to_owned();
+    let id = |pairs: &[(&HeaderName, &str)]| Marks::of(&headers(pairs), RANDOM).request_id.to_str().unwrap().to_owned();
     let random = "000000000000000000000000000000ab";
     let longest = "x".repeat(LONGEST_NAME);
     assert_eq!(id(&[(&REQUEST_ID, "order-17/4")]), "order-17/4");
@@ -104,7 +106,7 @@ fn a_name_is_taken_over_only_when_it_is_fit() {
     assert_eq!(id(&[(&REQUEST_ID, "a"), (&REQUEST_ID, "a")]), random);
     let mut headers = HeaderMap::new();
     headers.insert(REQUEST_ID, HeaderValue::from_bytes(b"caf\xe9").unwrap());
-    assert_eq!(request_id(&headers, || 0xab), random);
+    assert_eq!(Marks::of(&headers, RANDOM).request_id, random);
 }
 
 proptest! {
@@ -129,10 +131,11 @@ proptest! {
                 headers.insert(key, value);
             }
         }
-        let id = request_id(&headers, || 7);
+        let marks = Marks::of(&headers, RANDOM);
+        marks.write(&mut headers);
+        let (span, id) = (marks.span, marks.request_id);
         prop_assert!((1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic));
-        let span = Span::of(&headers, (7, 9));
-        span.write(&mut headers);
+        prop_assert_eq!(headers.get(REQUEST_ID), Some(&id));
         let sent = Span::parse(headers.get(TRACEPARENT).unwrap().as_bytes()).unwrap();
         prop_assert_eq!((sent.trace, sent.id), (span.trace, 9));
         prop_assert_eq!(headers.get(TRACEPARENT).unwrap().len(), LENGTH);
