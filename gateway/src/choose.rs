@@ -1,5 +1,6 @@
 //! Where the next attempt goes: first which cluster, then which of its gateways, or which instance.
 
+use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
@@ -47,12 +48,12 @@ pub enum Destination {
     Peer(Arc<Peer>, Arc<Tunnel>),
 }
 
-impl Destination {
-    /// For the access log.
-    pub fn describe(&self) -> String {
+/// As in the access log.
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Destination::Instance(target) => String::from_utf8_lossy(target.served_by.as_bytes()).into_owned(),
-            Destination::Peer(peer, _) => format!("{}/{}", peer.key.cluster, peer.key.gateway),
+            Destination::Instance(target) => f.write_str(&String::from_utf8_lossy(target.served_by.as_bytes())),
+            Destination::Peer(peer, _) => write!(f, "{}/{}", peer.key.cluster, peer.key.gateway),
         }
     }
 }

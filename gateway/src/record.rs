@@ -4,6 +4,7 @@ mod line;
 mod log;
 mod queue;
 
+use std::fmt::Display;
 use std::time::Instant;
 
 use config::resource::Name;
@@ -69,9 +70,9 @@ impl Record {
     }
 
     /// An attempt failed.
-    pub fn failure(&mut self, whom: &str, why: &str) {
+    pub fn failure(&mut self, whom: &dyn Display, why: &dyn Display) {
         if self.kept {
-            self.line.failures.push(shorten(format!("{whom}: {why}").as_bytes()));
+            self.line.failures.push(shorten(format!("{whom}: {why}").as_bytes()).into_owned());
         }
     }
 
@@ -88,7 +89,9 @@ impl Record {
 
     /// Who served it.
     pub fn served_by(&mut self, who: &str) {
-        self.line.served_by = self.kept.then(|| shorten(who.as_bytes()));
+        if self.kept {
+            self.line.served_by(who);
+        }
     }
 
     /// The gateway itself ends the request, or what is left of it.

@@ -142,7 +142,7 @@ async fn attempts<E: Exchange>(
                 }
                 Err(Failure { outcome, refusal, cause, .. }) => (outcome, refusal, cause),
             };
-        record.failure(&destination.describe(), &cause);
+        record.failure(&destination, &cause);
         match (&destination, outcome) {
             // Only the connection was old. A gateway that leaves its tunnel is leaving.
             (Destination::Instance(_), Some(Outcome::Left | Outcome::Stale)) => {}

@@ -100,7 +100,7 @@ async fn connect(core: &Core, plan: &Plan, order: &Order, record: &mut Record) -
             }
             Err(failure) => failure,
         };
-        record.failure(&destination.describe(), &failure.to_string());
+        record.failure(&destination, &failure);
         let refusal = failure.refusal();
         tried.add(destination, refusal);
         if number == MOST_ATTEMPTS {

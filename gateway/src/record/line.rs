@@ -1,5 +1,6 @@
 //! A line of the access log.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -17,41 +18,28 @@ use crate::exchange::{Door, Entry};
 
 /// What a client or a peer says is cut off after so many bytes, in the line as in what came.
 pub(super) const LONGEST_TEXT: usize = 2_048;
+/// Most lines are no longer, in bytes.
+const USUAL_LINE: usize = 1_024;
 
-/// A request's line, or a stream's, its fields in their order. Stable; `docs/guides/observability.md` explains them, and a test holds it
-/// to that.
-#[derive(Debug, Serialize)]
+/// A request's line, or a stream's.
+#[derive(Debug)]
 pub(super) struct Line {
-    time_ms: u128,
+    time_ms: u64,
     door: &'static str,
     client: IpAddr,
     protocol: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     sni: Option<Host>,
-    method: String,
-    host: String,
-    path: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    user_agent: String,
-    #[serde(flatten, serialize_with = "identifiers")]
+    texts: Texts,
     pub(super) marks: Option<Marks>,
     pub(super) status: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) refusal: Option<&'static str>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) cut: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) global_namespace: Option<Name>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) service: Option<Name>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) served_by: Option<String>,
     pub(super) attempts: u32,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) failures: Vec<String>,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) head_us: Option<u128>,
     pub(super) duration_us: u128,
 }
@@ -59,28 +47,24 @@ pub(super) struct Line {
 impl Line {
     /// What is known when the head has come; without texts unless they are `kept`.
     pub(super) fn new(head: &RequestHeader, entry: &Entry, marks: Marks, kept: bool) -> Self {
-        let text = |text: &[u8]| if kept { shorten(text) } else { String::new() };
         let header = |name| head.headers.get(name).map(HeaderValue::as_bytes);
-        let host = head.uri.host().map(str::as_bytes).or_else(|| header(HOST)).unwrap_or_default();
-        Line {
-            protocol: protocol(head.version),
-            sni: other_sni(&entry.door, host).filter(|_| kept).cloned(),
-            method: text(head.method.as_str().as_bytes()),
-            host: text(host),
-            path: text(head.raw_path()),
-            user_agent: text(header(USER_AGENT).unwrap_or_default()),
-            marks: Some(marks),
-            ..Line::of(entry)
+        let mut line = Line { protocol: protocol(head.version), marks: Some(marks), ..Line::of(entry) };
+        if kept {
+            let host = head.uri.host().map(str::as_bytes).or_else(|| header(HOST)).unwrap_or_default();
+            let user_agent = header(USER_AGENT).unwrap_or_default();
+            line.sni = other_sni(&entry.door, host).cloned();
+            line.texts = Texts::new([head.method.as_str().as_bytes(), host, head.raw_path(), user_agent]);
         }
+        line
     }
 
     /// What is known when a stream begins.
     pub(super) fn of_stream(entry: &Entry, kept: bool) -> Self {
-        let host = match &entry.door {
-            Door::PublicHttps { sni } if kept => sni.to_string(),
-            _ => String::new(),
-        };
-        Line { host, ..Line::of(entry) }
+        let mut line = Line::of(entry);
+        if let (Door::PublicHttps { sni }, true) = (&entry.door, kept) {
+            line.texts = Texts::new([b"", sni.as_str().as_bytes(), b"", b""]);
+        }
+        line
     }
 
     /// What the connection alone tells.
@@ -91,17 +75,13 @@ impl Line {
             client: entry.client,
             protocol: "TCP",
             sni: None,
-            method: String::new(),
-            host: String::new(),
-            path: String::new(),
-            user_agent: String::new(),
+            texts: Texts::default(),
             marks: None,
             status: 0,
             refusal: None,
             cut: false,
             global_namespace: None,
             service: None,
-            served_by: None,
             attempts: 0,
             failures: Vec::new(),
             bytes_in: 0,
@@ -110,21 +90,123 @@ impl Line {
             duration_us: 0,
         }
     }
-}
 
-impl Line {
+    /// Who served it. The last one counts.
+    pub(super) fn served_by(&mut self, who: &str) {
+        self.texts.set_served_by(who);
+    }
+
     /// The bytes that it holds, about.
     pub(super) fn size(&self) -> usize {
-        let texts = [&self.method, &self.host, &self.path, &self.user_agent].map(String::capacity);
         let failures = self.failures.iter().map(|failure| size_of::<String>() + failure.capacity());
-        size_of::<Line>() + texts.into_iter().chain(failures).sum::<usize>()
+        let request_id = self.marks.as_ref().map_or(0, |marks| marks.request_id.len());
+        size_of::<Line>() + self.texts.all.capacity() + request_id + failures.sum::<usize>()
+    }
+}
+
+/// Stable, and so is the order; `docs/guides/observability.md` explains the fields, and a test holds it to that.
+impl Serialize for Line {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut fields = Fields(to.serialize_map(None)?);
+        fields.put("time_ms", &self.time_ms)?;
+        fields.put("door", self.door)?;
+        fields.put("client", &self.client)?;
+        fields.put("protocol", self.protocol)?;
+        fields.put_some("sni", self.sni.as_ref())?;
+        fields.put("method", self.texts.get(Text::Method))?;
+        fields.put("host", self.texts.get(Text::Host))?;
+        fields.put("path", self.texts.get(Text::Path))?;
+        fields.put_some("user_agent", non_empty(self.texts.get(Text::UserAgent)))?;
+        if let Some(marks) = &self.marks {
+            fields.put("request_id", &*String::from_utf8_lossy(marks.request_id.as_bytes()))?;
+            fields.put("trace_id", &format_args!("{:032x}", marks.span.trace))?;
+            fields.put("span_id", &format_args!("{:016x}", marks.span.id))?;
+        }
+        fields.put("status", &self.status)?;
+        fields.put_some("refusal", self.refusal)?;
+        fields.put_some("cut", self.cut.then_some(&true))?;
+        fields.put_some("global_namespace", self.global_namespace.as_ref())?;
+        fields.put_some("service", self.service.as_ref())?;
+        fields.put_some("served_by", non_empty(self.texts.get(Text::ServedBy)))?;
+        fields.put("attempts", &self.attempts)?;
+        fields.put_some("failures", Some(&self.failures).filter(|failures| !failures.is_empty()))?;
+        fields.put("bytes_in", &self.bytes_in)?;
+        fields.put("bytes_out", &self.bytes_out)?;
+        fields.put_some("head_us", self.head_us.as_ref())?;
+        fields.put("duration_us", &self.duration_us)?;
+        fields.0.end()
+    }
+}
+
+fn non_empty(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// Fields on their way into a line.
+struct Fields<M>(M);
+
+impl<M: SerializeMap> Fields<M> {
+    fn put(&mut self, name: &'static str, value: &(impl Serialize + ?Sized)) -> Result<(), M::Error> {
+        self.0.serialize_entry(name, value)
+    }
+
+    fn put_some(&mut self, name: &'static str, value: Option<&(impl Serialize + ?Sized)>) -> Result<(), M::Error> {
+        value.map_or(Ok(()), |value| self.put(name, value))
+    }
+}
+
+/// The texts that a request brings, and who served it: one behind the other in one piece of memory, and fit to be shown.
+/// Each is a copy: what came shares its memory with a whole head.
+#[derive(Debug, Default)]
+struct Texts {
+    all: String,
+    /// Where each of them ends.
+    ends: [usize; 5],
+}
+
+/// Which text, by its place.
+#[derive(Debug, Clone, Copy)]
+enum Text {
+    Method,
+    Host,
+    Path,
+    UserAgent,
+    ServedBy,
+}
+
+impl Texts {
+    /// Room for who will serve it, in bytes: most names of instances are shorter.
+    const SERVED_BY: usize = 64;
+
+    /// Those that came: all but the last.
+    fn new(came: [&[u8]; 4]) -> Self {
+        let room = came.iter().map(|text| text.len().min(LONGEST_TEXT)).sum::<usize>() + Texts::SERVED_BY;
+        let mut texts = Texts { all: String::with_capacity(room), ends: [0; 5] };
+        for (end, text) in texts.ends.iter_mut().zip(came) {
+            texts.all.push_str(&shorten(text));
+            *end = texts.all.len();
+        }
+        texts
+    }
+
+    fn set_served_by(&mut self, who: &str) {
+        let [.., last, end] = &mut self.ends;
+        self.all.truncate(*last);
+        self.all.push_str(&shorten(who.as_bytes()));
+        *end = self.all.len();
+    }
+
+    fn get(&self, which: Text) -> &str {
+        let place = which as usize;
+        let end = |place: Option<usize>| place.and_then(|place| self.ends.get(place)).copied().unwrap_or_default();
+        self.all.get(end(place.checked_sub(1))..end(Some(place))).unwrap_or_default()
     }
 }
 
 /// The line of a connection that was refused, and so brought no request; or no further one.
 #[derive(Debug, Serialize)]
 pub(super) struct TurnedAway {
-    time_ms: u128,
+    time_ms: u64,
     door: &'static str,
     client: IpAddr,
     refusal: &'static str,
@@ -146,7 +228,7 @@ impl TurnedAway {
         cause: &dyn Display,
         unsaid: u64,
     ) -> Self {
-        let cause = shorten(cause.to_string().as_bytes());
+        let cause = shorten(cause.to_string().as_bytes()).into_owned();
         TurnedAway { time_ms: now_ms(), door, client, refusal, cause, unsaid }
     }
 }
@@ -154,21 +236,27 @@ impl TurnedAway {
 /// Writes one line. Whatever its texts hold, it stays one: JSON escapes what would end it.
 pub(super) fn write(line: &impl Serialize, to: &mut impl Write) -> io::Result<()> {
     // Whole, so that a buffer never ends within a line: a successor appends to the same file.
-    let mut text = serde_json::to_vec(line)?;
+    let mut text = Vec::with_capacity(USUAL_LINE);
+    serde_json::to_writer(&mut text, line)?;
     text.push(b'\n');
     to.write_all(&text)
 }
 
 /// The beginning of a text. What isn't UTF-8, or what a terminal would obey although JSON lets it stand, is replaced.
-pub(super) fn shorten(text: &[u8]) -> String {
+pub(super) fn shorten(text: &[u8]) -> Cow<'_, str> {
     let text = String::from_utf8_lossy(text.get(..LONGEST_TEXT).unwrap_or(text));
-    let mut text = match text.contains(is_treacherous) {
-        true => text.replace(is_treacherous, "\u{fffd}"),
-        false => text.into_owned(),
-    };
+    // Most are plain, which is quickly seen.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) || !text.contains(is_treacherous) && fits(&text) {
+        return text;
+    }
+    let mut text = text.replace(is_treacherous, "\u{fffd}");
     // What was replaced has grown.
     text.truncate(text.floor_char_boundary(LONGEST_TEXT));
-    text
+    Cow::Owned(text)
+}
+
+fn fits(text: &str) -> bool {
+    text.len() <= LONGEST_TEXT
 }
 
 /// DEL and the C1 controls; what breaks lines or turns the direction of writing.
@@ -191,17 +279,8 @@ fn other_sni<'e>(door: &'e Door, host: &[u8]) -> Option<&'e Host> {
     (!name.eq_ignore_ascii_case(sni.as_str().as_bytes())).then_some(sni)
 }
 
-fn identifiers<S: Serializer>(marks: &Option<Marks>, to: S) -> Result<S::Ok, S::Error> {
-    let Some(marks) = marks else { return to.serialize_map(Some(0))?.end() };
-    let mut map = to.serialize_map(Some(3))?;
-    map.serialize_entry("request_id", &String::from_utf8_lossy(marks.request_id.as_bytes()))?;
-    map.serialize_entry("trace_id", &format_args!("{:032x}", marks.span.trace))?;
-    map.serialize_entry("span_id", &format_args!("{:016x}", marks.span.id))?;
-    map.end()
-}
-
-fn now_ms() -> u128 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis())
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)]

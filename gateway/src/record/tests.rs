@@ -59,7 +59,7 @@ fn full() -> Record {
     let mut record = record(&head, true);
     record.service(&"shop".parse().unwrap(), &"cart".parse().unwrap());
     record.attempt();
-    record.failure("north/v1/127.0.0.1:1", "refused");
+    record.failure(&"north/v1/127.0.0.1:1", &"refused");
     record.status(200);
     record.served_by("north/v1/127.0.0.1:2");
     record.refusal(Refusal::InstanceReset);
@@ -128,7 +128,7 @@ async fn whatever_bytes_come_each_line_stays_one_and_no_terminal_obeys_it() {
         }
         head.set_raw_path(texts).unwrap_or_default();
         let mut record = record(&head, true);
-        record.failure("peer", &String::from_utf8_lossy(texts));
+        record.failure(&"peer", &String::from_utf8_lossy(texts));
         record.served_by(&String::from_utf8_lossy(texts));
         kept.log.write(record);
         kept.log.turned_away("https", CLIENT, "unknown_name", &String::from_utf8_lossy(texts));
@@ -146,6 +146,17 @@ fn what_is_not_kept_holds_no_text() {
     let line = record(&head(b"/some/path"), false).line;
     assert!(!serde_json::to_string(&line).unwrap().contains("path/"), "{line:?}");
     assert_eq!(line.failures.capacity(), 0);
+}
+
+#[test]
+fn texts_keep_to_their_fields_and_the_last_who_served_counts() {
+    let mut record = full();
+    record.served_by("south/v1/127.0.0.1:3");
+    let line = serde_json::to_value(&record.line).unwrap();
+    for (field, text) in [("method", "GET"), ("host", "www.example"), ("path", "/"), ("user_agent", "curl")] {
+        assert_eq!(line[field], text);
+    }
+    assert_eq!(line["served_by"], "south/v1/127.0.0.1:3");
 }
 
 #[test]

@@ -155,7 +155,7 @@ async fn stream<E: Exchange>(
     loop {
         let event = tokio::select! {
             event = receiving.next() => event.map_err(|error| {
-                record.failure("the answer broke off", &error.to_string());
+                record.failure(&"the answer broke off", &error);
                 Refusal::InstanceReset
             })?,
             step = upload.step(exchange, replay, record) => {
