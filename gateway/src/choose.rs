@@ -1,12 +1,14 @@
 //! Where the next attempt goes: first which cluster, then which of its gateways, or which instance.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use config::resource::{Name, Scheme};
-use decide::balance::{self, Candidate, cluster_weights};
+use decide::balance::{self, By, weigh};
 use decide::retry::must_change_cluster;
+use smallvec::SmallVec;
 
 use crate::health::Target;
 use crate::plan::{Plan, PlannedService, Pool};
@@ -90,16 +92,17 @@ impl Tried {
     }
 }
 
-/// A cluster with what this gateway can reach of the service there.
-struct Candidacy<'p> {
-    candidate: Candidate<Name>,
-    way: Way<'p>,
-}
-
+/// The way to a cluster.
+#[derive(Clone, Copy)]
 enum Way<'p> {
     Here(&'p Pool),
     There(&'p [Arc<Peer>]),
 }
+
+type Candidate<'p> = balance::Candidate<'p, Name, Way<'p>>;
+
+/// More clusters than that have a service in few worlds.
+type Candidates<'p> = SmallVec<[Candidate<'p>; 4]>;
 
 /// Where the next attempt goes; nothing when there is nowhere left.
 pub fn next(core: &Core, plan: &Plan, wanted: &Wanted, tried: &Tried, number: u32) -> Option<Destination> {
@@ -109,81 +112,86 @@ pub fn next(core: &Core, plan: &Plan, wanted: &Wanted, tried: &Tried, number: u3
         return instance(wanted, here?, tried);
     }
     let table = core.peers.table();
-    let peers = table.get(&wanted.service.service.global_namespace);
-    let mut ways = Vec::with_capacity(4);
-    ways.extend(here.map(|pool| local(own, pool)));
-    for (cluster, versions) in &wanted.service.service.remote {
-        let Some(peers) = peers.and_then(|peers| peers.get(cluster)) else { continue };
+    let mut candidates: Candidates<'_> = here.map(|pool| local(own, pool)).into_iter().collect();
+    if !wanted.service.service.remote.is_empty() {
+        let peers = table.get(&wanted.service.service.global_namespace);
+        candidates.extend(peers.into_iter().flat_map(|peers| remotes(wanted, peers)));
+    }
+    if let Reach::Cluster(only) = &wanted.reach {
+        candidates.retain(|candidate| candidate.cluster == only);
+    }
+    exclude(&mut candidates, own, tried, number);
+    pick(wanted, &mut candidates, tried)
+}
+
+fn local<'p>(own: &'p Name, pool: &'p Pool) -> Candidate<'p> {
+    let (healthy, instances) = (pool.healthy(), pool.instances());
+    Candidate { cluster: own, reachable: true, healthy, instances, way: Way::Here(pool), weight: 0 }
+}
+
+/// The other clusters that have the service, as far as gateways of theirs are known.
+fn remotes<'p>(
+    wanted: &'p Wanted,
+    peers: &'p BTreeMap<Name, Vec<Arc<Peer>>>,
+) -> impl Iterator<Item = Candidate<'p>> + use<'p> {
+    wanted.service.service.remote.iter().filter_map(|(cluster, versions)| {
+        let peers = peers.get(cluster)?;
         let instances = match &wanted.version {
             Some(version) => versions.get(version).copied().unwrap_or(0),
             None => versions.values().sum(),
         };
-        ways.push(remote(wanted, cluster, peers, instances));
-    }
-    if let Reach::Cluster(only) = &wanted.reach {
-        ways.retain(|way| way.candidate.cluster == *only);
-    }
-    exclude(&mut ways, own, tried, number);
-    pick(wanted, &ways, tried)
+        Some(remote(wanted, cluster, peers, instances))
+    })
 }
 
-fn local<'p>(own: &Name, pool: &'p Pool) -> Candidacy<'p> {
-    let (healthy, instances) = (pool.healthy(), pool.instances());
-    Candidacy {
-        candidate: Candidate { cluster: own.clone(), reachable: true, healthy, instances },
-        way: Way::Here(pool),
-    }
-}
-
-fn remote<'p>(wanted: &Wanted, cluster: &Name, peers: &'p [Arc<Peer>], instances: u32) -> Candidacy<'p> {
+fn remote<'p>(wanted: &Wanted, cluster: &'p Name, peers: &'p [Arc<Peer>], instances: u32) -> Candidate<'p> {
     let name = &wanted.service.service.name;
     let healthy = peers.iter().map(|peer| peer.healthy(name, wanted.version.as_ref())).max().unwrap_or(0);
     let reachable = peers.iter().any(|peer| peer.is_live());
-    Candidacy {
-        candidate: Candidate { cluster: cluster.clone(), reachable, healthy, instances },
-        way: Way::There(peers),
-    }
+    Candidate { cluster, reachable, healthy, instances, way: Way::There(peers), weight: 0 }
 }
 
 /// What has nothing untried is out; the last attempt goes to a cluster that wasn't tried, if there is one.
-fn exclude(ways: &mut Vec<Candidacy<'_>>, own: &Name, tried: &Tried, number: u32) {
+fn exclude(candidates: &mut Candidates<'_>, own: &Name, tried: &Tried, number: u32) {
     if number == 1 {
         return;
     }
-    ways.retain(|way| match way.way {
+    candidates.retain(|candidate| match candidate.way {
         Way::Here(pool) => pool.targets.len() > tried.targets.len(),
         Way::There(peers) => peers.iter().any(|peer| peer.is_live() && !tried.has(peer)),
     });
-    let untried = |way: &Candidacy<'_>| !tried.was_in(&way.candidate.cluster, own) && way.candidate.healthy > 0;
-    if must_change_cluster(number) && ways.iter().any(untried) {
-        ways.retain(untried);
+    let untried = |candidate: &Candidate<'_>| !tried.was_in(candidate.cluster, own) && candidate.healthy > 0;
+    if must_change_cluster(number) && candidates.iter().any(untried) {
+        candidates.retain(|candidate| untried(candidate));
     }
 }
 
-fn pick(wanted: &Wanted, ways: &[Candidacy<'_>], tried: &Tried) -> Option<Destination> {
-    let candidates: Vec<_> = ways.iter().map(|way| way.candidate.clone()).collect();
-    let choice = cluster_weights(scheme(&wanted.scheme), &candidates);
-    let mut weights = choice.weights;
+fn pick(wanted: &Wanted, candidates: &mut [Candidate<'_>], tried: &Tried) -> Option<Destination> {
+    let by = weigh(&scheme(&wanted.scheme), candidates)?;
     // A cluster may turn out to have no free tunnel just now: then the others share its turn.
-    while weights.iter().any(|(_, weight)| *weight > 0) {
+    while candidates.iter().any(|candidate| candidate.weight > 0) {
         // Where there is one cluster there is nothing to share, and no lock to wait for.
-        let picked = match weights.as_slice() {
-            [_] => 0,
-            _ => wanted.service.clusters.lock().unwrap_or_else(PoisonError::into_inner).pick(&weights)?,
-        };
-        let destination = match ways.get(picked)?.way {
+        let picked = if candidates.len() == 1 { 0 } else { turn(wanted, candidates)? };
+        let candidate = candidates.get_mut(picked)?;
+        let destination = match candidate.way {
             Way::Here(pool) => instance(wanted, pool, tried),
-            Way::There(peers) => peer(wanted, &weights.get(picked)?.0, peers, tried),
+            Way::There(peers) => peer(wanted, candidate.cluster, peers, tried),
         };
         if destination.is_some() {
-            if choice.panic && matches!(destination, Some(Destination::Peer(..))) {
+            if by == By::Existence && matches!(destination, Some(Destination::Peer(..))) {
                 wanted.service.metrics.panics.inc();
             }
             return destination;
         }
-        weights.get_mut(picked)?.1 = 0;
+        candidate.weight = 0;
     }
     None
+}
+
+/// Which cluster's turn it is.
+fn turn(wanted: &Wanted, candidates: &[Candidate<'_>]) -> Option<usize> {
+    let weights = candidates.iter().map(|candidate| (candidate.cluster, candidate.weight));
+    wanted.service.clusters.lock().unwrap_or_else(PoisonError::into_inner).pick(weights)
 }
 
 /// The next of this cluster's instances in its turn.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use config::resource::{Address, Host, Name};
 use config::wire::PeerReport;
@@ -223,9 +223,9 @@ pub struct Peers {
 pub type PeerTable = BTreeMap<Name, BTreeMap<Name, Vec<Arc<Peer>>>>;
 
 impl Peers {
-    /// The table as it is now.
-    pub fn table(&self) -> Arc<PeerTable> {
-        self.table.load_full()
+    /// The table as it is now. To be held for a moment only.
+    pub fn table(&self) -> Guard<Arc<PeerTable>> {
+        self.table.load()
     }
 
     /// Replaces the table.

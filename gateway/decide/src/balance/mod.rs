@@ -5,7 +5,7 @@ mod cursor;
 mod ramp;
 mod smooth;
 
-pub use cluster::{Candidate, Choice, Scheme, cluster_weights};
+pub use cluster::{By, Candidate, Scheme, weigh};
 pub use cursor::{Cursor, FULL};
 pub use ramp::Ramp;
 pub use smooth::SmoothWeighted;

@@ -32,37 +32,38 @@ impl<K: Ord + Clone> SmoothWeighted<K> {
     ///
     /// Takes time in proportion to the number of candidates, and allocates only when their keys or the keys' order
     /// changed.
-    pub fn pick(&mut self, weights: &[(K, u32)]) -> Option<usize> {
-        let total = weights.iter().fold(0_i64, |sum, (_, weight)| sum.saturating_add(i64::from(*weight)));
+    pub fn pick<'k>(&mut self, weights: impl Iterator<Item = (&'k K, u32)> + Clone) -> Option<usize>
+    where
+        K: 'k,
+    {
+        let total = weights.clone().fold(0_i64, |sum, (_, weight)| sum.saturating_add(i64::from(weight)));
         if total == 0 {
             return None;
         }
-        if !self.follows(weights) {
-            self.follow(weights, total);
+        if !self.credits.iter().map(|(known, _)| known).eq(weights.clone().map(|(given, _)| given)) {
+            self.follow(weights.clone(), total);
         }
         self.bound(total);
-        self.turn(weights)
-    }
-
-    fn follows(&self, weights: &[(K, u32)]) -> bool {
-        self.credits.len() == weights.len()
-            && self.credits.iter().zip(weights).all(|((known, _), (given, _))| known == given)
+        self.turn(weights.map(|(_, weight)| weight))
     }
 
     /// Takes over the given keys: the known ones with their credit, new ones with some credit that lies between the
     /// least and the greatest of those, and a wholly new set at a random place of its cycle.
-    fn follow(&mut self, weights: &[(K, u32)], total: i64) {
+    fn follow<'k>(&mut self, weights: impl Iterator<Item = (&'k K, u32)> + Clone, total: i64)
+    where
+        K: 'k,
+    {
         let mut known: BTreeMap<K, i64> = self.credits.drain(..).collect();
-        let kept: Vec<Option<i64>> = weights.iter().map(|(key, _)| known.remove(key)).collect();
+        let kept: Vec<Option<i64>> = weights.clone().map(|(key, _)| known.remove(key)).collect();
         let least = kept.iter().flatten().copied().min().unwrap_or(0);
         let greatest = kept.iter().flatten().copied().max().unwrap_or(0);
         let phase = || fastrand::i64(least..=greatest);
         let credit = |kept: Option<i64>| kept.unwrap_or_else(phase);
-        self.credits = weights.iter().zip(&kept).map(|((key, _), kept)| (key.clone(), credit(*kept))).collect();
+        self.credits = weights.clone().zip(&kept).map(|((key, _), kept)| (key.clone(), credit(*kept))).collect();
         if kept.iter().all(Option::is_none) {
             self.total = total;
             for _ in 0..fastrand::i64(0..total.min(MAX_PHASE)) {
-                self.turn(weights);
+                self.turn(weights.clone().map(|(_, weight)| weight));
             }
         }
     }
@@ -75,13 +76,13 @@ impl<K: Ord + Clone> SmoothWeighted<K> {
         }
     }
 
-    fn turn(&mut self, weights: &[(K, u32)]) -> Option<usize> {
+    fn turn(&mut self, weights: impl Iterator<Item = u32>) -> Option<usize> {
         let mut greatest: Option<(usize, &mut i64)> = None;
-        for (index, ((_, credit), (_, weight))) in self.credits.iter_mut().zip(weights).enumerate() {
-            if *weight == 0 {
+        for (index, ((_, credit), weight)) in self.credits.iter_mut().zip(weights).enumerate() {
+            if weight == 0 {
                 continue;
             }
-            *credit = credit.saturating_add(i64::from(*weight));
+            *credit = credit.saturating_add(i64::from(weight));
             if greatest.as_ref().is_none_or(|(_, most)| *credit > **most) {
                 greatest = Some((index, credit));
             }
@@ -98,26 +99,30 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn pick<K: Ord + Clone>(smooth: &mut SmoothWeighted<K>, weights: &[(K, u32)]) -> Option<usize> {
+        smooth.pick(weights.iter().map(|(key, weight)| (key, *weight)))
+    }
+
     fn tally(smooth: &mut SmoothWeighted<usize>, weights: &[u32], picks: u64) -> Vec<u64> {
         let weights: Vec<(usize, u32)> = weights.iter().copied().enumerate().collect();
         let mut tally = vec![0; weights.len()];
-        (0..picks).for_each(|_| tally[smooth.pick(&weights).unwrap()] += 1);
+        (0..picks).for_each(|_| tally[pick(smooth, &weights).unwrap()] += 1);
         tally
     }
 
     #[test]
     fn nothing_to_pick() {
         let mut smooth = SmoothWeighted::default();
-        assert_eq!(smooth.pick(&[]), None);
-        assert_eq!(smooth.pick(&[("a", 0), ("b", 0)]), None);
-        assert_eq!(smooth.pick(&[("a", 0), ("b", 1)]), Some(1));
+        assert_eq!(pick::<&str>(&mut smooth, &[]), None);
+        assert_eq!(pick(&mut smooth, &[("a", 0), ("b", 0)]), None);
+        assert_eq!(pick(&mut smooth, &[("a", 0), ("b", 1)]), Some(1));
     }
 
     #[test]
     fn turns_are_spread() {
         let mut smooth = SmoothWeighted::default();
         let weights = [("a", 5), ("b", 1), ("c", 1)];
-        let picks: Vec<usize> = (0..700).map(|_| smooth.pick(&weights).unwrap()).collect();
+        let picks: Vec<usize> = (0..700).map(|_| pick(&mut smooth, &weights).unwrap()).collect();
         assert!(picks.windows(5).all(|run| run.iter().any(|pick| *pick != 0)));
     }
 
@@ -125,7 +130,7 @@ mod tests {
     fn gateways_start_apart() {
         let weights: Vec<(usize, u32)> = (0..9).map(|key| (key, 1)).collect();
         let firsts: std::collections::BTreeSet<_> =
-            (0..200).map(|_| SmoothWeighted::default().pick(&weights)).collect();
+            (0..200).map(|_| pick(&mut SmoothWeighted::default(), &weights)).collect();
         assert!(firsts.len() > 3, "{firsts:?}");
     }
 
