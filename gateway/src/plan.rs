@@ -1,6 +1,8 @@
 //! The plan: a snapshot made ready to run. Everything that a request needs is looked up, parsed and formatted here,
 //! once, so that the request doesn't.
 
+mod pool;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
@@ -9,12 +11,12 @@ use config::resource::{Host, Name, Protocol, RoutePath};
 use config::snapshot::{HostTls, Namespace, PublicHost, Service, Snapshot};
 use config::wire::Rejection;
 use decide::balance::{Cursor, SmoothWeighted};
-use decide::health::Admit;
 use decide::retry::Budget;
 use rustls::{ClientConfig, ServerConfig};
 
 use crate::health::Target;
 use crate::metrics::ServiceMetrics;
+pub use pool::Pool;
 
 /// What the request path decides by. Replaced whole, and read once by each request.
 pub struct Plan {
@@ -105,41 +107,6 @@ pub struct PlannedPort {
     pub all: Pool,
     /// The instances of each version.
     pub versions: BTreeMap<Name, Pool>,
-}
-
-/// Instances that take turns.
-pub struct Pool {
-    /// The instances.
-    pub targets: Vec<Arc<Target>>,
-    /// Whose turn it is; kept while plans come and go.
-    pub cursor: Arc<Cursor>,
-}
-
-impl Pool {
-    /// How many are known to be well.
-    pub fn healthy(&self) -> u32 {
-        count(self.targets.iter().filter(|target| target.health.is_well()).count())
-    }
-
-    /// How many there are.
-    pub fn instances(&self) -> u32 {
-        count(self.targets.len())
-    }
-
-    /// The next instance in its turn that takes requests and isn't among those tried. In `panic` mode the ailing do too.
-    pub fn next(&self, tried: &[Arc<Target>], panic: bool) -> Option<Arc<Target>> {
-        let admit = Admit::among(self.targets.iter().map(|target| target.health.state()), panic);
-        let fresh = |target: &Arc<Target>| !tried.iter().any(|other| Arc::ptr_eq(&other.health, &target.health));
-        let weight = |index: usize| match self.targets.get(index) {
-            Some(target) if admit.admits(target.health.state()) && fresh(target) => target.health.weight(),
-            _ => 0,
-        };
-        self.cursor.weighted(self.targets.len(), weight).and_then(|index| self.targets.get(index)).cloned()
-    }
-}
-
-fn count(instances: usize) -> u32 {
-    u32::try_from(instances).unwrap_or(u32::MAX)
 }
 
 impl PlannedPort {

@@ -165,11 +165,12 @@ impl Build<'_> {
             let targets: Vec<_> = version.instances.iter().map(targets).collect();
             all.extend(targets.iter().cloned());
             let cursor = before.and_then(|before| Some(before.versions.get(&version.name)?.cursor.clone()));
-            versions.insert(version.name.clone(), Pool { targets, cursor: cursor.unwrap_or_else(fresh_cursor) });
+            let cursor = cursor.unwrap_or_else(fresh_cursor);
+            versions.insert(version.name.clone(), Pool::new(targets, cursor, self.checker.changes()));
         }
         let cursor = before.map_or_else(fresh_cursor, |before| before.all.cursor.clone());
         let (protocol, proxy_header) = (port.protocol, port.proxy_protocol.is_some());
-        PlannedPort { protocol, proxy_header, all: Pool { targets: all, cursor }, versions }
+        PlannedPort { protocol, proxy_header, all: Pool::new(all, cursor, self.checker.changes()), versions }
     }
 
     fn target(&self, service: &Service, port: &Port, version: &Version, endpoint: &Endpoint, own: &Name) -> Target {

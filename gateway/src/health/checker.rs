@@ -11,13 +11,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::probe::probe;
-use super::{InstanceHealth, InstanceKey};
+use super::{Changes, InstanceHealth, InstanceKey};
 use crate::plan::{Plan, PlannedService};
 
 /// Knows every instance of this cluster, and checks those that the plan has.
 pub struct Checker {
     known: Mutex<BTreeMap<InstanceKey, Known>>,
     changed: Arc<dyn Fn() + Send + Sync>,
+    changes: Changes,
     stop: CancellationToken,
 }
 
@@ -38,7 +39,12 @@ impl Drop for Known {
 impl Checker {
     /// `changed` is called whenever an instance became usable or unusable. No check runs on after `stop`.
     pub fn new(changed: Arc<dyn Fn() + Send + Sync>, stop: CancellationToken) -> Self {
-        Checker { known: Mutex::default(), changed, stop }
+        Checker { known: Mutex::default(), changed, changes: Changes::default(), stop }
+    }
+
+    /// How often health has changed, of all the instances together.
+    pub fn changes(&self) -> Changes {
+        self.changes.clone()
     }
 
     /// The health of an instance: the same for as long as plans have it and its check is the same.
@@ -47,7 +53,7 @@ impl Checker {
         if let Some(known) = known.get(key).filter(|known| known.check == *check) {
             return known.health.clone();
         }
-        let health = Arc::new(InstanceHealth::new(check));
+        let health = Arc::new(InstanceHealth::new(check, self.changes()));
         known.insert(key.clone(), Known { health: health.clone(), check: check.clone(), running: None });
         health
     }

@@ -6,7 +6,7 @@ pub mod checker;
 mod probe;
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -61,6 +61,21 @@ impl InstanceKey {
     }
 }
 
+/// How often the health of any instance has changed: by which to know that what was made of it still holds.
+#[derive(Debug, Clone, Default)]
+pub struct Changes(Arc<AtomicU64>);
+
+impl Changes {
+    /// The number so far. Who reads it first and health then sees health at least as new.
+    pub fn number(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn add(&self) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
+}
+
 /// How one instance is.
 pub struct InstanceHealth {
     tracker: Mutex<Tracker>,
@@ -70,6 +85,7 @@ pub struct InstanceHealth {
     share: Share,
     ramp: Ramp,
     died: Notify,
+    changes: Changes,
 }
 
 /// The states by their number in [`InstanceHealth::belief`].
@@ -96,7 +112,7 @@ fn number(state: State) -> u8 {
 }
 
 impl InstanceHealth {
-    fn new(check: &Check) -> Self {
+    fn new(check: &Check, changes: Changes) -> Self {
         let thresholds = Thresholds { unhealthy: check.unhealthy_threshold, healthy: check.healthy_threshold };
         let now = Instant::now();
         InstanceHealth {
@@ -106,6 +122,7 @@ impl InstanceHealth {
             share: Share::new(now),
             ramp: Ramp::new(now),
             died: Notify::new(),
+            changes,
         }
     }
 
@@ -124,8 +141,7 @@ impl InstanceHealth {
         matches!(self.state(), State::Sick(_))
     }
 
-    /// Its part of the turns that it would have, as [`Cursor::weighted`](decide::balance::Cursor::weighted) takes it:
-    /// little when it has just come back.
+    /// Its part of the turns that it would have, as a [`Rota`](decide::balance::Rota) takes it: little when it has just come back.
     pub fn weight(&self) -> u32 {
         self.ramp.weight(Instant::now)
     }
@@ -151,6 +167,9 @@ impl InstanceHealth {
         drop(tracker);
         if matches!(before, State::Sick(_)) && state == State::Well {
             self.ramp.begin(now);
+        }
+        if state != before {
+            self.changes.add();
         }
         if is_dead(state) && !is_dead(before) {
             self.died.notify_waiters();

@@ -19,12 +19,33 @@ pub struct Cursor {
     left: AtomicUsize,
 }
 
-/// Those that can be picked.
-struct Usable {
-    count: usize,
+/// Whose turns a [`Cursor`] hands out, by weights from 0 (nobody's) to [`FULL`]. Listed once for many picks.
+#[derive(Debug)]
+pub struct Rota {
+    /// Index and weight of each that can be picked.
+    usable: Vec<(usize, u32)>,
     greatest: u32,
-    /// How many have the greatest weight.
-    full: usize,
+    /// Those of the greatest weight, where not all are.
+    full: Vec<usize>,
+}
+
+impl Rota {
+    /// By the weight of each index.
+    pub fn new(weights: impl Iterator<Item = u32>) -> Rota {
+        let usable: Vec<_> = weights.enumerate().filter(|(_, weight)| *weight > 0).collect();
+        let greatest = usable.iter().map(|(_, weight)| *weight).max().unwrap_or(0);
+        let full = usable.iter().filter(|(_, weight)| *weight == greatest);
+        let full = match full.clone().count() == usable.len() {
+            true => Vec::new(),
+            false => full.map(|(index, _)| *index).collect(),
+        };
+        Rota { usable, greatest, full }
+    }
+
+    /// Whether some have less weight than others.
+    pub fn is_uneven(&self) -> bool {
+        !self.full.is_empty()
+    }
 }
 
 impl Cursor {
@@ -36,44 +57,33 @@ impl Cursor {
     /// The index, below `len`, whose turn it is; `None` when none is usable. Asks `usable` a few times per index; its
     /// answer may change in between.
     pub fn next(&self, len: usize, usable: impl Fn(usize) -> bool) -> Option<usize> {
-        self.weighted(len, |index| if usable(index) { FULL } else { 0 })
+        let count = (0..len).filter(|index| usable(*index)).count();
+        if count == 0 {
+            return None;
+        }
+        let turn = self.turns.fetch_add(1, Ordering::Relaxed);
+        let mut usable = (0..len).filter(|index| usable(*index));
+        // There may be fewer by now.
+        let first = usable.next()?;
+        match turn % count {
+            0 => Some(first),
+            n => Some(usable.nth(n - 1).unwrap_or(first)),
+        }
     }
 
-    /// As [`Cursor::next`], by weights from 0 (not usable) to [`FULL`].
-    pub fn weighted(&self, len: usize, weight: impl Fn(usize) -> u32) -> Option<usize> {
-        let usable = Usable::among((0..len).map(&weight))?;
+    /// The index whose turn it is by the rota; `None` when it is nobody's. Takes the same time however many there are.
+    pub fn next_of(&self, rota: &Rota) -> Option<usize> {
+        let count = rota.usable.len();
+        if count == 0 {
+            return None;
+        }
         let turn = self.turns.fetch_add(1, Ordering::Relaxed);
-        let whose = nth(len, turn % usable.count, |index| weight(index) > 0)?;
-        let (round, weight_of_it) = (turn / usable.count, weight(whose));
-        if takes_its_turn(round, weight_of_it, usable.greatest) {
+        let (whose, weight) = rota.usable.get(turn % count).copied()?;
+        if !rota.is_uneven() || takes_its_turn(turn / count, weight, rota.greatest) {
             return Some(whose);
         }
         let left = self.left.fetch_add(1, Ordering::Relaxed);
-        nth(len, left % usable.full, |index| weight(index) >= usable.greatest).or(Some(whose))
-    }
-}
-
-impl Usable {
-    fn among(weights: impl Iterator<Item = u32>) -> Option<Usable> {
-        let mut usable = Usable { count: 0, greatest: 0, full: 0 };
-        for weight in weights.filter(|weight| *weight > 0) {
-            usable.count += 1;
-            if weight > usable.greatest {
-                (usable.greatest, usable.full) = (weight, 0);
-            }
-            usable.full += usize::from(weight == usable.greatest);
-        }
-        (usable.count > 0).then_some(usable)
-    }
-}
-
-/// The n-th index that can be picked; the first, when there are fewer by now.
-fn nth(len: usize, n: usize, usable: impl Fn(usize) -> bool) -> Option<usize> {
-    let mut usable = (0..len).filter(|index| usable(*index));
-    let first = usable.next()?;
-    match n {
-        0 => Some(first),
-        n => Some(usable.nth(n - 1).unwrap_or(first)),
+        rota.full.get(left % rota.full.len()).copied()
     }
 }
 
@@ -92,12 +102,25 @@ mod tests {
     use proptest::prelude::*;
 
     fn tally(cursor: &Cursor, weights: &[u32], turns: usize) -> Vec<usize> {
-        let mut tally = vec![0; weights.len()];
-        (0..turns).for_each(|_| tally[cursor.weighted(weights.len(), |i| weights[i]).unwrap()] += 1);
+        let (mut tally, rota) = (vec![0; weights.len()], Rota::new(weights.iter().copied()));
+        (0..turns).for_each(|_| tally[cursor.next_of(&rota).unwrap()] += 1);
         tally
     }
 
     proptest! {
+        #[test]
+        fn a_rota_hands_out_the_same_turns_as_a_look_at_each(
+            usable in prop::collection::vec(any::<bool>(), 0..20),
+            start in any::<u32>(),
+        ) {
+            let cursor = || Cursor { turns: AtomicUsize::new(start as usize), left: AtomicUsize::new(0) };
+            let rota = Rota::new(usable.iter().map(|usable| if *usable { FULL } else { 0 }));
+            let (by_rota, by_looks) = (cursor(), cursor());
+            for _ in 0..50 {
+                prop_assert_eq!(by_rota.next_of(&rota), by_looks.next(usable.len(), |i| usable[i]));
+            }
+        }
+
         #[test]
         fn usable_ones_share_evenly(usable in prop::collection::vec(any::<bool>(), 0..20), rounds in 1_usize..5) {
             let cursor = Cursor::random();
@@ -137,7 +160,8 @@ mod tests {
     #[test]
     fn the_turns_that_one_takes_are_spread() {
         let cursor = Cursor { turns: AtomicUsize::new(0), left: AtomicUsize::new(0) };
-        let picks: Vec<usize> = (0..40).map(|_| cursor.weighted(2, |i| [FULL, FULL / 2][i]).unwrap()).collect();
+        let rota = Rota::new([FULL, FULL / 2].into_iter());
+        let picks: Vec<usize> = (0..40).map(|_| cursor.next_of(&rota).unwrap()).collect();
         assert!(picks.windows(4).all(|four| four.iter().filter(|pick| **pick == 1).count() == 1), "{picks:?}");
     }
 

@@ -6,6 +6,6 @@ mod ramp;
 mod smooth;
 
 pub use cluster::{By, Candidate, Scheme, weigh};
-pub use cursor::{Cursor, FULL};
+pub use cursor::{Cursor, FULL, Rota};
 pub use ramp::Ramp;
 pub use smooth::SmoothWeighted;

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use http::HeaderValue;
 use prometheus::Registry;
 
 use super::*;
-use crate::health::{Target, census};
+use crate::health::{Changes, Target, census};
 use crate::metrics::Metrics;
 use crate::plan::{PlannedPort, Pool};
 use crate::tunnel::pool::PeerTable;
@@ -54,7 +55,7 @@ impl Shop {
         for target in &targets {
             target.health.learn(Instant::now(), |tracker| _ = tracker.record(Probed::Well, Instant::now()));
         }
-        Shop { service: Arc::new(service(targets)), checker, told }
+        Shop { service: Arc::new(service(targets, checker.changes())), checker, told }
     }
 
     fn health(&self, index: usize) -> &InstanceHealth {
@@ -83,8 +84,8 @@ fn target(checker: &Checker, number: u8) -> Target {
     }
 }
 
-fn service(targets: Vec<Arc<Target>>) -> PlannedService {
-    let pool = Pool { targets, cursor: Arc::new(Cursor::random()) };
+fn service(targets: Vec<Arc<Target>>, changes: Changes) -> PlannedService {
+    let pool = Pool::new(targets, Arc::new(Cursor::random()), changes);
     let service = Service {
         global_namespace: name("shop"),
         name: name("cart"),
@@ -103,6 +104,32 @@ fn service(targets: Vec<Arc<Target>>) -> PlannedService {
         budget: Arc::new(decide::retry::Budget::new(Instant::now())),
         panic: Arc::default(),
     }
+}
+
+/// Which instances take turns.
+fn lineup(shop: &Shop, panic: bool) -> BTreeSet<usize> {
+    let pool = &shop.service.ports[&8080].all;
+    let next = || pool.next(&[], panic).and_then(|next| pool.targets.iter().position(|own| Arc::ptr_eq(own, &next)));
+    (0..30).filter_map(|_| next()).collect()
+}
+
+#[test]
+fn a_pool_follows_health_and_panic_at_once() {
+    let shop = Shop::with(3);
+    let pool = &shop.service.ports[&8080].all;
+    assert_eq!((lineup(&shop, false), pool.healthy()), (BTreeSet::from([0, 1, 2]), 3));
+    shop.shown(0, Shown::Connect, 1);
+    assert_eq!((lineup(&shop, false), pool.healthy()), (BTreeSet::from([1, 2]), 2));
+    shop.shown(1, Shown::Status(503), Fault::Unavailable.limit().into());
+    assert_eq!((lineup(&shop, false), pool.healthy()), (BTreeSet::from([2]), 1));
+    assert_eq!(lineup(&shop, true), BTreeSet::from([1, 2]), "panic");
+    assert_eq!(lineup(&shop, false), BTreeSet::from([2]), "no panic any more");
+    assert!(pool.next(&pool.targets[2..], true).is_some_and(|other| Arc::ptr_eq(&other, &pool.targets[1])));
+    // Back, with a share that grows.
+    shop.health(0)
+        .learn(Instant::now(), |tracker| (0..2).for_each(|_| _ = tracker.record(Probed::Well, Instant::now())));
+    let (turns, next) = (100, || pool.next(&[], false).is_some_and(|next| Arc::ptr_eq(&next, &pool.targets[0])));
+    assert!((1..turns / 5).contains(&(0..turns).filter(|_| next()).count()));
 }
 
 #[test]
