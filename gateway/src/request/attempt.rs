@@ -1,5 +1,6 @@
 //! One attempt: the request goes out, and an answer's head comes back, or doesn't.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use decide::retry::Outcome;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Method, StatusCode, Version};
 use pingora_http::ResponseHeader;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::admit::ANSWER_DEADLINE;
@@ -62,7 +64,7 @@ impl Answer {
 #[derive(Default)]
 pub struct Held {
     /// The body, so far.
-    pub body: Vec<Bytes>,
+    pub body: SmallVec<[Bytes; 1]>,
     /// Whether that is all.
     pub whole: bool,
     /// What followed it.
@@ -203,7 +205,10 @@ async fn converse<E: Exchange>(
 ) -> Result<Answer, Failure> {
     let (sending, mut receiving) = call;
     let mut upload = Upload::new(sending, replay);
-    let head = await_head(exchange, order.patience, &mut upload, &mut receiving, replay, record).await?;
+    // Once for all that is waited for: whoever dies knows of everyone who waits on it.
+    let lifeline = receiving.lifeline();
+    let mut cut = pin!(lifeline.cut());
+    let head = await_head(exchange, order.patience, &mut upload, &mut receiving, cut.as_mut(), replay, record).await?;
     if let Some(failure) = refused(&receiving, &head) {
         return Err(failure);
     }
@@ -218,11 +223,10 @@ async fn converse<E: Exchange>(
     if receiving.ended() || !is_held(&head, &order.outgoing.method) || !upload.is_done() {
         return Ok(Answer { upload, receiving, head, held: None, instance: None });
     }
-    let lifeline = receiving.lifeline();
     let mut held = Held::default();
     tokio::select! {
         biased;
-        () = lifeline.cut() => return Err(Failure::cut()),
+        () = cut => return Err(Failure::cut()),
         all = held.fill(&mut receiving) => all.map_err(Failure::broken)?,
         _ = exchange.gone() => return Err(Failure::client(Refusal::ClientGone)),
         // A slow answer is worth more to its client now than whole.
@@ -238,10 +242,10 @@ async fn await_head<E: Exchange>(
     patience: Patience,
     upload: &mut Upload,
     receiving: &mut Receiving,
+    mut cut: Pin<&mut impl Future<Output = ()>>,
     replay: &mut Replay,
     record: &mut Record,
 ) -> Result<Box<ResponseHeader>, Failure> {
-    let lifeline = receiving.lifeline();
     let mut broken = None;
     let deadline = tokio::time::sleep(patience.until(upload));
     tokio::pin!(deadline);
@@ -249,7 +253,7 @@ async fn await_head<E: Exchange>(
         let step = tokio::select! {
             // A tunnel that is found dead breaks its calls at the same moment: the cause shall be what is told.
             biased;
-            () = lifeline.cut() => return Err(Failure::cut()),
+            () = &mut cut => return Err(Failure::cut()),
             head = receiving.head() => {
                 let mut head = head?;
                 if !is_interim(&head) {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::HeaderMap;
+use smallvec::SmallVec;
 
 use crate::refusal::Refusal;
 
@@ -10,7 +11,7 @@ pub const KEPT: u64 = 64 * 1024;
 
 /// The body as far as it was read.
 pub struct Replay {
-    parts: Vec<Bytes>,
+    parts: SmallVec<[Bytes; 1]>,
     size: u64,
     most: Option<u64>,
     spilled: bool,
@@ -21,7 +22,7 @@ pub struct Replay {
 impl Replay {
     /// Nothing was read yet; `ended` when there is no body. `most` is how long the body may be, in bytes.
     pub fn new(ended: bool, most: Option<u64>) -> Self {
-        Replay { parts: Vec::new(), size: 0, most, spilled: false, ended, trailers: None }
+        Replay { parts: SmallVec::new(), size: 0, most, spilled: false, ended, trailers: None }
     }
 
     /// A part came in. It is refused when the body is longer with it than it may be.
@@ -32,7 +33,7 @@ impl Replay {
         }
         if self.size > KEPT {
             self.spilled = true;
-            self.parts = Vec::new();
+            self.parts = SmallVec::new();
         } else {
             self.parts.push(part.clone());
         }

@@ -11,6 +11,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOC
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora_http::{RequestHeader, ResponseHeader};
 use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+use tokio::time::Instant;
 
 use super::Order;
 use super::admit;
@@ -72,7 +73,7 @@ pub async fn forward<E: Exchange>(
 
 /// An answer often overtakes the last part, or only the end, of its request: then both connections can go on.
 async fn finish_upload<E: Exchange>(exchange: &mut E, upload: &mut Upload, replay: &mut Replay, record: &mut Record) {
-    if upload.is_stopped() {
+    if upload.is_stopped() || upload.is_done() {
         return;
     }
     let rest =
@@ -152,6 +153,8 @@ async fn stream<E: Exchange>(
     replay: &mut Replay,
     record: &mut Record,
 ) -> Result<(), Refusal> {
+    let silence = tokio::time::sleep(order.patience.pause);
+    tokio::pin!(silence);
     loop {
         let event = tokio::select! {
             event = receiving.next() => event.map_err(|error| {
@@ -160,14 +163,16 @@ async fn stream<E: Exchange>(
             })?,
             step = upload.step(exchange, replay, record) => {
                 step?;
+                silence.as_mut().reset(Instant::now() + order.patience.pause);
                 continue;
             }
-            () = tokio::time::sleep(order.patience.pause) => return Err(Refusal::InstanceTimeout),
+            () = &mut silence => return Err(Refusal::InstanceTimeout),
         };
         match event {
             Event::Body(part) => {
                 record.bytes_out(part.len());
                 exchange.write(part, false).await.map_err(|_| Refusal::ClientGone)?;
+                silence.as_mut().reset(Instant::now() + order.patience.pause);
             }
             Event::Trailers(trailers) => return end(exchange, Some(trailers)).await,
             Event::End => return end(exchange, None).await,

@@ -1,13 +1,13 @@
 //! The request's body on its way from the client to where an attempt sends it. It moves beside the answer, never in its
 //! way: a far end may answer while it is still being sent to.
 
-use std::collections::VecDeque;
 use std::future::pending;
 use std::time::Duration;
 
 use bytes::Bytes;
 use decide::pace::Pace;
 use http::HeaderMap;
+use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::replay::Replay;
@@ -19,8 +19,9 @@ use crate::upstream::{CallError, Sending};
 /// One attempt's way out.
 pub struct Upload {
     sending: Option<Sending>,
-    /// What is to be sent, in its order: at a further attempt, first what was read before.
-    waiting: VecDeque<Bytes>,
+    /// What is to be sent, the next of it last: at a further attempt, first what was read before. There is never a second
+    /// part but then.
+    waiting: SmallVec<[Bytes; 1]>,
     /// The end follows.
     end: bool,
     /// With this.
@@ -42,7 +43,7 @@ pub enum Step {
 impl Upload {
     /// Sends what was read of the body before, then what comes.
     pub fn new(sending: Option<Sending>, replay: &Replay) -> Self {
-        let waiting = replay.parts().iter().cloned().collect();
+        let waiting = replay.parts().iter().rev().cloned().collect();
         let trailers = replay.trailers().cloned();
         Upload { sending, waiting, end: replay.ended(), trailers, stopped: false, pace: Pace::default() }
     }
@@ -88,7 +89,7 @@ impl Upload {
                         self.pace.came(asked.elapsed(), part.len());
                         record.bytes_in(part.len());
                         replay.push(&part)?;
-                        self.waiting.push_back(part);
+                        self.waiting.push(part);
                         if exchange.body_done() {
                             // Its end can go out with it.
                             self.finish(exchange.request_trailers().await.map_err(|_| Refusal::ClientBody)?, replay);
@@ -110,11 +111,11 @@ impl Upload {
     async fn send(&mut self) -> Result<(), CallError> {
         let Some(sending) = self.sending.as_mut().filter(|_| !self.stopped) else { return pending().await };
         let last = self.end && self.trailers.is_none() && self.waiting.len() == 1;
-        match self.waiting.front_mut() {
+        match self.waiting.last_mut() {
             Some(part) => {
                 let ended = sending.send(part, last).await?;
                 if part.is_empty() {
-                    self.waiting.pop_front();
+                    self.waiting.pop();
                 }
                 if ended {
                     self.sending = None;
