@@ -12,6 +12,7 @@ use config::snapshot::{HostTls, Namespace, PublicHost, Service, Snapshot};
 use config::wire::Rejection;
 use decide::balance::{Cursor, SmoothWeighted};
 use decide::retry::Budget;
+use decide::route::{Pattern, Routes};
 use rustls::{ClientConfig, ServerConfig};
 
 use crate::health::Target;
@@ -50,7 +51,7 @@ pub struct PlannedHost {
     /// For its handshakes; nothing until its certificate and key are here.
     pub tls: Option<HostServer>,
     /// Where paths go.
-    pub routes: Vec<PlannedRoute>,
+    pub routes: Routes<PlannedRoute>,
 }
 
 /// What the handshakes of a host need.
@@ -70,6 +71,16 @@ pub struct PlannedRoute {
     pub service: Option<Arc<PlannedService>>,
     /// The service's port.
     pub port: u16,
+}
+
+impl PlannedRoute {
+    /// Which paths it takes.
+    pub fn pattern(&self) -> Pattern<'_> {
+        match &self.path {
+            RoutePath::Path(path) => Pattern::Exact(path),
+            RoutePath::PathPrefix(prefix) => Pattern::Prefix(prefix),
+        }
+    }
 }
 
 /// A service, ready to be balanced over.

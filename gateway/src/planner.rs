@@ -13,6 +13,7 @@ use config::snapshot::{Endpoint, HostTls, Namespace, PublicHost, Service, Snapsh
 use config::wire::Rejection;
 use decide::balance::{Cursor, SmoothWeighted};
 use decide::retry::Budget;
+use decide::route::Routes;
 use http::HeaderValue;
 use identity::trust::TrustView;
 use identity::{Accept, Bundles, KeyedCertificate, RoleKind, TrustBundle, TrustDomain};
@@ -207,7 +208,8 @@ impl Build<'_> {
                 kept
             })
         });
-        PlannedHost { host: host.clone(), tls, routes: routes.collect() }
+        let routes = Routes::new(routes.collect(), PlannedRoute::pattern);
+        PlannedHost { host: host.clone(), tls, routes }
     }
 
     /// The old certificate goes on serving until the new one's key is here, so that none of the two is ever missing.

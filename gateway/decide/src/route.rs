@@ -1,6 +1,10 @@
 //! Which route takes a path.
 
 use std::cmp::{Ordering, Reverse};
+use std::collections::HashMap;
+
+/// So many routes are looked at one by one; more are indexed.
+const FEW: usize = 16;
 
 /// Which paths a route takes. The path must be normalised ([`target`](crate::target)), and so must the pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +28,7 @@ impl Pattern<'_> {
         }
     }
 
-    /// The order that [`find`] needs: exact patterns first, then the longest prefix first.
+    /// The order that [`Routes`] need: exact patterns first, then the longest prefix first.
     pub fn precedence(self, other: Self) -> Ordering {
         self.rank().cmp(&other.rank())
     }
@@ -41,14 +45,78 @@ fn trimmed(prefix: &str) -> &str {
     prefix.strip_suffix('/').unwrap_or(prefix)
 }
 
-/// The route that takes the path: with the routes sorted by [`Pattern::precedence`], the first whose pattern does.
-/// `pattern` reads a route's pattern out of it.
-pub fn find<'r, R>(routes: &'r [R], path: &str, pattern: impl Fn(&R) -> Pattern<'_>) -> Option<&'r R> {
+/// Routes, of which the one that takes a path is found in the same time, however many they are.
+#[derive(Debug)]
+pub struct Routes<R> {
+    /// In their order.
+    all: Vec<R>,
+    index: Option<Index>,
+}
+
+impl<R> Routes<R> {
+    /// Of routes sorted by [`Pattern::precedence`]. `pattern` reads a route's pattern out of it.
+    pub fn new(all: Vec<R>, pattern: impl Fn(&R) -> Pattern<'_>) -> Self {
+        let index = (all.len() > FEW).then(|| Index::new(all.iter().map(pattern)));
+        Routes { all, index }
+    }
+
+    /// The route that takes the path: the first whose pattern does.
+    pub fn find(&self, path: &str, pattern: impl Fn(&R) -> Pattern<'_>) -> Option<&R> {
+        match &self.index {
+            Some(index) => self.all.get(index.find(path)?),
+            None => find(&self.all, path, pattern),
+        }
+    }
+
+    /// The last of them, which takes what no other does.
+    pub fn last(&self) -> Option<&R> {
+        self.all.last()
+    }
+}
+
+fn find<'r, R>(routes: &'r [R], path: &str, pattern: impl Fn(&R) -> Pattern<'_>) -> Option<&'r R> {
     routes.iter().find(|route| pattern(route).takes(path))
+}
+
+/// The places of routes in their list, by what they take.
+#[derive(Debug, Default)]
+struct Index {
+    exact: HashMap<Box<str>, usize>,
+    /// Without the slash at their end.
+    prefixes: HashMap<Box<str>, usize>,
+    /// The longest prefix's length: what is longer in a path, and a client may make that long, is not looked for.
+    longest: usize,
+}
+
+impl Index {
+    fn new<'a>(patterns: impl Iterator<Item = Pattern<'a>>) -> Self {
+        let mut index = Index::default();
+        for (place, pattern) in patterns.enumerate() {
+            let (map, text) = match pattern {
+                Pattern::Exact(path) => (&mut index.exact, path),
+                Pattern::Prefix(prefix) => (&mut index.prefixes, trimmed(prefix)),
+            };
+            // Of two for the same the first counts.
+            map.entry(text.into()).or_insert(place);
+        }
+        index.longest = index.prefixes.keys().map(|prefix| prefix.len()).max().unwrap_or(0);
+        index
+    }
+
+    /// Looks for the path itself, and then for all that it stands below, the longest first.
+    fn find(&self, path: &str) -> Option<usize> {
+        if let Some(place) = self.exact.get(path) {
+            return Some(*place);
+        }
+        let above = path.rmatch_indices('/').map(|(end, _)| path.get(..end).unwrap_or_default());
+        let mut prefixes = [path].into_iter().chain(above).filter(|prefix| prefix.len() <= self.longest);
+        prefixes.find_map(|prefix| self.prefixes.get(prefix)).copied()
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::indexing_slicing)]
     use super::*;
     use proptest::prelude::*;
 
@@ -90,7 +158,14 @@ mod tests {
             let path = rooted(&path);
             let expected = naive(&routes, &path).cloned();
             routes.sort_by(|a, b| pattern(a).precedence(pattern(b)));
-            prop_assert_eq!(find(&routes, &path, pattern).cloned(), expected);
+            prop_assert_eq!(find(&routes, &path, pattern).cloned(), expected.clone());
+            let indexed = Index::new(routes.iter().map(pattern)).find(&path).map(|place| routes[place].clone());
+            prop_assert_eq!(indexed, expected.clone());
+            // The same with so many others that they are indexed.
+            let others = (0..=FEW).map(|n| (n % 2 == 0, format!("/other/{n}"), n));
+            routes.extend(others);
+            routes.sort_by(|a, b| pattern(a).precedence(pattern(b)));
+            prop_assert_eq!(Routes::new(routes, pattern).find(&path, pattern).cloned(), expected);
         }
     }
 }

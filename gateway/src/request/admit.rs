@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::resource::{Host, Name, RoutePath, Scheme, TlsMode};
+use config::resource::{Host, Name, Scheme, TlsMode};
 use decide::forwarded::{self, RESTATED, Seen};
 use decide::hygiene::{self, CleanHead, Framing};
-use decide::route::{self, Pattern};
 use decide::trace::MARKS;
 use decide::{grpc, headers};
 use http::header::{CONTENT_LENGTH, EXPECT, HOST};
@@ -217,7 +216,7 @@ fn published<'p>(plan: &'p Plan, entry: &Entry, clean: &CleanHead<'_>) -> Result
 }
 
 fn from_outside<'p>(planned: &'p PlannedHost, path: &str) -> Result<Route<'p>, Refusal> {
-    let route = route::find(&planned.routes, path, pattern).ok_or(Refusal::UnknownService)?;
+    let route = planned.routes.find(path, PlannedRoute::pattern).ok_or(Refusal::UnknownService)?;
     Ok(Route {
         service: route.service.as_ref().ok_or(Refusal::UnknownService)?,
         port: route.port,
@@ -226,13 +225,6 @@ fn from_outside<'p>(planned: &'p PlannedHost, path: &str) -> Result<Route<'p>, R
         scheme: planned.host.scheme.clone(),
         tells_server: planned.host.service_info,
     })
-}
-
-fn pattern(route: &PlannedRoute) -> Pattern<'_> {
-    match &route.path {
-        RoutePath::Path(path) => Pattern::Exact(path),
-        RoutePath::PathPrefix(prefix) => Pattern::Prefix(prefix),
-    }
 }
 
 fn secure_url(core: &Core, host: &Host, target: &str) -> String {
