@@ -1,11 +1,12 @@
 //! What is left of a request: one record, which becomes a line of the access log and feeds the metrics.
 
+mod json;
 mod line;
 mod log;
 mod queue;
 
 use std::fmt::Display;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use config::resource::Name;
 use decide::trace::REQUEST_ID;
@@ -79,7 +80,7 @@ impl Record {
     /// The answer's head is on its way.
     pub fn status(&mut self, status: u16) {
         self.line.status = status;
-        self.line.head_us = Some(self.began.elapsed().as_micros());
+        self.line.head_us = Some(micros(self.began.elapsed()));
     }
 
     /// The status that was answered; 0 until then.
@@ -116,6 +117,11 @@ impl Record {
         metrics.bytes_in.inc_by(self.line.bytes_in);
         metrics.bytes_out.inc_by(self.line.bytes_out);
     }
+}
+
+/// In microseconds.
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -65,6 +65,12 @@ impl Marks {
         Marks { span, request_id: value(request_id), traceparent: value(traceparent) }
     }
 
+    /// The trace and the hop, as they are written.
+    pub fn texts(&self) -> (&str, &str) {
+        let text = self.traceparent.to_str().unwrap_or_default();
+        (text.get(3..35).unwrap_or_default(), text.get(36..52).unwrap_or_default())
+    }
+
     /// Tells them to the next server. What tracing systems have added goes on with its trace only, and only if it is what
     /// they may say.
     pub fn write(&self, headers: &mut HeaderMap) {

@@ -11,15 +11,12 @@ use decide::trace::Marks;
 use http::header::{HOST, USER_AGENT};
 use http::{HeaderValue, Version};
 use pingora_http::RequestHeader;
-use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
 
+use super::json::Object;
 use crate::exchange::{Door, Entry};
 
 /// What a client or a peer says is cut off after so many bytes, in the line as in what came.
 pub(super) const LONGEST_TEXT: usize = 2_048;
-/// Most lines are no longer, in bytes.
-const USUAL_LINE: usize = 1_024;
 
 /// A request's line, or a stream's.
 #[derive(Debug)]
@@ -40,8 +37,8 @@ pub(super) struct Line {
     pub(super) failures: Vec<String>,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
-    pub(super) head_us: Option<u128>,
-    pub(super) duration_us: u128,
+    pub(super) head_us: Option<u64>,
+    pub(super) duration_us: u64,
 }
 
 impl Line {
@@ -104,55 +101,55 @@ impl Line {
     }
 }
 
+/// What a line can be written of.
+pub(super) trait Fields {
+    /// Writes its fields, in their order.
+    fn put(&self, to: &mut Object<'_>) -> io::Result<()>;
+}
+
 /// Stable, and so is the order; `docs/guides/observability.md` explains the fields, and a test holds it to that.
-impl Serialize for Line {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let mut fields = Fields(to.serialize_map(None)?);
-        fields.put("time_ms", &self.time_ms)?;
-        fields.put("door", self.door)?;
-        fields.put("client", &self.client)?;
-        fields.put("protocol", self.protocol)?;
-        fields.put_some("sni", self.sni.as_ref())?;
-        fields.put("method", self.texts.get(Text::Method))?;
-        fields.put("host", self.texts.get(Text::Host))?;
-        fields.put("path", self.texts.get(Text::Path))?;
-        fields.put_some("user_agent", non_empty(self.texts.get(Text::UserAgent)))?;
+impl Fields for Line {
+    fn put(&self, to: &mut Object<'_>) -> io::Result<()> {
+        to.bare("time_ms", self.time_ms)?;
+        to.text("door", self.door)?;
+        to.bare("client", format_args!("\"{}\"", self.client))?;
+        to.text("protocol", self.protocol)?;
+        to.text_if("sni", self.sni.as_ref().map(Host::as_str))?;
+        to.text("method", self.texts.get(Text::Method))?;
+        to.text("host", self.texts.get(Text::Host))?;
+        to.text("path", self.texts.get(Text::Path))?;
+        to.text_if("user_agent", non_empty(self.texts.get(Text::UserAgent)))?;
         if let Some(marks) = &self.marks {
-            fields.put("request_id", &*String::from_utf8_lossy(marks.request_id.as_bytes()))?;
-            fields.put("trace_id", &format_args!("{:032x}", marks.span.trace))?;
-            fields.put("span_id", &format_args!("{:016x}", marks.span.id))?;
+            put_marks(marks, to)?;
         }
-        fields.put("status", &self.status)?;
-        fields.put_some("refusal", self.refusal)?;
-        fields.put_some("cut", self.cut.then_some(&true))?;
-        fields.put_some("global_namespace", self.global_namespace.as_ref())?;
-        fields.put_some("service", self.service.as_ref())?;
-        fields.put_some("served_by", non_empty(self.texts.get(Text::ServedBy)))?;
-        fields.put("attempts", &self.attempts)?;
-        fields.put_some("failures", Some(&self.failures).filter(|failures| !failures.is_empty()))?;
-        fields.put("bytes_in", &self.bytes_in)?;
-        fields.put("bytes_out", &self.bytes_out)?;
-        fields.put_some("head_us", self.head_us.as_ref())?;
-        fields.put("duration_us", &self.duration_us)?;
-        fields.0.end()
+        to.bare("status", self.status)?;
+        to.text_if("refusal", self.refusal)?;
+        if self.cut {
+            to.bare("cut", true)?;
+        }
+        to.text_if("global_namespace", self.global_namespace.as_ref().map(Name::as_str))?;
+        to.text_if("service", self.service.as_ref().map(Name::as_str))?;
+        to.text_if("served_by", non_empty(self.texts.get(Text::ServedBy)))?;
+        to.bare("attempts", self.attempts)?;
+        to.texts_if("failures", &self.failures)?;
+        to.bare("bytes_in", self.bytes_in)?;
+        to.bare("bytes_out", self.bytes_out)?;
+        if let Some(head_us) = self.head_us {
+            to.bare("head_us", head_us)?;
+        }
+        to.bare("duration_us", self.duration_us)
     }
+}
+
+fn put_marks(marks: &Marks, to: &mut Object<'_>) -> io::Result<()> {
+    to.text("request_id", &String::from_utf8_lossy(marks.request_id.as_bytes()))?;
+    let (trace, span) = marks.texts();
+    to.text("trace_id", trace)?;
+    to.text("span_id", span)
 }
 
 fn non_empty(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
-}
-
-/// Fields on their way into a line.
-struct Fields<M>(M);
-
-impl<M: SerializeMap> Fields<M> {
-    fn put(&mut self, name: &'static str, value: &(impl Serialize + ?Sized)) -> Result<(), M::Error> {
-        self.0.serialize_entry(name, value)
-    }
-
-    fn put_some(&mut self, name: &'static str, value: Option<&(impl Serialize + ?Sized)>) -> Result<(), M::Error> {
-        value.map_or(Ok(()), |value| self.put(name, value))
-    }
 }
 
 /// The texts that a request brings, and who served it: one behind the other in one piece of memory, and fit to be shown.
@@ -204,14 +201,13 @@ impl Texts {
 }
 
 /// The line of a connection that was refused, and so brought no request; or no further one.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub(super) struct TurnedAway {
     time_ms: u64,
     door: &'static str,
     client: IpAddr,
     refusal: &'static str,
     cause: String,
-    #[serde(skip_serializing_if = "is_zero")]
     unsaid: u64,
 }
 
@@ -233,13 +229,29 @@ impl TurnedAway {
     }
 }
 
-/// Writes one line. Whatever its texts hold, it stays one: JSON escapes what would end it.
-pub(super) fn write(line: &impl Serialize, to: &mut impl Write) -> io::Result<()> {
+impl Fields for TurnedAway {
+    fn put(&self, to: &mut Object<'_>) -> io::Result<()> {
+        to.bare("time_ms", self.time_ms)?;
+        to.text("door", self.door)?;
+        to.bare("client", format_args!("\"{}\"", self.client))?;
+        to.text("refusal", self.refusal)?;
+        to.text("cause", &self.cause)?;
+        match self.unsaid {
+            0 => Ok(()),
+            unsaid => to.bare("unsaid", unsaid),
+        }
+    }
+}
+
+/// Writes one line. Whatever its texts hold, it stays one: JSON escapes what would end it. In `room` it is put together.
+pub(super) fn write(line: &impl Fields, room: &mut Vec<u8>, to: &mut impl Write) -> io::Result<()> {
     // Whole, so that a buffer never ends within a line: a successor appends to the same file.
-    let mut text = Vec::with_capacity(USUAL_LINE);
-    serde_json::to_writer(&mut text, line)?;
-    text.push(b'\n');
-    to.write_all(&text)
+    room.clear();
+    let mut object = Object::begin(room);
+    line.put(&mut object)?;
+    object.end();
+    room.push(b'\n');
+    to.write_all(room)
 }
 
 /// The beginning of a text. What isn't UTF-8, or what a terminal would obey although JSON lets it stand, is replaced.
@@ -281,9 +293,4 @@ fn other_sni<'e>(door: &'e Door, host: &[u8]) -> Option<&'e Host> {
 
 fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }

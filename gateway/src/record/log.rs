@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use decide::window::{Clock, Window};
 use tokio::sync::watch;
 
-use super::Record;
 use super::line::{self, TurnedAway};
 use super::queue::{Bounds, Queue};
+use super::{Record, micros};
 use crate::exchange::{Entry, Exchange};
 use crate::metrics::Metrics;
 use crate::settings::AccessLog;
@@ -129,7 +129,7 @@ impl Log {
 
     /// The request, or the stream, is over.
     pub fn write(&self, mut record: Record) {
-        record.line.duration_us = record.began.elapsed().as_micros();
+        record.line.duration_us = micros(record.began.elapsed());
         self.send(|| Message::Write(Box::new(record)));
     }
 
@@ -178,7 +178,7 @@ fn append(path: &PathBuf) -> io::Result<File> {
 fn spawn(to: impl Write + Send + 'static, metrics: Arc<Metrics>) -> Sender {
     let queue = Arc::new(Queue::new(Bounds { number: BACKLOG, bytes: BACKLOG_BYTES }));
     let (ending, ended) = watch::channel(());
-    let mut writer = Writer { to: BufWriter::with_capacity(TOGETHER, to), metrics, told: None };
+    let mut writer = Writer { line: Vec::new(), to: BufWriter::with_capacity(TOGETHER, to), metrics, told: None };
     let taken = queue.clone();
     std::thread::spawn(move || {
         writer.write_all(&taken);
@@ -189,6 +189,8 @@ fn spawn(to: impl Write + Send + 'static, metrics: Arc<Metrics>) -> Sender {
 
 /// What the thread has.
 struct Writer<W: Write> {
+    /// The line that is put together.
+    line: Vec<u8>,
     to: BufWriter<W>,
     metrics: Arc<Metrics>,
     /// When it was last told that lines can't be written.
@@ -208,8 +210,8 @@ impl<W: Write> Writer<W> {
 
     fn write(&mut self, message: Message) {
         let written = match message {
-            Message::Write(record) => line::write(&record.line, &mut self.to),
-            Message::TurnedAway(refused) => line::write(&*refused, &mut self.to),
+            Message::Write(record) => line::write(&record.line, &mut self.line, &mut self.to),
+            Message::TurnedAway(refused) => line::write(&*refused, &mut self.line, &mut self.to),
         };
         if let Err(error) = written {
             self.metrics.log_drops.inc();

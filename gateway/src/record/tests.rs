@@ -7,7 +7,7 @@ use std::sync::Arc;
 use config::resource::Host;
 use serde_json::Value;
 
-use super::line::{LONGEST_TEXT, TurnedAway};
+use super::line::{Fields, LONGEST_TEXT, TurnedAway};
 use super::*;
 use crate::exchange::Door;
 use crate::metrics::Metrics;
@@ -39,6 +39,13 @@ impl Kept {
     async fn lines(&self) -> Vec<Value> {
         self.text().await.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
+}
+
+/// What is read out of a line.
+fn value(line: &impl Fields) -> Value {
+    let (mut room, mut written) = (Vec::new(), Vec::new());
+    line::write(line, &mut room, &mut written).unwrap();
+    serde_json::from_slice(&written).unwrap()
 }
 
 fn head(path: &[u8]) -> RequestHeader {
@@ -80,9 +87,9 @@ fn fields(line: &Value) -> BTreeSet<String> {
 
 #[test]
 fn the_guide_lists_exactly_the_fields_that_there_are() {
-    let request = serde_json::to_value(&full().line).unwrap();
+    let request = value(&full().line);
     assert_eq!(fields(&request), documented("\n## Access log\n"));
-    let connection = serde_json::to_value(TurnedAway::new("https", CLIENT, "no_request", &"", 1)).unwrap();
+    let connection = value(&TurnedAway::new("https", CLIENT, "no_request", &"", 1));
     assert_eq!(fields(&connection), documented("\n### Refused connections\n"));
 }
 
@@ -144,7 +151,7 @@ async fn whatever_bytes_come_each_line_stays_one_and_no_terminal_obeys_it() {
 #[test]
 fn what_is_not_kept_holds_no_text() {
     let line = record(&head(b"/some/path"), false).line;
-    assert!(!serde_json::to_string(&line).unwrap().contains("path/"), "{line:?}");
+    assert!(!value(&line).to_string().contains("path/"), "{line:?}");
     assert_eq!(line.failures.capacity(), 0);
 }
 
@@ -152,7 +159,7 @@ fn what_is_not_kept_holds_no_text() {
 fn texts_keep_to_their_fields_and_the_last_who_served_counts() {
     let mut record = full();
     record.served_by("south/v1/127.0.0.1:3");
-    let line = serde_json::to_value(&record.line).unwrap();
+    let line = value(&record.line);
     for (field, text) in [("method", "GET"), ("host", "www.example"), ("path", "/"), ("user_agent", "curl")] {
         assert_eq!(line[field], text);
     }
