@@ -61,7 +61,12 @@ impl Marks {
             None => in_one_piece(&span.header(), random.name),
         };
         // Digits, and what was a value before.
-        let value = |made: Result<_, _>| made.unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+        let value = |made: Result<_, _>| {
+            let mut value = made.unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+            // No two requests have the same: HTTP/2 shall not keep it to refer to it later (RFC 7541 section 6.2.3).
+            value.set_sensitive(true);
+            value
+        };
         Marks { span, request_id: value(request_id), traceparent: value(traceparent) }
     }
 
