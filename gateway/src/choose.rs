@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use config::resource::{Name, Scheme};
+use config::snapshot::PublicHost;
 use decide::balance::{self, By, weigh};
 use decide::retry::must_change_cluster;
 use smallvec::SmallVec;
@@ -26,8 +27,8 @@ pub struct Wanted {
     pub version: Option<Name>,
     /// How far it may go from here.
     pub reach: Reach,
-    /// How clusters share the work.
-    pub scheme: Scheme,
+    /// The host through which it is published, which says how clusters share the work; else they do so by round robin.
+    pub published: Option<Arc<PublicHost>>,
 }
 
 /// How far a request may go from here.
@@ -167,7 +168,7 @@ fn exclude(candidates: &mut Candidates<'_>, own: &Name, tried: &Tried, number: u
 }
 
 fn pick(wanted: &Wanted, candidates: &mut [Candidate<'_>], tried: &Tried) -> Option<Destination> {
-    let by = weigh(&scheme(&wanted.scheme), candidates)?;
+    let by = weigh(&scheme(wanted), candidates)?;
     // A cluster may turn out to have no free tunnel just now: then the others share its turn.
     while candidates.iter().any(|candidate| candidate.weight > 0) {
         // Where there is one cluster there is nothing to share, and no lock to wait for.
@@ -216,10 +217,10 @@ fn peer(wanted: &Wanted, cluster: &Name, peers: &[Arc<Peer>], tried: &Tried) -> 
     Some(Destination::Peer(peer.clone(), peer.tunnel()?))
 }
 
-fn scheme(scheme: &Scheme) -> balance::Scheme<'_, Name> {
-    match scheme {
-        Scheme::RoundRobin => balance::Scheme::RoundRobin,
-        Scheme::Weighted(weights) => balance::Scheme::Weighted(weights),
-        Scheme::ActivePassive(clusters) => balance::Scheme::ActivePassive(clusters),
+fn scheme(wanted: &Wanted) -> balance::Scheme<'_, Name> {
+    match wanted.published.as_ref().map(|host| &host.scheme) {
+        None | Some(Scheme::RoundRobin) => balance::Scheme::RoundRobin,
+        Some(Scheme::Weighted(weights)) => balance::Scheme::Weighted(weights),
+        Some(Scheme::ActivePassive(clusters)) => balance::Scheme::ActivePassive(clusters),
     }
 }

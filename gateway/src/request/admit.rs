@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::resource::{Host, Name, Scheme, TlsMode};
+use config::resource::{Host, Name, TlsMode};
+use config::snapshot::PublicHost;
 use decide::forwarded::{self, RESTATED, Seen};
 use decide::hygiene::{self, CleanHead, Framing};
 use decide::trace::MARKS;
@@ -19,7 +20,7 @@ use crate::plan::{Plan, PlannedHost, PlannedRoute, PlannedService};
 use crate::refusal::Refusal;
 use crate::runtime::Core;
 use crate::tunnel::metadata::{self, REPORT_PATH};
-use crate::upstream::{Body, Outgoing, Switch};
+use crate::upstream::{Body, Outgoing, Path, Switch};
 
 /// An answer's head comes within this time after the request has gone out, or not at all.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
@@ -45,14 +46,14 @@ struct Route<'p> {
     port: u16,
     version: Option<Name>,
     reach: Reach,
-    scheme: Scheme,
+    published: Option<Arc<PublicHost>>,
     tells_server: bool,
 }
 
 impl Route<'_> {
     fn wanted(self) -> Wanted {
-        let Route { service, port, version, reach, scheme, .. } = self;
-        Wanted { service: service.clone(), port, version, reach, scheme }
+        let Route { service, port, version, reach, published, .. } = self;
+        Wanted { service: service.clone(), port, version, reach, published }
     }
 }
 
@@ -157,7 +158,7 @@ fn from_peer<'p>(plan: &'p Plan, headers: &HeaderMap, global_namespace: &Name) -
         port: asked.port,
         version: asked.version,
         reach: Reach::Here,
-        scheme: Scheme::RoundRobin,
+        published: None,
         tells_server: true,
     })
 }
@@ -179,8 +180,7 @@ fn from_workload<'p>(plan: &'p Plan, entry: &Entry, clean: &CleanHead<'_>) -> Re
         None => (None, Reach::Everywhere),
         Some(part) => part_of(service, &plan.snapshot.place.cluster, part).ok_or(Refusal::UnknownHost)?,
     };
-    let (port, scheme) = (entry.port, Scheme::RoundRobin);
-    Ok(Route { service, port, version, reach, scheme, tells_server: true })
+    Ok(Route { service, port: entry.port, version, reach, published: None, tells_server: true })
 }
 
 /// What stands before the service's name: one of its versions, or one of its clusters.
@@ -222,7 +222,7 @@ fn from_outside<'p>(planned: &'p PlannedHost, path: &str) -> Result<Route<'p>, R
         port: route.port,
         version: None,
         reach: Reach::Everywhere,
-        scheme: planned.host.scheme.clone(),
+        published: Some(planned.host.clone()),
         tells_server: planned.host.service_info,
     })
 }
@@ -259,7 +259,7 @@ fn outgoing(
     let method = if head.method == Method::CONNECT { Method::GET } else { head.method.clone() };
     Ok(Outgoing {
         method,
-        target: clean.target.as_str().to_owned(),
+        target: Path::new(&clean.target, &head.uri),
         authority,
         headers,
         body,

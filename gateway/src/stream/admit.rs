@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use config::resource::{Host, Name, Protocol, Scheme, TlsMode};
+use config::resource::{Host, Name, Protocol, TlsMode};
+use config::snapshot::PublicHost;
 use decide::proxy_header::Addresses;
 
 use super::Order;
@@ -31,7 +32,7 @@ fn from_workload(plan: &Plan, entry: &Entry) -> Result<Wanted, Refusal> {
     if caller.global_namespace != service.service.global_namespace {
         return Err(Refusal::ForeignCaller);
     }
-    wanted(service, entry.port, None, Reach::Everywhere, Scheme::RoundRobin, &[Protocol::Tcp, Protocol::Tls])
+    wanted(service, entry.port, None, Reach::Everywhere, None, &[Protocol::Tcp, Protocol::Tls])
 }
 
 /// From outside, the name that TLS is opened for says which.
@@ -40,7 +41,7 @@ fn from_outside(plan: &Plan, sni: &Host) -> Result<Wanted, Refusal> {
     let planned = passed.ok_or(Refusal::UnknownHost)?;
     let route = planned.routes.last().ok_or(Refusal::UnknownService)?;
     let service = route.service.as_ref().ok_or(Refusal::UnknownService)?;
-    wanted(service, route.port, None, Reach::Everywhere, planned.host.scheme.clone(), &[Protocol::Tls])
+    wanted(service, route.port, None, Reach::Everywhere, Some(planned.host.clone()), &[Protocol::Tls])
 }
 
 /// A peer gateway may only ask for services of the tunnel's GNS, in this cluster.
@@ -55,7 +56,7 @@ pub(super) fn from_peer(plan: &Plan, entry: &Entry, asked: Asked) -> Result<Orde
     }
     let service = plan.service(global_namespace, service.as_str()).ok_or(Refusal::UnknownService)?;
     let streams = [Protocol::Tcp, Protocol::Tls];
-    Ok(Order { wanted: wanted(service, port, version, Reach::Here, Scheme::RoundRobin, &streams)?, between })
+    Ok(Order { wanted: wanted(service, port, version, Reach::Here, None, &streams)?, between })
 }
 
 fn wanted(
@@ -63,12 +64,12 @@ fn wanted(
     port: u16,
     version: Option<Name>,
     reach: Reach,
-    scheme: Scheme,
+    published: Option<Arc<PublicHost>>,
     spoken: &[Protocol],
 ) -> Result<Wanted, Refusal> {
     let planned = service.ports.get(&port).ok_or(Refusal::UnknownPort)?;
     match spoken.contains(&planned.protocol) {
-        true => Ok(Wanted { service: service.clone(), port, version, reach, scheme }),
+        true => Ok(Wanted { service: service.clone(), port, version, reach, published }),
         false => Err(Refusal::WrongProtocol),
     }
 }

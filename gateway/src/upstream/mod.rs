@@ -2,6 +2,7 @@
 
 pub mod http1;
 pub mod http2;
+mod path;
 pub mod pool;
 
 use std::sync::Arc;
@@ -14,14 +15,15 @@ use pingora_http::ResponseHeader;
 use crate::health::Target;
 use crate::tunnel::metadata::Metadata;
 use crate::tunnel::pool::Tunnel;
+pub use path::Path;
 
 /// The request as it goes out, whichever way. Made once; each attempt shapes it for its protocol.
 #[derive(Debug)]
 pub struct Outgoing {
     /// The method.
     pub method: Method,
-    /// The normalised path, and the query as it came.
-    pub target: String,
+    /// What is asked for.
+    pub target: Path,
     /// The host, with its port when the client named one.
     pub authority: HeaderValue,
     /// The headers, clean of everything that belongs to a hop.

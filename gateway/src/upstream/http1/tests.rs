@@ -96,7 +96,7 @@ fn request(body: Body, fields: &[(&'static str, &'static str)]) -> Outgoing {
     }
     let method = if body == Body::None { Method::GET } else { Method::POST };
     let authority = HeaderValue::from_static("shop.example");
-    Outgoing { method, target: "/".to_owned(), authority, headers, body, switch: None, interim: true }
+    Outgoing { method, target: "/".into(), authority, headers, body, switch: None, interim: true }
 }
 
 fn get() -> Outgoing {

@@ -9,12 +9,13 @@ use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::ext::Protocol;
 use h2::{Reason, RecvStream, SendStream};
+use http::uri::{self, Authority, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
 use pingora_http::ResponseHeader;
 
 use super::{Body, CallError, Event, Lifeline, Outgoing};
 use crate::health::Target;
-use crate::tunnel::metadata::Metadata;
+use crate::tunnel::metadata::{self, Metadata};
 use crate::tunnel::pool::Tunnel;
 
 /// The half that sends the request's body. When both halves are gone before the stream's end, h2 resets it.
@@ -45,7 +46,7 @@ pub async fn through(
     metadata: &Metadata<'_>,
     request: &Outgoing,
 ) -> Result<(Option<Sending>, Receiving), CallError> {
-    let mut head = shape(request)?;
+    let mut head = shape(request, metadata::OF_REQUEST.len())?;
     metadata.write(head.headers_mut());
     let sender = ready(tunnel.sender()).await?;
     open(sender, head, request, Carrier::Tunnel(tunnel))
@@ -54,7 +55,7 @@ pub async fn through(
 /// Opens a stream to an instance and sends the head.
 pub async fn to(target: Arc<Target>, request: &Outgoing) -> Result<(Option<Sending>, Receiving), CallError> {
     let doubtful = target.health.is_sick();
-    let head = shape(request)?;
+    let head = shape(request, 0)?;
     let seat = target.connections.http2.take().await?;
     let sender = ready(seat.sender()).await?;
     open(sender, head, request, Carrier::Instance { target, doubtful, seat })
@@ -179,21 +180,28 @@ impl Receiving {
     }
 }
 
-fn shape(request: &Outgoing) -> Result<Request<()>, CallError> {
-    let wrong = |error: http::Error| CallError::NotSent(error.to_string());
-    let uri = Uri::builder()
-        .scheme("http")
-        .authority(request.authority.as_bytes())
-        .path_and_query(request.target.as_str())
-        .build()
-        .map_err(wrong)?;
-    let method = if request.switch.is_some() { Method::CONNECT } else { request.method.clone() };
-    let mut head = Request::builder().method(method).uri(uri).version(Version::HTTP_2).body(()).map_err(wrong)?;
-    *head.headers_mut() = request.headers.clone();
-    if let Some(switch) = request.switch {
-        head.extensions_mut().insert(Protocol::from_static(switch.token()));
+/// The head, with room for so many `more` headers.
+fn shape(request: &Outgoing, more: usize) -> Result<Request<()>, CallError> {
+    let (mut head, ()) = Request::new(()).into_parts();
+    head.method = if request.switch.is_some() { Method::CONNECT } else { request.method.clone() };
+    head.uri = uri(request).map_err(|error| CallError::NotSent(error.to_string()))?;
+    head.version = Version::HTTP_2;
+    head.headers = HeaderMap::with_capacity(request.headers.len() + more);
+    for (name, value) in &request.headers {
+        head.headers.append(name, value.clone());
     }
-    Ok(head)
+    if let Some(switch) = request.switch {
+        head.extensions.insert(Protocol::from_static(switch.token()));
+    }
+    Ok(Request::from_parts(head, ()))
+}
+
+fn uri(request: &Outgoing) -> Result<Uri, http::Error> {
+    let mut parts = uri::Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(Authority::try_from(request.authority.as_bytes())?);
+    parts.path_and_query = Some(request.target.to_uri()?);
+    Ok(Uri::from_parts(parts)?)
 }
 
 /// Which errors say that the far end did not act on the request (RFC 9113 sections 5.4.2, 6.8 and 8.7).
