@@ -13,6 +13,7 @@ use config::wire::Rejection;
 use decide::balance::{Cursor, SmoothWeighted};
 use decide::retry::Budget;
 use decide::route::{Pattern, Routes};
+use http::HeaderValue;
 use rustls::{ClientConfig, ServerConfig};
 
 use crate::health::Target;
@@ -87,6 +88,8 @@ impl PlannedRoute {
 pub struct PlannedService {
     /// As the snapshot has it.
     pub service: Arc<Service>,
+    /// Its name, as tunnels' metadata has it.
+    pub name: HeaderValue,
     /// Its ports.
     pub ports: BTreeMap<u16, PlannedPort>,
     /// Shares of clusters, kept while plans come and go.

@@ -31,6 +31,7 @@ use crate::metrics::Metrics;
 use crate::plan::{
     Dialling, HostServer, Plan, PlannedHost, PlannedPort, PlannedRoute, PlannedService, Pool, TunnelSource, TunnelTls,
 };
+use crate::tunnel::metadata;
 use crate::upstream::pool::Pools;
 
 /// What tunnels of requests speak (RFC 7301): HTTP/2.
@@ -147,6 +148,7 @@ impl Build<'_> {
         Arc::new(PlannedService {
             gateways: gateways.collect(),
             service: service.clone(),
+            name: metadata::value(&service.name),
             ports: ports.collect(),
             clusters: before.map_or_else(|| Arc::new(Mutex::new(SmoothWeighted::default())), |b| b.clusters.clone()),
             budget: before.map_or_else(|| Arc::new(Budget::new(Instant::now())), |b| b.budget.clone()),

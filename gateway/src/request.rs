@@ -56,7 +56,7 @@ pub async fn serve<E: Exchange>(core: &Core, exchange: &mut E) {
     let ended = match admitted {
         Ok((Admitted::Order(mut order), unanswered)) => {
             record.mark(&mut order.outgoing.headers);
-            fulfil(core, (plan, unanswered), exchange, order, &mut record).await
+            fulfil(core, (plan, unanswered), exchange, &order, &mut record).await
         }
         Ok((Admitted::Redirect(location), _)) => respond::redirect(exchange, &location, &mut record).await,
         Ok((Admitted::Report(global_namespace), unanswered)) => {
@@ -87,24 +87,24 @@ async fn fulfil<E: Exchange>(
     core: &Core,
     (plan, unanswered): (Arc<Plan>, Unanswered<'_>),
     exchange: &mut E,
-    order: Box<Order>,
+    order: &Order,
     record: &mut Record,
 ) -> Result<(), Refusal> {
-    let service = order.wanted.service.clone();
+    let service = &order.wanted.service;
     record.service(&service.service.global_namespace, &service.service.name);
     service.budget.request(Instant::now());
     let _under_way = service.metrics.begin();
     let bodiless = order.outgoing.switch.is_some() || exchange.body_done();
     let mut replay = Replay::new(bodiless, core.settings.limits.body_bytes);
-    let attempted = attempts(core, &plan, exchange, &order, &mut replay, record).await;
+    let attempted = attempts(core, &plan, exchange, order, &mut replay, record).await;
     // A long answer must not keep an old plan in memory, nor the place of another request.
     drop((plan, unanswered));
     let ended = match attempted {
         Ok(answer) => {
             let (instance, status) = (answer.instance.clone(), answer.head.status);
-            let ended = reply::forward(exchange, &order, answer, &mut replay, record).await;
+            let ended = reply::forward(exchange, order, answer, &mut replay, record).await;
             if let Some(instance) = instance {
-                attempt::learn_end(core, &order, &instance, status.as_u16(), &ended);
+                attempt::learn_end(core, order, &instance, status.as_u16(), &ended);
             }
             ended
         }

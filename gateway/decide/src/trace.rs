@@ -2,7 +2,6 @@
 //! an identifier for people. Random bits come in as arguments.
 
 use bytes::Bytes;
-use http::header::InvalidHeaderValue;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The trace, and the sender's place in it.
@@ -55,19 +54,21 @@ impl Marks {
     /// Those that it came with, as far as they are fit to be passed on and logged; else random ones.
     pub fn of(headers: &HeaderMap, random: Random) -> Self {
         let span = Span::of(headers, (random.trace, random.span));
-        let (traceparent, request_id) = match given_name(headers) {
-            // A copy: the value shares its memory with the whole head that it came in.
-            Some(given) => (HeaderValue::from_bytes(&span.header()), HeaderValue::from_bytes(given.as_bytes())),
-            None => in_one_piece(&span.header(), random.name),
+        let text = match given_name(headers) {
+            Some(given) => Text::new(&span, given),
+            None => Text::new(&span, &hex_of(random.name)),
         };
+        let text = Bytes::from_owner(text);
+        let (traceparent, name) = (text.slice(..LENGTH), text.slice(LENGTH..));
         // Digits, and what was a value before.
-        let value = |made: Result<_, _>| {
-            let mut value = made.unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+        let value = |text| {
+            let unknown = HeaderValue::from_static("unknown");
+            let mut value = HeaderValue::from_maybe_shared::<Bytes>(text).unwrap_or(unknown);
             // No two requests have the same: HTTP/2 shall not keep it to refer to it later (RFC 7541 section 6.2.3).
             value.set_sensitive(true);
             value
         };
-        Marks { span, request_id: value(request_id), traceparent: value(traceparent) }
+        Marks { span, request_id: value(name), traceparent: value(traceparent) }
     }
 
     /// The trace and the hop, as they are written.
@@ -87,25 +88,31 @@ impl Marks {
     }
 }
 
-type Made = Result<HeaderValue, InvalidHeaderValue>;
+/// A `traceparent`, and a name behind it, in one piece of memory that both share: they are cloned, and live as long. It
+/// is a copy of what was given, which shares its memory with the whole head that it came in.
+struct Text {
+    bytes: [u8; LENGTH + LONGEST_NAME],
+    length: usize,
+}
 
-/// A `traceparent` and a new name, in one piece of memory that both share: they are cloned, and live as long.
-fn in_one_piece(traceparent: &[u8; LENGTH], name: u128) -> (Made, Made) {
-    let mut text = [0; LENGTH + NEW_NAME];
-    let (first, second) = text.split_at_mut(LENGTH);
-    first.copy_from_slice(traceparent);
-    write_hex(second, name);
-    let text = Bytes::from_owner(text);
-    let value = HeaderValue::from_maybe_shared::<Bytes>;
-    (value(text.slice(..LENGTH)), value(text.slice(LENGTH..)))
+impl Text {
+    fn new(span: &Span, name: &[u8]) -> Self {
+        let mut text = Text { bytes: [0; LENGTH + LONGEST_NAME], length: LENGTH + name.len() };
+        text.bytes.iter_mut().zip(span.header().iter().chain(name)).for_each(|(place, byte)| *place = *byte);
+        text
+    }
+}
+
+impl AsRef<[u8]> for Text {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or(&self.bytes)
+    }
 }
 
 /// The name that the client has given the request, if it is fit.
-fn given_name(headers: &HeaderMap) -> Option<&HeaderValue> {
-    let mut given = headers.get_all(REQUEST_ID).iter();
-    let only = given.next().filter(|_| given.next().is_none())?;
-    let fit = (1..=LONGEST_NAME).contains(&only.len()) && only.as_bytes().iter().all(u8::is_ascii_graphic);
-    fit.then_some(only)
+fn given_name(headers: &HeaderMap) -> Option<&[u8]> {
+    let fit = |name: &&[u8]| (1..=LONGEST_NAME).contains(&name.len()) && name.iter().all(u8::is_ascii_graphic);
+    only(headers, &REQUEST_ID).filter(fit)
 }
 
 /// A request's place in a trace.
@@ -179,6 +186,13 @@ fn hex(text: &[u8]) -> Option<u128> {
         _ => None,
     };
     text.iter().try_fold(0, |number: u128, byte| Some(number << 4 | u128::from(digit(*byte)?)))
+}
+
+/// In 32 digits.
+fn hex_of(number: u128) -> [u8; NEW_NAME] {
+    let mut text = [0; NEW_NAME];
+    write_hex(&mut text, number);
+    text
 }
 
 fn write_hex(place: &mut [u8], number: u128) {

@@ -30,10 +30,11 @@ const ANSWER_PAUSE: Duration = Duration::from_secs(300);
 /// What both ends have agreed on to be a long conversation is given up after this silence.
 const LONG_SILENCE: Duration = Duration::from_secs(3600);
 
-/// What is done with a request that is admitted.
+/// What is done with a request that is admitted. Most are orders, which a box would only cost memory of their own.
+#[allow(clippy::large_enum_variant)]
 pub enum Admitted {
     /// It goes to a service.
-    Order(Box<Order>),
+    Order(Order),
     /// Its sender is sent to this URL.
     Redirect(String),
     /// A peer gateway asks how this one is, in that GNS.
@@ -115,7 +116,7 @@ pub fn admit<E: Exchange>(core: &Core, plan: &Plan, exchange: &mut E) -> Result<
         ..outgoing(core, head, entry, &clean, bodiless)?
     };
     let (tells_server, patience) = (route.tells_server, patience(head, switch));
-    Ok(Admitted::Order(Box::new(Order { wanted: route.wanted(), tells_server, patience, outgoing })))
+    Ok(Admitted::Order(Order { wanted: route.wanted(), tells_server, patience, outgoing }))
 }
 
 fn refuse_dirty(dirty: &hygiene::Dirty) -> Refusal {

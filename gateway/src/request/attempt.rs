@@ -185,8 +185,8 @@ async fn start(order: &Order, destination: &Destination, number: u32) -> Result<
         Destination::Instance(target) => upstream::to_instance(target.clone(), &order.outgoing).await,
         Destination::Peer(peer, tunnel) => {
             let metadata = Metadata {
-                cluster: &peer.key.cluster,
-                service: &order.wanted.service.service.name,
+                cluster: &peer.cluster,
+                service: &order.wanted.service.name,
                 port: order.wanted.port,
                 version: order.wanted.version.as_ref(),
                 attempt: number,

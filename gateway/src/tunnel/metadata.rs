@@ -23,13 +23,21 @@ pub const REFUSAL: HeaderName = HeaderName::from_static("tombolo-refusal");
 /// The path on which a gateway reports to its peers; only in tunnels, where service names are in headers.
 pub const REPORT_PATH: &str = "/.tombolo/report";
 
+/// A name as the metadata has it. Names are checked DNS labels, so that each is a header value.
+pub fn value(name: &Name) -> HeaderValue {
+    HeaderValue::from_str(name.as_str()).unwrap_or_else(|error| {
+        tracing::error!(%name, %error, "a name is not fit for a header");
+        HeaderValue::from_static("")
+    })
+}
+
 /// What an origin gateway says about a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Metadata<'a> {
-    /// Who shall deliver it.
-    pub cluster: &'a Name,
-    /// The service.
-    pub service: &'a Name,
+    /// Who shall deliver it, as [`value`] has it.
+    pub cluster: &'a HeaderValue,
+    /// The service, likewise.
+    pub service: &'a HeaderValue,
     /// The service's port.
     pub port: u16,
     /// The version, where one was asked for.
@@ -39,19 +47,19 @@ pub struct Metadata<'a> {
 }
 
 impl Metadata<'_> {
-    /// Adds it to the headers of a request. The names are checked DNS labels, so that each is a header value.
+    /// Adds it to the headers of a request.
     pub fn write(&self, headers: &mut HeaderMap) {
-        let mut put = |name, value: &str| HeaderValue::from_str(value).map(|value| headers.insert(name, value));
-        let texts = [(CLUSTER, Some(self.cluster)), (SERVICE, Some(self.service)), (VERSION, self.version)];
-        for (name, value) in texts {
-            if let Some(value) = value
-                && put(name, value.as_str()).is_err()
-            {
-                tracing::error!(%value, "a name is not fit for a header");
-            }
-        }
+        headers.insert(CLUSTER, self.cluster.clone());
+        headers.insert(SERVICE, self.service.clone());
         headers.insert(PORT, HeaderValue::from(self.port));
-        headers.insert(ATTEMPT, HeaderValue::from(self.attempt));
+        if let Some(version) = self.version {
+            headers.insert(VERSION, value(version));
+        }
+        let attempt = match self.attempt {
+            1 => HeaderValue::from_static("1"),
+            more => HeaderValue::from(more),
+        };
+        headers.insert(ATTEMPT, attempt);
     }
 }
 
@@ -86,9 +94,10 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let (south, cart, v1) = ("south".parse().unwrap(), "cart".parse().unwrap(), "v1".parse().unwrap());
+        let [south, cart, v1] = ["south", "cart", "v1"].map(|name| name.parse().unwrap());
         let mut headers = HeaderMap::new();
-        Metadata { cluster: &south, service: &cart, port: 8080, version: Some(&v1), attempt: 1 }.write(&mut headers);
+        Metadata { cluster: &value(&south), service: &value(&cart), port: 8080, version: Some(&v1), attempt: 1 }
+            .write(&mut headers);
         let read = read(&headers).unwrap();
         assert_eq!((read.cluster, read.service, read.port, read.version), ("south", "cart", 8080, Some(v1)));
         headers.insert(PORT, HeaderValue::from_static("70000"));

@@ -11,10 +11,12 @@ use bytes::Bytes;
 use config::resource::{Address, Host, Name};
 use config::wire::PeerReport;
 use h2::client::SendRequest;
+use http::HeaderValue;
 use rustls::ClientConfig;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::metadata;
 use super::report::Report;
 
 /// The calls on a retired tunnel have so long to end: its peer is going, or no peer of this gateway any more.
@@ -112,6 +114,8 @@ impl Drop for Tunnel {
 pub struct Peer {
     /// Which.
     pub key: PeerKey,
+    /// Its cluster, as metadata has it.
+    pub cluster: HeaderValue,
     means: watch::Sender<Means>,
     tunnels: ArcSwap<Vec<Arc<Tunnel>>>,
     turn: AtomicUsize,
@@ -123,6 +127,7 @@ impl Peer {
     /// A peer that isn't reached yet.
     pub fn new(key: PeerKey, means: Means) -> Self {
         Peer {
+            cluster: metadata::value(&key.cluster),
             key,
             means: watch::Sender::new(means),
             tunnels: ArcSwap::default(),

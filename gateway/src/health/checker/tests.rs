@@ -97,6 +97,7 @@ fn service(targets: Vec<Arc<Target>>, changes: Changes) -> PlannedService {
     let port = PlannedPort { protocol: Protocol::Http, proxy_header: false, all: pool, versions: BTreeMap::new() };
     PlannedService {
         metrics: Arc::new(Metrics::new(&Registry::new()).unwrap().service(&service.global_namespace, &service.name)),
+        name: HeaderValue::from_static("cart"),
         service: Arc::new(service),
         ports: BTreeMap::from([(8080, port)]),
         clusters: Arc::default(),
