@@ -18,8 +18,7 @@ use tracing_subscriber::EnvFilter;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// pingora calls it an error when a client closes its idle connection: what matters of that, we tell ourselves.
-const DEFAULT_LOG: &str = "info,h2=warn,pingora_core=off";
+const DEFAULT_LOG: &str = "info,h2=warn";
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();

@@ -15,8 +15,8 @@ use tokio::net::TcpListener;
 
 use crate::support::demo::{ADMIN, Demo, HOST, HTTPS};
 use crate::support::frames::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, PRIORITY, RST_STREAM, Raw, SETTINGS, WINDOW_UPDATE,
-    block, frame, integer,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PRIORITY, RST_STREAM, Raw, SETTINGS,
+    WINDOW_UPDATE, block, frame, integer,
 };
 use crate::support::http::{Client, Outcome, Protocol};
 use crate::support::{eventually, holds, upstream};
@@ -118,6 +118,20 @@ async fn resets_late(victim: &Victim<'_>) {
     panic!("all resets were borne");
 }
 
+/// Whoever floods the gateway is told that this is why its connection ends.
+async fn says_why(victim: &Victim<'_>) {
+    const ENHANCE_YOUR_CALM: [u8; 4] = 11_u32.to_be_bytes();
+    let mut raw = Raw::open(&victim.client, victim.at, HOST, &[]).await;
+    // More than the gateway takes of these, and less than would fill what it can't read any more.
+    raw.stream.write_all(&frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 1]).repeat(600)).await.unwrap();
+    loop {
+        let (kind, _, _, payload) = raw.next().await.expect("GOAWAY before the end");
+        if kind == GOAWAY {
+            return assert_eq!(payload[4..8], ENHANCE_YOUR_CALM, "{payload:?}");
+        }
+    }
+}
+
 /// A client that asks all the while, and must be served all the while.
 struct Bystander {
     stop: Arc<AtomicBool>,
@@ -164,6 +178,7 @@ async fn floods_close_whoever_sends_them_and_nobody_else() {
         })
         .await;
     resets_late(&victim).await;
+    says_why(&victim).await;
     victim.bears("settings", &[], |_| frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 100])).await;
     victim.bears("acknowledgements", &[], |_| frame(SETTINGS, 1, 0, &[])).await;
     victim.bears("pings", &[], |_| frame(PING, 0, 0, b"anyone??")).await;

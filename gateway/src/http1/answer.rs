@@ -128,7 +128,8 @@ pub struct Clock {
 }
 
 impl Clock {
-    fn now(&mut self) -> &[u8] {
+    /// Now.
+    pub fn now(&mut self) -> &[u8] {
         let second = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()).min(LAST_SECOND);
         if self.second != Some(second) {
             let date = HttpDate::from(UNIX_EPOCH + Duration::from_secs(second));

@@ -2,7 +2,7 @@
 //!
 //! Why it is ours: `docs/decisions/0005-http1.md`.
 
-mod answer;
+pub(crate) mod answer;
 pub(crate) mod body;
 mod exchange;
 pub(crate) mod fields;

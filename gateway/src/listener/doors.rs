@@ -8,12 +8,9 @@ use std::time::Duration;
 use config::resource::{Host, Name, TlsMode};
 use decide::proxy_header::Addresses;
 use identity::SpiffeId;
-use pingora_core::apps::ServerApp;
-use pingora_core::protocols::Ssl;
-use pingora_core::protocols::tls::ALPN;
-use pingora_core::server::ShutdownWatch;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -28,13 +25,11 @@ use crate::lifetime::Bounds;
 use crate::metrics::Open;
 use crate::plan::{MeshPort, Plan};
 use crate::planner::STREAM_ALPN;
-use crate::proxy::HttpDoor;
 use crate::refusal::Refusal;
 use crate::runtime::{Core, Stopping};
-use crate::{http1, listener, stream};
+use crate::{http1, http2, listener, stream};
 
-/// What a connection begins with has come within this time: a PROXY header, the first bytes of HTTP, the first frame of
-/// HTTP/2; a tunnel's first request.
+/// What a connection begins with has come within this time: a PROXY header, the first bytes of HTTP.
 const OPENING: Duration = Duration::from_secs(10);
 
 /// What a listener is for.
@@ -109,7 +104,7 @@ async fn between(core: &Core, purpose: Purpose, io: &mut Inbound, client: Socket
 /// A plain connection, to the public HTTP port or to a service's port: HTTP/1, or HTTP/2 by prior knowledge.
 async fn plain(core: &Arc<Core>, mut io: Inbound, entry: Entry) {
     match timeout(OPENING, io.speaks_http2()).await {
-        Ok(Ok(http2)) => Box::pin(converse(core, Connection::plain(io, http2), entry)).await,
+        Ok(Ok(http2)) => Box::pin(converse(core, Connection::Plain { io, http2 }, entry)).await,
         // It went away by itself, as those do that only look whether somebody listens.
         Ok(Err(error)) => tracing::debug!(client = %entry.client, %error, "a new connection brought no request"),
         Err(_) => no_request(core, &entry),
@@ -142,7 +137,7 @@ async fn https(core: &Arc<Core>, port: u16, io: Inbound, between: Addresses) {
         Some((Some(Whose::Gateways(config)), entry)) => match hello.terminate(config).await {
             Ok(stream) => {
                 core.metrics.handshake("ok");
-                Box::pin(converse(core, Connection::tls(stream), entry)).await;
+                Box::pin(converse(core, Connection::Tls(stream), entry)).await;
             }
             Err(error) => failed(core, "https", client, &error),
         },
@@ -189,7 +184,7 @@ async fn east_west(core: &Arc<Core>, port: u16, io: Inbound, client: IpAddr, tic
             core.metrics.opened(entry.door.as_str(), "stream");
             Box::pin(stream::serve_peer(core, *stream, &entry)).await;
         }
-        _ => Box::pin(converse(core, Connection::tls(stream), entry)).await,
+        _ => Box::pin(converse(core, Connection::Tls(stream), entry)).await,
     }
 }
 
@@ -243,29 +238,20 @@ async fn converse(core: &Arc<Core>, connection: Connection, entry: Entry) {
     }
 }
 
-async fn talk(core: &Arc<Core>, connection: Connection, entry: Entry, ending: ShutdownWatch) {
-    match connection.selected_alpn_proto() {
-        Some(ALPN::H2) => Box::pin(over_http2(core, connection, entry, ending)).await,
-        _ => Box::pin(over_http1(core, connection, entry, ending)).await,
+async fn talk(core: &Arc<Core>, connection: Connection, entry: Entry, ending: watch::Receiver<bool>) {
+    match connection.is_http2() {
+        true => Box::pin(over_http2(core, connection, entry, ending)).await,
+        false => Box::pin(over_http1(core, connection, entry, ending)).await,
     }
 }
 
-async fn over_http1(core: &Arc<Core>, connection: Connection, entry: Entry, ending: ShutdownWatch) {
+async fn over_http1(core: &Arc<Core>, connection: Connection, entry: Entry, ending: watch::Receiver<bool>) {
     http1::serve(&**core, connection, &entry, &core.settings.limits.head, ending).await;
 }
 
-async fn over_http2(core: &Arc<Core>, connection: Connection, entry: Entry, ending: ShutdownWatch) {
-    let door = Arc::new(HttpDoor::new(core.clone(), entry.clone()));
-    tokio::select! {
-        _ = door.process_new(door.metered(connection), &ending) => {}
-        () = silent(&door) => no_request(core, &entry),
-    }
-}
-
-/// Comes back if HTTP/2 doesn't begin in time. The session has no deadline of its own for that. Once it has begun, a
-/// connection may wait for its first request as for any other: clients open some ahead.
-async fn silent(door: &HttpDoor) {
-    if timeout(OPENING, door.began()).await.is_ok() {
-        std::future::pending().await
+async fn over_http2(core: &Arc<Core>, connection: Connection, entry: Entry, ending: watch::Receiver<bool>) {
+    let served = http2::serve(core.clone(), connection, entry.clone(), &core.settings.limits, ending).await;
+    if served.is_err() {
+        no_request(core, &entry);
     }
 }

@@ -3,7 +3,6 @@
 
 pub mod doors;
 pub mod mesh;
-pub mod metered;
 pub mod opening;
 pub mod sockets;
 pub mod stream;
