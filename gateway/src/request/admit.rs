@@ -112,7 +112,7 @@ pub fn admit<E: Exchange>(core: &Core, plan: &Plan, exchange: &mut E) -> Result<
     }
     let outgoing = Outgoing {
         switch,
-        interim: head.version == Version::HTTP_11,
+        interim: head.version != Version::HTTP_10,
         ..outgoing(core, head, entry, &clean, bodiless)?
     };
     let (tells_server, patience) = (route.tells_server, patience(head, switch));

@@ -4,12 +4,12 @@ use http::{HeaderMap, Method, StatusCode};
 
 use super::{WAYS, Way, echo, instance, raw, services, until_found, workload};
 use crate::support::demo::{Demo, SERVICE};
-use crate::support::http::{Protocol, empty, plain, with_trailers};
+use crate::support::http::{Protocol, empty, with_trailers};
 use crate::support::raw::Raw;
 use crate::support::upstream;
 
 /// An instance's answer that comes with hints before it.
-const HINTED: &str = "HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n\
+pub const HINTED: &str = "HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\n\r\n\
                       HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage";
 
 #[tokio::test]
@@ -123,38 +123,25 @@ async fn trailers_of_an_answer_come_from_another_cluster_too() {
 #[tokio::test]
 async fn early_hints_come_before_the_answer_but_not_to_http_1_0() {
     let demo = Demo::shared().await;
-    let at = instance(demo, Way::OneGateway, 61);
-    let heads = upstream::say(at, HINTED).await;
-    upstream::register(&services(demo, Way::OneGateway), 0, "hints", at);
-    until_found(demo, "hints").await;
-    let request = |version| format!("GET /page {version}\r\nHost: hints.shop.internal:{SERVICE}\r\n\r\n");
+    for (way, number) in WAYS.into_iter().zip([61, 62]) {
+        let (service, at) = (format!("hints-{number}"), instance(demo, way, number));
+        let heads = upstream::say(at, HINTED).await;
+        upstream::register(&services(demo, way), way.cluster(), &service, at);
+        until_found(demo, &service).await;
+        let request = |version| format!("GET /page {version}\r\nHost: {service}.shop.internal:{SERVICE}\r\n\r\n");
 
-    let mut connection = Raw::over(workload(demo, SERVICE).await);
-    connection.send(request("HTTP/1.1")).await;
-    let hints = connection.head().await;
-    assert_eq!(hints.status, StatusCode::EARLY_HINTS, "{hints:?}");
-    assert_eq!(hints.headers["link"], "</style.css>; rel=preload");
-    assert_eq!(&connection.answer().await.body[..], b"page");
+        let mut connection = Raw::over(workload(demo, SERVICE).await);
+        connection.send(request("HTTP/1.1")).await;
+        let hints = connection.head().await;
+        assert_eq!(hints.status, StatusCode::EARLY_HINTS, "{way:?}: {hints:?}");
+        assert_eq!(hints.headers["link"], "</style.css>; rel=preload");
+        assert_eq!(&connection.answer().await.body[..], b"page");
 
-    let mut connection = Raw::over(workload(demo, SERVICE).await);
-    connection.send(request("HTTP/1.0")).await;
-    assert_eq!(connection.head().await.status, StatusCode::OK);
+        let mut connection = Raw::over(workload(demo, SERVICE).await);
+        connection.send(request("HTTP/1.0")).await;
+        assert_eq!(connection.head().await.status, StatusCode::OK, "{way:?}");
 
-    let asked = heads.lock().unwrap().iter().filter(|head| head.starts_with("GET /page HTTP/1.1\r\n")).count();
-    assert_eq!(asked, 2, "{heads:?}");
-}
-
-/// HTTP/2 has no way for them here, neither to clients nor in a tunnel.
-#[tokio::test]
-async fn early_hints_that_cannot_be_passed_on_are_not_taken_for_the_answer() {
-    let demo = Demo::shared().await;
-    upstream::say(instance(demo, Way::Tunnel, 62), HINTED).await;
-    upstream::register(&services(demo, Way::Tunnel), 1, "far-hints", instance(demo, Way::Tunnel, 62));
-    until_found(demo, "far-hints").await;
-    let gateway = std::net::SocketAddr::new(demo.gateway(0, 0), SERVICE);
-    for protocol in [Protocol::Http1, Protocol::Http2] {
-        let mut connection = plain(demo.workload(0), gateway, "far-hints.shop.internal", protocol).await.unwrap();
-        let answer = connection.get("/page").await.unwrap();
-        assert_eq!((answer.status, &answer.body[..]), (StatusCode::OK, &b"page"[..]), "{protocol:?}");
+        let asked = heads.lock().unwrap().iter().filter(|head| head.starts_with("GET /page HTTP/1.1\r\n")).count();
+        assert_eq!(asked, 2, "{way:?}: {heads:?}");
     }
 }

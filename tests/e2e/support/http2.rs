@@ -59,6 +59,12 @@ impl Stream {
         self.sender.send_data(Bytes::new(), true).map_err(|error| error.to_string())
     }
 
+    /// The next interim head; `None` when the answer's own comes next.
+    pub async fn interim(&mut self) -> Outcome<Option<Response<()>>> {
+        let interim = in_time(poll_fn(|context| self.answer.poll_informational(context))).await?;
+        interim.transpose().map_err(|error| error.to_string())
+    }
+
     /// The head of the answer, and what follows it.
     pub async fn answer(&mut self) -> Outcome<(Response<()>, Incoming)> {
         let answer = in_time(&mut self.answer).await?.map_err(|error| error.to_string())?;

@@ -3,14 +3,16 @@
 pub mod pool;
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::ext::Protocol;
 use h2::{Reason, RecvStream, SendStream};
 use http::uri::{self, Authority, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, response};
 use pingora_http::ResponseHeader;
 
 use super::{Body, CallError, Event, Lifeline, Outgoing};
@@ -36,7 +38,8 @@ enum Carrier {
 }
 
 enum Answer {
-    Awaited(ResponseFuture),
+    /// Whether interim heads are wanted.
+    Awaited(ResponseFuture, bool),
     Body(RecvStream),
 }
 
@@ -78,7 +81,7 @@ fn open(
     let (answer, send) = sender.send_request(head, bodiless).map_err(|error| classify(&error))?;
     let sending = (!bodiless).then_some(Sending(send));
     let (now, switching) = if request.switch.is_some() { (None, sending) } else { (sending, None) };
-    Ok((now, Receiving { carrier, answer: Answer::Awaited(answer), switching }))
+    Ok((now, Receiving { carrier, answer: Answer::Awaited(answer, request.interim), switching }))
 }
 
 impl Sending {
@@ -135,12 +138,17 @@ impl Receiving {
     }
 
     pub(super) async fn head(&mut self) -> Result<Box<ResponseHeader>, CallError> {
-        let Answer::Awaited(answer) = &mut self.answer else {
+        let Answer::Awaited(answer, interim) = &mut self.answer else {
             return Err(CallError::BadAnswer("the answer's head was read already".into()));
         };
-        let answer = answer.await.map_err(|error| classify(&error))?;
-        let (mut parts, body) = answer.into_parts();
-        self.answer = Answer::Body(body);
+        let (mut parts, body) = poll_fn(|context| poll_head(answer, *interim, context)).await?;
+        match body {
+            Some(body) => self.answer = Answer::Body(body),
+            None if parts.status == StatusCode::SWITCHING_PROTOCOLS => {
+                return Err(CallError::BadAnswer("it answered 101, which HTTP/2 does not know".into()));
+            }
+            None => return Ok(Box::new(parts.into())),
+        }
         if self.switching.is_some() && parts.status == StatusCode::OK {
             // RFC 8441 section 5: what HTTP/1.1 calls 101 is 200 here.
             parts.status = StatusCode::SWITCHING_PROTOCOLS;
@@ -178,6 +186,20 @@ impl Receiving {
             None => Ok(Event::End),
         }
     }
+}
+
+/// The next head; an interim one comes without a body.
+fn poll_head(
+    answer: &mut ResponseFuture,
+    interim: bool,
+    context: &mut Context<'_>,
+) -> Poll<Result<(response::Parts, Option<RecvStream>), CallError>> {
+    if interim && let Poll::Ready(Some(head)) = answer.poll_informational(context) {
+        return Poll::Ready(head.map(|head| (head.into_parts().0, None)).map_err(|error| classify(&error)));
+    }
+    let head = ready!(Pin::new(answer).poll(context)).map_err(|error| classify(&error))?;
+    let (head, body) = head.into_parts();
+    Poll::Ready(Ok((head, Some(body))))
 }
 
 /// The head, with room for so many `more` headers.
