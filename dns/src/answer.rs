@@ -94,9 +94,13 @@ pub const SERVER_LABELS: &str = "ns.dns";
 
 impl Question {
     /// The name in presentation form, in any case, with or without the final dot.
-    pub fn new(name: &str, kind: QuestionType) -> Self {
-        let name = name.strip_suffix('.').unwrap_or(name);
-        Question { name: name.to_ascii_lowercase(), kind }
+    pub fn new(name: impl Into<String>, kind: QuestionType) -> Self {
+        let mut name = name.into();
+        name.make_ascii_lowercase();
+        if name.ends_with('.') {
+            name.pop();
+        }
+        Question { name, kind }
     }
 }
 

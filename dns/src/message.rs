@@ -1,16 +1,14 @@
 //! From the bytes of a question to the bytes of its answer. Nothing here waits, and nothing in the bytes can panic.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use config::live::Live;
 use config::snapshot::Snapshot;
-use hickory_server::net::xfer::Protocol;
-use hickory_server::proto::ProtoError;
-use hickory_server::proto::op::{Edns, Message, MessageType, Query, ResponseCode};
-use hickory_server::proto::rr::rdata::{HINFO, NS, SOA};
-use hickory_server::proto::rr::{DNSClass, Name, RData, Record, RecordType};
-use hickory_server::proto::serialize::binary::{BinEncodable, BinEncoder};
-use hickory_server::server::Request;
+use hickory_proto::ProtoError;
+use hickory_proto::op::{Edns, Message, MessageType, ResponseCode};
+use hickory_proto::rr::rdata::{HINFO, NS, SOA};
+use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use hickory_proto::serialize::binary::{BinEncodable, BinEncoder};
 
 use crate::answer::{Answer, Data, Question, QuestionType, SERVER_LABELS, Soa, TTL, answer};
 use crate::health::Health;
@@ -25,8 +23,9 @@ const LONGEST_DATAGRAM: u16 = 1232;
 /// How many times a question's length its answer over UDP may have.
 const AMPLIFICATION: usize = 4;
 
-/// The length of a header, and of an EDNS record without options.
+/// The length of a header, of what follows a question's name, and of an EDNS record without options.
 const HEADER: usize = 12;
+const TYPE_AND_CLASS: usize = 4;
 const OPT: usize = 11;
 
 /// A response's flag (the top bit of a header's third byte), and the bits of that byte that a response repeats:
@@ -57,7 +56,7 @@ pub(crate) struct Responder {
 
 impl Responder {
     /// The answer, or nothing where silence is right. Counts either.
-    pub(crate) fn respond(&self, packet: &[u8], client: SocketAddr, transport: Transport) -> Option<Vec<u8>> {
+    pub(crate) fn respond(&self, packet: &[u8], transport: Transport) -> Option<Vec<u8>> {
         let Some(header) = packet.first_chunk::<HEADER>() else {
             self.metrics.dropped.malformed.inc();
             return None;
@@ -68,7 +67,7 @@ impl Responder {
             return None;
         }
         let reply = match (flags & OPCODE, questions) {
-            (0, [0, 1]) => self.reply(packet, client, transport),
+            (0, [0, 1]) => self.reply(packet, transport),
             (0, _) => Err(ResponseCode::FormErr),
             _ => Err(ResponseCode::NotImp),
         };
@@ -77,10 +76,9 @@ impl Responder {
         Some(bytes)
     }
 
-    fn reply(&self, packet: &[u8], client: SocketAddr, transport: Transport) -> Result<Reply, ResponseCode> {
-        // The library keeps the sender for its own handlers; nothing is decided by it here.
-        let request = Request::from_bytes(packet.to_vec(), client, Protocol::Udp).map_err(|_| ResponseCode::FormErr)?;
-        let query = request.queries.queries().first().ok_or(ResponseCode::FormErr)?.original();
+    fn reply(&self, packet: &[u8], transport: Transport) -> Result<Reply, ResponseCode> {
+        let request = Message::from_vec(packet).map_err(|_| ResponseCode::FormErr)?;
+        let query = request.queries.first().ok_or(ResponseCode::FormErr)?;
         let response = if request.edns.as_ref().is_some_and(|edns| edns.version() != 0) {
             Response::empty(ResponseCode::BADVERS)
         } else if query.query_class != DNSClass::IN {
@@ -88,13 +86,13 @@ impl Responder {
         } else if transport == Transport::Slip {
             Response { truncated: true, ..Response::empty(ResponseCode::NoError) }
         } else {
-            let question = Question::new(&query.name.to_ascii(), question_type(query.query_type));
+            let question = Question::new(query.name.to_ascii(), question_type(query.query_type));
             // Drawn, not counted: clients ask for A and AAAA by turns, which would tie each to one half of the turns.
             let turn = fastrand::u64(..);
             let answer = answer(&self.snapshot.load(), &self.health.load(), &question, self.address, turn);
             Response::from_answer(answer, &query.name)
         };
-        response.encode(&request, query, transport).map_err(|_| ResponseCode::ServFail)
+        response.encode(request, packet.len(), transport).map_err(|_| ResponseCode::ServFail)
     }
 }
 
@@ -153,11 +151,12 @@ impl Response {
         }
     }
 
-    fn encode(mut self, request: &Request, query: &Query, transport: Transport) -> Result<Reply, ProtoError> {
+    /// `length` is the request's, in bytes.
+    fn encode(mut self, request: Message, length: usize, transport: Transport) -> Result<Reply, ProtoError> {
         let longest = match transport {
             Transport::Tcp => u16::MAX,
             Transport::Udp | Transport::Slip => {
-                self.trim(request);
+                self.trim(&request, length);
                 request.max_payload().min(LONGEST_DATAGRAM)
             }
         };
@@ -165,20 +164,19 @@ impl Response {
         let mut encoder = BinEncoder::new(&mut bytes);
         encoder.set_max_size(longest);
         let code = self.code;
-        self.message(request, query).emit(&mut encoder)?;
+        self.message(request).emit(&mut encoder)?;
         Ok((bytes, code))
     }
 
-    /// Made anew, as the library's own responses to a [`Request`] repeat the question's name instead of pointing to it.
-    fn message(self, request: &Request, query: &Query) -> Message {
-        let asked = &request.metadata;
+    fn message(self, request: Message) -> Message {
+        let asked = request.metadata;
         let mut message = Message::new(asked.id, MessageType::Response, asked.op_code);
         message.metadata.recursion_desired = asked.recursion_desired;
         message.metadata.checking_disabled = asked.checking_disabled;
         message.metadata.response_code = self.code;
         message.metadata.authoritative = self.authoritative;
         message.metadata.truncation = self.truncated;
-        message.queries = vec![query.clone()];
+        message.queries = request.queries;
         message.answers = self.answers;
         message.authorities = self.soa.into_iter().collect();
         message.edns = request.edns.as_ref().map(own_edns);
@@ -187,9 +185,10 @@ impl Response {
 
     /// Leaves out addresses until the answer is no more than [`AMPLIFICATION`] times as long as its question. The
     /// truncation flag is not for this: any of a name's addresses alone are an answer, and the others have their turn.
-    fn trim(&mut self, request: &Request) {
-        let fixed = HEADER + request.queries.as_bytes().len() + request.edns.as_ref().map_or(0, |_| OPT);
-        let room = (AMPLIFICATION * request.as_slice().len()).saturating_sub(fixed);
+    fn trim(&mut self, request: &Message, length: usize) {
+        let questions: usize = request.queries.iter().map(|query| query.name.len() + TYPE_AND_CLASS).sum();
+        let fixed = HEADER + questions + request.edns.as_ref().map_or(0, |_| OPT);
+        let room = (AMPLIFICATION * length).saturating_sub(fixed);
         // The name is a pointer to the question's (2 bytes), then come type, class, TTL and length (10).
         let each = match self.answers.first().map(|record| &record.data) {
             Some(RData::A(_)) => 12 + 4,

@@ -1,6 +1,6 @@
 //! What is counted. Handles are prepared, so that counting looks nothing up.
 
-use hickory_server::proto::op::ResponseCode;
+use hickory_proto::op::ResponseCode;
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
 /// The counters of one DNS server.

@@ -104,19 +104,19 @@ impl DnsServer {
     /// Serves until shutdown; must be called in a tokio runtime with I/O and time.
     ///
     /// # Errors
-    /// The system gives no descriptor, or the runtime can't watch the sockets.
+    /// The system gives no descriptor or thread, or the runtime can't watch the sockets.
     pub async fn run(&self, shutdown: CancellationToken) -> Result<(), RunError> {
         let failed = |source| RunError { address: self.address, source };
-        let udp = self.udp.try_clone().and_then(tokio::net::UdpSocket::from_std).map_err(failed)?;
+        let udp = self.udp.try_clone().map_err(failed)?;
         let tcp = self.tcp.try_clone().and_then(tokio::net::TcpListener::from_std).map_err(failed)?;
         info!(address = %self.address, "DNS server started");
-        tokio::select! {
-            () = udp::serve(udp, self.responder.clone()) => {}
-            () = tcp::serve(tcp, self.responder.clone()) => {}
-            () = shutdown.cancelled() => {}
-        }
+        // The first ends at shutdown, the other never.
+        let served = tokio::select! {
+            served = udp::serve(udp, self.responder.clone(), shutdown) => served.map_err(failed),
+            () = tcp::serve(tcp, self.responder.clone()) => Ok(()),
+        };
         info!(address = %self.address, "DNS server stopped");
-        Ok(())
+        served
     }
 }
 

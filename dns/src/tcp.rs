@@ -1,7 +1,6 @@
 //! Questions and answers in streams: each message after its length in two bytes (RFC 7766, section 8).
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,8 +28,8 @@ pub(crate) async fn serve(listener: TcpListener, responder: Arc<Responder>) {
             Some(_) = connections.join_next() => continue,
         };
         match accepted {
-            Ok((stream, client)) if connections.len() < MOST_CONNECTIONS => {
-                connections.spawn(converse(stream, client, responder.clone()));
+            Ok((stream, _)) if connections.len() < MOST_CONNECTIONS => {
+                connections.spawn(converse(stream, responder.clone()));
             }
             Ok(_) => responder.metrics.dropped.connections.inc(),
             Err(error) => {
@@ -42,18 +41,13 @@ pub(crate) async fn serve(listener: TcpListener, responder: Arc<Responder>) {
 }
 
 /// Answers until the client leaves, is silent for too long, or sends what is not a question.
-async fn converse(mut stream: TcpStream, client: SocketAddr, responder: Arc<Responder>) {
+async fn converse(mut stream: TcpStream, responder: Arc<Responder>) {
     let mut buffer = Vec::new();
-    while let Ok(Ok(true)) = timeout(IDLE, exchange(&mut stream, client, &responder, &mut buffer)).await {}
+    while let Ok(Ok(true)) = timeout(IDLE, exchange(&mut stream, &responder, &mut buffer)).await {}
 }
 
 /// One question and its answer; tells whether to go on.
-async fn exchange(
-    stream: &mut TcpStream,
-    client: SocketAddr,
-    responder: &Responder,
-    buffer: &mut Vec<u8>,
-) -> io::Result<bool> {
+async fn exchange(stream: &mut TcpStream, responder: &Responder, buffer: &mut Vec<u8>) -> io::Result<bool> {
     let length = usize::from(stream.read_u16().await?);
     if length > LONGEST_QUESTION {
         responder.metrics.dropped.malformed.inc();
@@ -61,7 +55,7 @@ async fn exchange(
     }
     buffer.resize(length, 0);
     stream.read_exact(buffer).await?;
-    let Some(answer) = responder.respond(buffer, client, Transport::Tcp) else { return Ok(false) };
+    let Some(answer) = responder.respond(buffer, Transport::Tcp) else { return Ok(false) };
     let Ok(length) = u16::try_from(answer.len()) else { return Ok(false) };
     // In one write, so that one segment holds both (RFC 7766, section 8).
     stream.write_all(&[&length.to_be_bytes()[..], &answer].concat()).await?;

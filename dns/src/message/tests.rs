@@ -4,14 +4,12 @@ use std::sync::Arc;
 
 use config::live::channel;
 use config::resource::GatewayAddresses;
-use hickory_server::proto::op::{Message, MessageType, OpCode, Query};
+use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use prometheus::Registry;
 use proptest::prelude::*;
 
 use super::*;
 use crate::fixture::{gateway, name, snapshot};
-
-const CLIENT: &str = "192.0.2.7:5353";
 
 fn responder(snapshot: Snapshot) -> Responder {
     let (_, snapshot) = channel(Arc::new(snapshot));
@@ -35,7 +33,7 @@ fn with_edns(mut message: Message, payload: u16) -> Message {
 }
 
 fn send(responder: &Responder, message: &Message, transport: Transport) -> (usize, Message) {
-    let bytes = responder.respond(&message.to_vec().unwrap(), CLIENT.parse().unwrap(), transport).unwrap();
+    let bytes = responder.respond(&message.to_vec().unwrap(), transport).unwrap();
     (bytes.len(), Message::from_vec(&bytes).unwrap())
 }
 
@@ -140,7 +138,7 @@ fn what_a_datagram_cannot_hold_is_truncated_and_says_so() {
     let responder = responder(crowded(200));
     // A long question has room for a long answer.
     let mut question = with_edns(query("cart.shop.internal.", RecordType::A), 4096);
-    let padding = hickory_server::proto::rr::rdata::opt::EdnsOption::Unknown(12, vec![0; 500]);
+    let padding = hickory_proto::rr::rdata::opt::EdnsOption::Unknown(12, vec![0; 500]);
     question.edns.as_mut().unwrap().options_mut().insert(padding);
     let (length, answer) = send(&responder, &question, Transport::Udp);
     assert!(length <= 1232 && answer.answers.len() > 70);
@@ -160,7 +158,7 @@ fn a_slip_says_only_come_back_over_tcp() {
 #[test]
 fn responses_and_stumps_are_met_with_silence() {
     let responder = responder(snapshot());
-    let respond = |packet: &[u8]| responder.respond(packet, CLIENT.parse().unwrap(), Transport::Udp);
+    let respond = |packet: &[u8]| responder.respond(packet, Transport::Udp);
     let mut message = query("cart.shop.internal.", RecordType::A);
     message.metadata.message_type = MessageType::Response;
     assert_eq!(respond(&message.to_vec().unwrap()), None);
@@ -176,7 +174,7 @@ fn a_packet_that_claims_too_much_is_a_format_error_of_twelve_bytes() {
     packet[2..12].copy_from_slice(&[1, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
     for questions in [[0, 1], [0xff, 0xff]] {
         packet[4..6].copy_from_slice(&questions);
-        let answer = responder.respond(&packet, CLIENT.parse().unwrap(), Transport::Udp).unwrap();
+        let answer = responder.respond(&packet, Transport::Udp).unwrap();
         assert_eq!(answer, [0xff, 0xff, 0x81, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
     assert_eq!(responder.metrics.answered(ResponseCode::FormErr).get(), 2);
@@ -213,7 +211,7 @@ proptest! {
         if asks && packet.len() > 5 {
             packet[2..6].copy_from_slice(&[0, 0, 0, 1]);
         }
-        responder(snapshot()).respond(&packet, CLIENT.parse().unwrap(), Transport::Udp);
+        responder(snapshot()).respond(&packet, Transport::Udp);
     }
 
     #[test]
@@ -224,7 +222,7 @@ proptest! {
         let (at, cut) = (at.index(packet.len()), cut.index(packet.len()));
         packet[at] = byte;
         let responder = responder(snapshot());
-        responder.respond(&packet, CLIENT.parse().unwrap(), Transport::Tcp);
-        responder.respond(&packet[..cut], CLIENT.parse().unwrap(), Transport::Udp);
+        responder.respond(&packet, Transport::Tcp);
+        responder.respond(&packet[..cut], Transport::Udp);
     }
 }

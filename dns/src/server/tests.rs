@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use config::live::{Publisher, channel};
 use config::snapshot::Place;
-use hickory_server::proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
-use hickory_server::proto::rr::{Name, RecordType};
+use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{Name, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket as Udp};
 use tokio::time::timeout;
 
 use super::*;
+use crate::datagrams::BATCH;
 use crate::fixture::{DEAD, health, name, snapshot};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -97,6 +98,36 @@ async fn answers_over_udp_and_tcp_survive_garbage() {
     assert_eq!(counter(&running, "tombolo_dns_dropped_total", "malformed"), 2);
     running.shutdown.cancel();
     timeout(PATIENCE, running.task).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_burst_is_answered_to_each_who_asked() {
+    let running = start(snapshot());
+    let clients = [udp_to(&running).await, udp_to(&running).await, udp_to(&running).await];
+    let questions = u8::try_from(2 * BATCH).unwrap();
+    for id in 0..questions {
+        let packet = [&[0, id], question("cart.shop.internal.").get(2..).unwrap()].concat();
+        clients.get(usize::from(id) % clients.len()).unwrap().send(&packet).await.unwrap();
+    }
+    for id in 0..questions {
+        let mut buffer = [0; 512];
+        let answered = clients.get(usize::from(id) % clients.len()).unwrap().recv(&mut buffer);
+        let length = timeout(PATIENCE, answered).await.unwrap().unwrap();
+        let answer = Message::from_vec(buffer.get(..length).unwrap()).unwrap();
+        assert_eq!((answer.metadata.id, answer.answers.len()), (u16::from(id), 2));
+    }
+}
+
+#[tokio::test]
+async fn a_stopped_server_can_be_run_again() {
+    let running = start(snapshot());
+    let udp = udp_to(&running).await;
+    running.shutdown.cancel();
+    timeout(PATIENCE, running.task).await.unwrap().unwrap().unwrap();
+    tokio::select! {
+        ended = running.server.run(CancellationToken::new()) => panic!("{ended:?}"),
+        answer = exchange_udp(&udp, &question("cart.shop.internal.")) => assert_eq!(answer.answers.len(), 2),
+    }
 }
 
 #[tokio::test]
