@@ -122,11 +122,12 @@ async fn a_burst_is_answered_to_each_who_asked() {
 async fn a_stopped_server_can_be_run_again() {
     let running = start(snapshot());
     let udp = udp_to(&running).await;
+    let packet = question("cart.shop.internal.");
     running.shutdown.cancel();
     timeout(PATIENCE, running.task).await.unwrap().unwrap().unwrap();
     tokio::select! {
         ended = running.server.run(CancellationToken::new()) => panic!("{ended:?}"),
-        answer = exchange_udp(&udp, &question("cart.shop.internal.")) => assert_eq!(answer.answers.len(), 2),
+        answer = exchange_udp(&udp, &packet) => assert_eq!(answer.answers.len(), 2),
     }
 }
 
