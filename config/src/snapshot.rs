@@ -1,5 +1,7 @@
 //! The world as one place's data plane needs it: immutable and indexed. Parts that a change left alone are shared with
 //! the snapshot before it. It is serialised only for people to read.
+//!
+//! All of it is `Eq`: by that `Arc` compares parts that are shared by where they are, without a look at what is in them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -23,7 +25,7 @@ pub struct Place {
 }
 
 /// Everything that a data plane decides by.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Snapshot {
     /// For whom.
@@ -46,7 +48,7 @@ pub struct Snapshot {
 }
 
 /// A global namespace, seen from one of its clusters.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Namespace {
     /// Its name.
@@ -68,7 +70,7 @@ pub struct Namespace {
 }
 
 /// A service of a GNS: all its parts, in all clusters.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Service {
     /// Its GNS.
@@ -86,7 +88,7 @@ pub struct Service {
 }
 
 /// A version's instances in this cluster.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Version {
     /// Its name.
@@ -152,7 +154,7 @@ pub enum Accept {
 }
 
 /// A host that is published.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PublicHost {
     /// The host.
@@ -186,7 +188,7 @@ pub struct HostTls {
 }
 
 /// Requests whose path matches go to this port of this service.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HostRoute {
     /// Which paths.
@@ -234,6 +236,13 @@ impl Snapshot {
     /// The GNS in whose domain the host stands, and what stands before the domain (`cart`, `v1.cart`, or nothing).
     pub fn namespace_of<'h>(&self, host: &'h str) -> Option<(&Arc<Namespace>, &'h str)> {
         self.namespaces.values().find_map(|gns| Some((gns, gns.domain.labels_of(host)?)))
+    }
+}
+
+impl PublicHost {
+    /// The certificate, where gateways use it.
+    pub fn handshakes(&self) -> Option<&Arc<HostTls>> {
+        self.certificate.as_ref().filter(|_| matches!(self.mode, TlsMode::Https | TlsMode::Redirect))
     }
 }
 

@@ -4,7 +4,7 @@
 mod pool;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 use config::resource::{Host, Name, Protocol, RoutePath};
@@ -16,7 +16,7 @@ use decide::route::{Pattern, Routes};
 use http::HeaderValue;
 use rustls::{ClientConfig, ServerConfig};
 
-use crate::health::Target;
+use crate::health::{Changes, Target};
 use crate::metrics::ServiceMetrics;
 pub use pool::Pool;
 
@@ -53,6 +53,22 @@ pub struct PlannedHost {
     pub tls: Option<HostServer>,
     /// Where paths go.
     pub routes: Routes<PlannedRoute>,
+}
+
+impl PlannedHost {
+    /// Whether the same would be made of this host now, with these services.
+    pub fn is_still<'s>(
+        &self,
+        host: &Arc<PublicHost>,
+        service: impl Fn(&Name) -> Option<&'s Arc<PlannedService>>,
+    ) -> bool {
+        let mut led = self.routes.iter().zip(&host.routes);
+        self.host == *host
+            && self.tls.as_ref().map(|tls| &tls.source) == host.handshakes()
+            && led.all(|(before, route)| {
+                before.service.as_ref().map(Arc::as_ptr) == service(&route.service).map(Arc::as_ptr)
+            })
+    }
 }
 
 /// What the handshakes of a host need.
@@ -102,7 +118,14 @@ pub struct PlannedService {
     pub panic: Arc<AtomicBool>,
     /// Its metrics.
     pub metrics: Arc<ServiceMetrics>,
+    /// How often the health of its instances has changed; kept likewise.
+    pub changes: Changes,
+    /// By which change its instances were last counted, if nothing but another one makes that worth while.
+    pub counted: AtomicU64,
 }
+
+/// No number of changes.
+pub const UNCOUNTED: u64 = u64::MAX;
 
 impl PlannedService {
     /// Its instances in this cluster. Its ports share them: each has the same ones, and their health.

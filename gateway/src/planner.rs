@@ -2,19 +2,16 @@
 //! turns and verdicts outlive changes.
 
 mod mesh;
+mod service;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use config::live::Publisher;
-use config::resource::{Name, Port, TlsMode};
-use config::snapshot::{Endpoint, HostTls, Namespace, PublicHost, Service, Snapshot, Version};
+use config::resource::Name;
+use config::snapshot::{HostTls, Namespace, PublicHost, Snapshot};
 use config::wire::Rejection;
-use decide::balance::{Cursor, SmoothWeighted};
-use decide::retry::Budget;
 use decide::route::Routes;
-use http::HeaderValue;
 use identity::trust::TrustView;
 use identity::{Accept, Bundles, KeyedCertificate, RoleKind, TrustBundle, TrustDomain};
 use rustls::ServerConfig;
@@ -22,16 +19,13 @@ use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::default_provider;
 use rustls::server::ServerSessionMemoryCache;
 use rustls::sign::SingleCertAndKey;
+use tokio::task::spawn_blocking;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::health::checker::Checker;
-use crate::health::{InstanceKey, Target};
 use crate::inputs::{Identities, Inputs, Secrets};
 use crate::metrics::Metrics;
-use crate::plan::{
-    Dialling, HostServer, Plan, PlannedHost, PlannedPort, PlannedRoute, PlannedService, Pool, TunnelSource, TunnelTls,
-};
-use crate::tunnel::metadata;
+use crate::plan::{Dialling, HostServer, Plan, PlannedHost, PlannedRoute, PlannedService, TunnelSource, TunnelTls};
 use crate::upstream::pool::Pools;
 
 /// What tunnels of requests speak (RFC 7301): HTTP/2.
@@ -60,22 +54,23 @@ impl Planner {
         planner
     }
 
-    /// Makes a new plan whenever an input changes.
-    pub async fn run(mut self) {
+    /// Makes a new plan whenever an input changes. What changes while one is made waits for the next, however often it
+    /// does. Plans are made beside the runtime's workers: those have requests to serve.
+    pub async fn run(self) {
         let Inputs { mut snapshot, mut secrets, mut identities } = self.inputs.clone();
         let _tidying = AbortOnDropHandle::new(tokio::spawn(self.pools.clone().tidy()));
+        let planner = Arc::new(self);
         loop {
             let more = tokio::select! {
                 next = snapshot.changed() => next.is_some(),
                 next = secrets.changed() => next.is_some(),
                 next = identities.changed() => next.is_some(),
             };
-            if !more {
+            let planner = planner.clone();
+            // It fails only when the runtime ends.
+            if !more || spawn_blocking(move || planner.plan()).await.is_err() {
                 return;
             }
-            self.plan();
-            self.inputs =
-                Inputs { snapshot: snapshot.clone(), secrets: secrets.clone(), identities: identities.clone() };
         }
     }
 
@@ -87,7 +82,10 @@ impl Planner {
         let Planner { checker, pools, metrics, public, .. } = self;
         let build = Build { previous: &previous, secrets: &secrets, checker, pools, metrics, public };
         let plan = build.plan(snapshot, &identities);
-        for Rejection { key, reason } in plan.rejected.iter().filter(|fault| !previous.rejected.contains(fault)) {
+        let known: BTreeSet<_> = previous.rejected.iter().map(|Rejection { key, reason }| (key, reason)).collect();
+        for Rejection { key, reason } in
+            plan.rejected.iter().filter(|fault| !known.contains(&(&fault.key, &fault.reason)))
+        {
             tracing::warn!(%key, %reason, "cannot be served as it is written");
         }
         for before in previous.all_services().map(|before| &before.service) {
@@ -95,7 +93,11 @@ impl Planner {
                 self.metrics.forget(&before.global_namespace, &before.name);
             }
         }
+        let same_services = plan.all_services().map(Arc::as_ptr).eq(previous.all_services().map(Arc::as_ptr));
         self.publisher.publish(Arc::new(plan));
+        if !same_services {
+            self.checker.others_now();
+        }
         self.metrics.revision.set(i64::try_from(revision.global).unwrap_or(i64::MAX));
     }
 }
@@ -122,72 +124,12 @@ impl Build<'_> {
             .collect();
         let hosts = snapshot.public_hosts.iter().map(|(name, host)| {
             let services = services.get(&host.global_namespace);
-            (name.clone(), Arc::new(self.host(host, services, &mut rejected)))
+            (name.clone(), self.host(host, services, &mut rejected))
         });
         let hosts = hosts.collect();
         let tunnels = self.tunnels(&snapshot, identities, &mut rejected);
         let mesh = mesh::ports(&services, &mut rejected);
-        let plan = Plan { snapshot, services, mesh, hosts, tunnels, rejected };
-        self.checker.keep(&plan);
-        plan
-    }
-
-    fn service(&self, service: &Arc<Service>, own: &Name) -> Arc<PlannedService> {
-        let before = self.previous.service(&service.global_namespace, service.name.as_str());
-        if let Some(before) = before.filter(|before| before.service == *service) {
-            return before.clone();
-        }
-        let ports = service.ports.iter().map(|port| {
-            let before = before.and_then(|before| before.ports.get(&port.port));
-            (port.port, self.port(service, port, before, own))
-        });
-        let gateways = service.remote.keys().map(|cluster| {
-            let cursor = before.and_then(|before| before.gateways.get(cluster)).cloned();
-            (cluster.clone(), cursor.unwrap_or_else(fresh_cursor))
-        });
-        Arc::new(PlannedService {
-            gateways: gateways.collect(),
-            service: service.clone(),
-            name: metadata::value(&service.name),
-            ports: ports.collect(),
-            clusters: before.map_or_else(|| Arc::new(Mutex::new(SmoothWeighted::default())), |b| b.clusters.clone()),
-            budget: before.map_or_else(|| Arc::new(Budget::new(Instant::now())), |b| b.budget.clone()),
-            panic: before.map(|b| b.panic.clone()).unwrap_or_default(),
-            metrics: before.map_or_else(
-                || Arc::new(self.metrics.service(&service.global_namespace, &service.name)),
-                |b| b.metrics.clone(),
-            ),
-        })
-    }
-
-    fn port(&self, service: &Service, port: &Port, before: Option<&PlannedPort>, own: &Name) -> PlannedPort {
-        let mut all = Vec::new();
-        let mut versions = BTreeMap::new();
-        for version in service.versions.values() {
-            let targets = |endpoint| Arc::new(self.target(service, port, version, endpoint, own));
-            let targets: Vec<_> = version.instances.iter().map(targets).collect();
-            all.extend(targets.iter().cloned());
-            let cursor = before.and_then(|before| Some(before.versions.get(&version.name)?.cursor.clone()));
-            let cursor = cursor.unwrap_or_else(fresh_cursor);
-            versions.insert(version.name.clone(), Pool::new(targets, cursor, self.checker.changes()));
-        }
-        let cursor = before.map_or_else(fresh_cursor, |before| before.all.cursor.clone());
-        let (protocol, proxy_header) = (port.protocol, port.proxy_protocol.is_some());
-        PlannedPort { protocol, proxy_header, all: Pool::new(all, cursor, self.checker.changes()), versions }
-    }
-
-    fn target(&self, service: &Service, port: &Port, version: &Version, endpoint: &Endpoint, own: &Name) -> Target {
-        let socket = endpoint.socket(port);
-        let key = InstanceKey::new(service, version, endpoint);
-        let served_by = HeaderValue::from_str(&format!("{own}/{}/{socket}", version.name));
-        Target {
-            version: version.name.clone(),
-            protocol: port.protocol,
-            // Names and socket addresses are plain ASCII.
-            served_by: served_by.unwrap_or_else(|_| HeaderValue::from_static("unprintable")),
-            connections: self.pools.of(socket),
-            health: self.checker.health(&key, &service.health_check),
-        }
+        Plan { snapshot, services, mesh, hosts, tunnels, rejected }
     }
 
     fn host(
@@ -195,15 +137,19 @@ impl Build<'_> {
         host: &Arc<PublicHost>,
         services: Option<&BTreeMap<Name, Arc<PlannedService>>>,
         rejected: &mut Vec<Rejection>,
-    ) -> PlannedHost {
+    ) -> Arc<PlannedHost> {
+        let service = |name: &Name| services.and_then(|services| services.get(name));
+        let before = self.previous.hosts.get(&host.host);
+        if let Some(before) = before.filter(|before| before.is_still(host, service)) {
+            return before.clone();
+        }
         let routes = host.routes.iter().map(|route| PlannedRoute {
             path: route.path.clone(),
-            service: services.and_then(|services| services.get(&route.service)).cloned(),
+            service: service(&route.service).cloned(),
             port: route.port,
         });
-        let terminated = matches!(host.mode, TlsMode::Https | TlsMode::Redirect);
-        let tls = host.certificate.as_ref().filter(|_| terminated).and_then(|certificate| {
-            let kept = self.previous.hosts.get(&host.host).and_then(|before| before.tls.clone());
+        let tls = host.handshakes().and_then(|certificate| {
+            let kept = before.and_then(|before| before.tls.clone());
             self.host_tls(certificate, kept.clone()).unwrap_or_else(|reason| {
                 let reason = format!("the certificate of {} cannot be used: {reason}", host.host);
                 rejected.push(Rejection { key: host.public_service.to_string(), reason });
@@ -211,7 +157,7 @@ impl Build<'_> {
             })
         });
         let routes = Routes::new(routes.collect(), PlannedRoute::pattern);
-        PlannedHost { host: host.clone(), tls, routes }
+        Arc::new(PlannedHost { host: host.clone(), tls, routes })
     }
 
     /// The old certificate goes on serving until the new one's key is here, so that none of the two is ever missing.
@@ -247,10 +193,6 @@ impl Build<'_> {
         }
         tunnels
     }
-}
-
-fn fresh_cursor() -> Arc<Cursor> {
-    Arc::new(Cursor::random())
 }
 
 /// What all public hosts share of TLS, so that each costs little. A session belongs to the name that it was made for

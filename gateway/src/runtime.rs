@@ -43,6 +43,8 @@ const LAST_REQUESTS: Duration = Duration::from_millis(2_500);
 const CUT: Duration = Duration::from_secs(1);
 /// The peers of a gateway whose successor is there have so long to open tunnels to that one, before the old ones end.
 const MOVE: Duration = Duration::from_secs(3);
+/// From one count of instances to the next, at the least.
+const RECOUNT: Duration = Duration::from_millis(10);
 /// From one look at what is left to the next.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -333,7 +335,7 @@ impl Core {
     }
 }
 
-/// Counts what changes rarely: tunnels, and how instances are.
+/// Counts what changes rarely: tunnels, and how instances are. Many changes at once are counted as one.
 async fn keep_gauges(core: Arc<Core>) {
     let (mut changes, mut plans) = (core.changes.subscribe(), core.plan.clone());
     loop {
@@ -346,6 +348,7 @@ async fn keep_gauges(core: Arc<Core>) {
         if !more {
             return;
         }
+        tokio::time::sleep(RECOUNT).await;
     }
 }
 

@@ -13,6 +13,7 @@ use controller::member::holdings::{Need, Needs};
 use controller::member::{self, Followed, Member, Standing};
 use gateway::{Identities, Secrets};
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 
 /// A leaving member waits so long for its agent to hear of it.
 const FAREWELL: Duration = Duration::from_millis(1_500);
@@ -96,14 +97,20 @@ pub fn follow(args: MemberArgs, role: MemberRole, addresses: Option<GatewayAddre
     let (own, identities) = live::channel(Arc::new(identities_of(&held.borrow_and_update())));
 
     let at = place.clone();
+    let publish = Arc::new(move |newest: Option<&Followed>| {
+        let compiled = Arc::new(snapshot_of(newest, &at, Some(&snapshots.current())));
+        needs.send_replace(Arc::new(needs_of(&compiled, role)));
+        // The keys first: the plan that needs one must find it.
+        keys.publish(secrets_of(newest));
+        snapshots.publish(compiled);
+    });
     tokio::spawn(async move {
         while followed.changed().await.is_ok() {
-            let newest = followed.borrow_and_update().clone();
-            let compiled = Arc::new(snapshot_of(newest.as_deref(), &at, Some(&snapshots.current())));
-            needs.send_replace(Arc::new(needs_of(&compiled, role)));
-            // The keys first: the plan that needs one must find it.
-            keys.publish(secrets_of(newest.as_deref()));
-            snapshots.publish(compiled);
+            let (newest, publish) = (followed.borrow_and_update().clone(), publish.clone());
+            // Beside the runtime's workers: those have requests to serve. It fails only when the runtime ends.
+            if spawn_blocking(move || publish(newest.as_deref())).await.is_err() {
+                return;
+            }
         }
     });
     tokio::spawn(async move {

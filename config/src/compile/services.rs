@@ -90,6 +90,9 @@ fn agreeing<'w>(mut parts: Vec<Part<'w>>, rejected: &mut Rejected) -> Vec<Part<'
 }
 
 fn disagreement(first: &Part<'_>, other: &Part<'_>) -> Option<String> {
+    if first.ports == other.ports {
+        return None;
+    }
     if promised(first.ports) != promised(other.ports) {
         return Some(format!("its ports differ from those of {}, with which it is one service", first.key));
     }
@@ -145,11 +148,17 @@ fn versions<'w>(
     old: Option<&Arc<Service>>,
 ) -> BTreeMap<Name, Arc<Version>> {
     let mut instances: BTreeMap<&Name, Vec<Endpoint>> = BTreeMap::new();
-    for version in locals.flat_map(|spec| &spec.versions) {
-        instances.entry(&version.name).or_default().extend(version.instances.iter().map(endpoint));
+    let mut parts = 0;
+    for spec in locals {
+        parts += 1;
+        for version in &spec.versions {
+            instances.entry(&version.name).or_default().extend(version.instances.iter().map(endpoint));
+        }
     }
     let version = |(name, instances): (&Name, Vec<Endpoint>)| {
-        let version = Version { name: name.clone(), instances: without_doubles(instances, ports) };
+        // One part by itself has none: it would not be valid.
+        let instances = if parts > 1 { without_doubles(instances, ports) } else { instances };
+        let version = Version { name: name.clone(), instances };
         (name.clone(), shared(version, old.and_then(|old| old.versions.get(name))))
     };
     instances.into_iter().map(version).collect()

@@ -8,7 +8,7 @@ pub(super) fn check(spec: &ClusterSpec, faults: &mut Faults) {
     for (i, gateway) in spec.gateways.iter().enumerate() {
         for (field, address) in [("public", gateway.public), ("mesh", gateway.mesh)] {
             if let Some(address) = address {
-                faults.address(format!("spec.gateways[{i}].{field}"), address);
+                faults.address(format_args!("spec.gateways[{i}].{field}"), address);
             }
         }
     }

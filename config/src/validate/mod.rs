@@ -57,16 +57,17 @@ pub fn faults(resource: &Resource) -> Vec<Fault> {
     faults.0
 }
 
-/// Collects faults.
+/// Collects faults. Paths become text only for a fault: nearly every resource has none, and each is looked at whenever a
+/// world is compiled.
 #[derive(Default)]
 struct Faults(Vec<Fault>);
 
 impl Faults {
-    fn add(&mut self, path: impl Into<String>, what: impl Into<String>, remedy: impl Into<String>) {
-        self.0.push(Fault { path: path.into(), what: what.into(), remedy: remedy.into() });
+    fn add(&mut self, path: impl fmt::Display, what: impl Into<String>, remedy: impl Into<String>) {
+        self.0.push(Fault { path: path.to_string(), what: what.into(), remedy: remedy.into() });
     }
 
-    fn unsupported(&mut self, path: impl Into<String>, what: impl fmt::Display, remedy: impl Into<String>) {
+    fn unsupported(&mut self, path: impl fmt::Display, what: impl fmt::Display, remedy: impl Into<String>) {
         self.add(path, format!("{what} is not supported yet"), remedy);
     }
 
@@ -85,20 +86,20 @@ impl Faults {
         }
     }
 
-    fn port(&mut self, path: impl Into<String>, port: u16) {
+    fn port(&mut self, path: impl fmt::Display, port: u16) {
         if port == 0 {
             self.add(path, "0 is not a port", "write a number from 1 to 65535");
         }
     }
 
-    fn address(&mut self, path: impl Into<String>, address: IpAddr) {
+    fn address(&mut self, path: impl fmt::Display, address: IpAddr) {
         if address.is_unspecified() || address.is_multicast() {
             self.add(path, format!("{address} is not the address of one machine"), "write the address to be dialled");
         }
     }
 
     /// A host whose last label is a number would be taken for an IPv4 address (RFC 1123 section 2.1).
-    fn not_numeric(&mut self, path: impl Into<String>, host: &Host) {
+    fn not_numeric(&mut self, path: impl fmt::Display, host: &Host) {
         let last = host.as_str().rsplit('.').next().unwrap_or_default();
         if last.bytes().all(|b| b.is_ascii_digit()) {
             self.add(

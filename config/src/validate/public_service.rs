@@ -1,3 +1,5 @@
+use std::fmt;
+
 use crate::resource::{HostEntry, PublicRoute, PublicServiceSpec, PublicTls, RoutePath, Scheme, Span, TlsMode};
 
 use super::{Faults, health_check};
@@ -15,7 +17,7 @@ pub(super) fn check(spec: &PublicServiceSpec, faults: &mut Faults) {
     let names = spec.hosts.iter().map(|host| &host.name);
     faults.doubles(names, |i| format!("spec.hosts[{i}].name"), "remove one of them");
     for (i, entry) in spec.hosts.iter().enumerate() {
-        host(entry, &format!("spec.hosts[{i}]"), faults);
+        host(entry, format_args!("spec.hosts[{i}]"), faults);
     }
     tls(&spec.tls, faults);
     if spec.tls.mode == TlsMode::Passthrough {
@@ -33,14 +35,14 @@ fn routes(routes: &[PublicRoute], faults: &mut Faults) {
     });
     faults.doubles(paths, |i| format!("spec.routes[{i}]"), "a path has one route: remove one of them");
     for (i, route) in routes.iter().enumerate() {
-        faults.port(format!("spec.routes[{i}].port"), route.port);
+        faults.port(format_args!("spec.routes[{i}].port"), route.port);
         let (field, path) = match &route.path {
             RoutePath::Path(path) => ("path", path),
             RoutePath::PathPrefix(prefix) => ("pathPrefix", prefix),
         };
         if let Some(why) = path_fault(path) {
             let remedy = "write it as it is after normalisation, as in /api/v1";
-            faults.add(format!("spec.routes[{i}].{field}"), format!("{path:?} would never match: {why}"), remedy);
+            faults.add(format_args!("spec.routes[{i}].{field}"), format!("{path:?} would never match: {why}"), remedy);
         }
     }
 }
@@ -57,16 +59,16 @@ fn path_fault(path: &str) -> Option<&'static str> {
     }
 }
 
-fn host(entry: &HostEntry, path: &str, faults: &mut Faults) {
-    faults.not_numeric(format!("{path}.name"), &entry.name);
+fn host(entry: &HostEntry, path: fmt::Arguments<'_>, faults: &mut Faults) {
+    faults.not_numeric(format_args!("{path}.name"), &entry.name);
     if entry.ttl > MOST_TTL || entry.ttl.duration().subsec_millis() != 0 {
         let remedy = format!("write whole seconds, {MOST_TTL} at most");
-        faults.add(format!("{path}.ttl"), format!("{} cannot stand in a DNS answer", entry.ttl), remedy);
+        faults.add(format_args!("{path}.ttl"), format!("{} cannot stand in a DNS answer", entry.ttl), remedy);
     }
-    scheme(&entry.scheme, &format!("{path}.scheme"), faults);
+    scheme(&entry.scheme, format_args!("{path}.scheme"), faults);
 }
 
-fn scheme(scheme: &Scheme, path: &str, faults: &mut Faults) {
+fn scheme(scheme: &Scheme, path: fmt::Arguments<'_>, faults: &mut Faults) {
     match scheme {
         Scheme::RoundRobin => {}
         Scheme::Weighted(weights) => {
@@ -76,7 +78,7 @@ fn scheme(scheme: &Scheme, path: &str, faults: &mut Faults) {
             }
             for (cluster, weight) in weights.iter().filter(|(_, weight)| **weight > MOST_WEIGHT) {
                 let remedy = format!("write {MOST_WEIGHT} at most");
-                faults.add(format!("{path}.{cluster}"), format!("{weight} is out of range"), remedy);
+                faults.add(format_args!("{path}.{cluster}"), format!("{weight} is out of range"), remedy);
             }
         }
         Scheme::ActivePassive(clusters) => {

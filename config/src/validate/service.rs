@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::resource::{Instance, InstanceTls, Port, ServiceSpec, Version};
 
@@ -24,13 +25,13 @@ fn ports(ports: &[Port], faults: &mut Faults) {
     faults.doubles(ports.iter().map(|p| &p.name), |i| format!("spec.ports[{i}].name"), "give each port its own name");
     faults.doubles(ports.iter().map(|p| p.port), |i| format!("spec.ports[{i}].port"), "give each port its own number");
     for (i, port) in ports.iter().enumerate() {
-        faults.port(format!("spec.ports[{i}].port"), port.port);
+        faults.port(format_args!("spec.ports[{i}].port"), port.port);
         if let Some(target) = port.target_port {
-            faults.port(format!("spec.ports[{i}].targetPort"), target);
+            faults.port(format_args!("spec.ports[{i}].targetPort"), target);
         }
         if port.proxy_protocol.is_some() && !port.protocol.is_stream() {
             let what = format!("a port of protocol {} tells who called in x-forwarded-for", port.protocol.as_str());
-            faults.add(format!("spec.ports[{i}].proxyProtocol"), what, "remove it, or write protocol: tcp or tls");
+            faults.add(format_args!("spec.ports[{i}].proxyProtocol"), what, "remove it, or write protocol: tcp or tls");
         }
     }
 }
@@ -38,13 +39,13 @@ fn ports(ports: &[Port], faults: &mut Faults) {
 fn version(version: &Version, index: usize, ports: &[Port], faults: &mut Faults) {
     if version.tls == InstanceTls::Mesh {
         faults.unsupported(
-            format!("spec.versions[{index}].tls"),
+            format_args!("spec.versions[{index}].tls"),
             "mesh",
             "remove the line: instances speak plain text",
         );
     }
     for (i, instance) in version.instances.iter().enumerate() {
-        self::instance(instance, &format!("spec.versions[{index}].instances[{i}]"), ports.len(), faults);
+        self::instance(instance, format_args!("spec.versions[{index}].instances[{i}]"), ports.len(), faults);
     }
 }
 
@@ -58,21 +59,25 @@ fn doubles(spec: &ServiceSpec, faults: &mut Faults) {
             let Some(other) = seen.insert(place, &version.name) else { continue };
             let what = format!("this instance is already one of version {other}");
             let remedy = "an instance runs one version and counts once: remove a line";
-            faults.add(format!("spec.versions[{v}].instances[{i}]"), what, remedy);
+            faults.add(format_args!("spec.versions[{v}].instances[{i}]"), what, remedy);
         }
     }
 }
 
-fn instance(instance: &Instance, path: &str, ports: usize, faults: &mut Faults) {
-    faults.address(format!("{path}.address"), instance.address);
+fn instance(instance: &Instance, path: fmt::Arguments<'_>, ports: usize, faults: &mut Faults) {
+    faults.address(format_args!("{path}.address"), instance.address);
     if let Some(port) = instance.port {
-        faults.port(format!("{path}.port"), port);
+        faults.port(format_args!("{path}.port"), port);
         if ports > 1 {
             let what = "the service has several ports, so one port cannot stand for all of them";
-            faults.add(format!("{path}.port"), what, "remove it, and write targetPort at each port");
+            faults.add(format_args!("{path}.port"), what, "remove it, and write targetPort at each port");
         }
     }
     if let Some(weight) = instance.weight.filter(|weight| *weight != 1) {
-        faults.unsupported(format!("{path}.weight"), format!("an instance's weight of {weight}"), "remove the line");
+        faults.unsupported(
+            format_args!("{path}.weight"),
+            format!("an instance's weight of {weight}"),
+            "remove the line",
+        );
     }
 }

@@ -68,6 +68,11 @@ impl<R> Routes<R> {
         }
     }
 
+    /// All of them, in their order.
+    pub fn iter(&self) -> std::slice::Iter<'_, R> {
+        self.all.iter()
+    }
+
     /// The last of them, which takes what no other does.
     pub fn last(&self) -> Option<&R> {
         self.all.last()

@@ -6,19 +6,20 @@ use std::sync::atomic::Ordering;
 use config::resource::Name;
 use decide::health::{State, Why, panics};
 
-use crate::plan::{Plan, PlannedService};
+use crate::plan::{Plan, PlannedService, UNCOUNTED};
 use crate::tunnel::pool::{Peer, PeerTable};
 
-/// Counts, shows the counts in the metrics, and decides for each service whether it is in panic mode.
+/// Counts, shows the counts in the metrics, and decides for each service whether it is in panic mode. A service whose
+/// instances are as they were is not counted again.
 pub fn take(plan: &Plan, peers: &PeerTable) {
     for service in plan.all_services() {
-        let count = |wanted: fn(State) -> bool| {
-            service.instances().iter().filter(|target| wanted(target.health.state())).count()
-        };
-        let well = count(|state| state == State::Well);
-        let ejected = count(|state| state == State::Sick(Why::Responses));
-        let ailing = ejected + count(|state| state == State::Sick(Why::Checks));
-        let panic = panics(well + elsewhere(service, peers), ailing);
+        let change = service.changes.number();
+        if service.counted.load(Ordering::Relaxed) == change {
+            continue;
+        }
+        let Tally { well, ejected, ailing } = tally(service);
+        // Whom the others have matters only where some ail.
+        let panic = ailing > 0 && panics(well + elsewhere(service, peers), ailing);
         if service.panic.swap(panic, Ordering::Relaxed) != panic {
             let name = &service.service.name;
             tracing::warn!(service = %name, panic, well, ailing, "panic mode: the ailing take requests too, or no longer");
@@ -26,7 +27,27 @@ pub fn take(plan: &Plan, peers: &PeerTable) {
         let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         service.metrics.healthy.set(gauge(well));
         service.metrics.ejected.set(gauge(ejected));
+        service.counted.store(if ailing == 0 { change } else { UNCOUNTED }, Ordering::Relaxed);
     }
+}
+
+#[derive(Default)]
+struct Tally {
+    well: usize,
+    ejected: usize,
+    ailing: usize,
+}
+
+fn tally(service: &PlannedService) -> Tally {
+    let mut tally = Tally::default();
+    for target in service.instances() {
+        let state = target.health.state();
+        let ejected = state == State::Sick(Why::Responses);
+        tally.well += usize::from(state == State::Well);
+        tally.ejected += usize::from(ejected);
+        tally.ailing += usize::from(ejected || state == State::Sick(Why::Checks));
+    }
+    tally
 }
 
 /// How many instances are well in other clusters, as far as they are within reach.

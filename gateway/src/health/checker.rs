@@ -1,79 +1,57 @@
 //! Runs the active checks: one task an instance, however many routes lead to it.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
+use config::resource::Name;
 use config::snapshot::{Check, Endpoint, Service};
-use decide::health::{Shown, State, Tally, Why, may_eject};
-use tokio::task::JoinHandle;
+use decide::health::{Probed, Shown, State, Tally, Why, may_eject};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
+use super::InstanceHealth;
 use super::probe::probe;
-use super::{Changes, InstanceHealth, InstanceKey};
-use crate::plan::{Plan, PlannedService};
+use crate::plan::PlannedService;
 
-/// Knows every instance of this cluster, and checks those that the plan has.
+/// Checks the instances that plans have.
 pub struct Checker {
-    known: Mutex<BTreeMap<InstanceKey, Known>>,
     changed: Arc<dyn Fn() + Send + Sync>,
-    changes: Changes,
     stop: CancellationToken,
-}
-
-struct Known {
-    health: Arc<InstanceHealth>,
-    check: Check,
-    running: Option<(SocketAddr, JoinHandle<Option<()>>)>,
-}
-
-impl Drop for Known {
-    fn drop(&mut self) {
-        if let Some((_, task)) = &self.running {
-            task.abort();
-        }
-    }
 }
 
 impl Checker {
     /// `changed` is called whenever an instance became usable or unusable. No check runs on after `stop`.
     pub fn new(changed: Arc<dyn Fn() + Send + Sync>, stop: CancellationToken) -> Self {
-        Checker { known: Mutex::default(), changed, changes: Changes::default(), stop }
+        Checker { changed, stop }
     }
 
-    /// How often health has changed, of all the instances together.
-    pub fn changes(&self) -> Changes {
-        self.changes.clone()
-    }
-
-    /// The health of an instance: the same for as long as plans have it and its check is the same.
-    pub fn health(&self, key: &InstanceKey, check: &Check) -> Arc<InstanceHealth> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = known.get(key).filter(|known| known.check == *check) {
-            return known.health.clone();
+    /// Checks the instance, until nobody holds its health any more. One that is checked there already stays so. Must be
+    /// called in a tokio runtime.
+    pub fn watch(&self, health: &Arc<InstanceHealth>, service: &Service, version: &Name, endpoint: &Endpoint) {
+        let Some(at) = checked_at(service, endpoint) else { return };
+        let mut watch = health.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        if watch.as_ref().is_some_and(|(now, _)| *now == at) {
+            return;
         }
-        let health = Arc::new(InstanceHealth::new(check, self.changes()));
-        known.insert(key.clone(), Known { health: health.clone(), check: check.clone(), running: None });
-        health
+        let round = Round {
+            at,
+            check: service.health_check.clone(),
+            health: Arc::downgrade(health),
+            changed: self.changed.clone(),
+            global_namespace: service.global_namespace.clone(),
+            service: service.name.clone(),
+            version: version.clone(),
+        };
+        let stop = self.stop.clone();
+        let task = tokio::spawn(async move { _ = stop.run_until_cancelled(round.run()).await });
+        *watch = Some((at, AbortOnDropHandle::new(task)));
     }
 
-    /// Checks what the plan has, and forgets what it hasn't.
-    pub fn keep(&self, plan: &Plan) {
-        let wanted = instances(plan);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|key, _| wanted.contains_key(key));
-        for (key, known) in known.iter_mut() {
-            let Some(at) = wanted.get(key).copied() else { continue };
-            if known.running.as_ref().is_some_and(|(running, _)| *running == at) {
-                continue;
-            }
-            let watch = watch(at, known.check.clone(), known.health.clone(), self.changed.clone(), key.clone());
-            let watch = self.stop.clone().run_until_cancelled_owned(watch);
-            if let Some((_, old)) = known.running.replace((at, tokio::spawn(watch))) {
-                old.abort();
-            }
-        }
+    /// Tells whoever follows health that there are other instances now: peers and DNS servers then need not wait for the
+    /// next beat.
+    pub fn others_now(&self) {
+        (self.changed)();
     }
 
     /// An attempt at a request, or a stream, showed something of an instance of this service. What is bad enough, or bad
@@ -131,21 +109,6 @@ fn others(service: &PlannedService, health: &InstanceHealth, now: Instant) -> Ta
     others.map(|target| target.health.share.tally(now)).fold(Tally::default(), Tally::plus)
 }
 
-fn instances(plan: &Plan) -> BTreeMap<InstanceKey, SocketAddr> {
-    let mut all = BTreeMap::new();
-    for planned in plan.all_services() {
-        let service = &planned.service;
-        for version in service.versions.values() {
-            for endpoint in &version.instances {
-                if let Some(at) = checked_at(service, endpoint) {
-                    all.insert(InstanceKey::new(service, version, endpoint), at);
-                }
-            }
-        }
-    }
-    all
-}
-
 /// Where an instance is checked: on the check's own port, else on the service's first.
 fn checked_at(service: &Service, endpoint: &Endpoint) -> Option<SocketAddr> {
     match service.health_check.port {
@@ -154,27 +117,41 @@ fn checked_at(service: &Service, endpoint: &Endpoint) -> Option<SocketAddr> {
     }
 }
 
-async fn watch(
+/// The checks of one instance, again and again.
+struct Round {
     at: SocketAddr,
     check: Check,
-    health: Arc<InstanceHealth>,
+    /// Whoever holds the instance lets it be checked; its checks don't hold it.
+    health: Weak<InstanceHealth>,
     changed: Arc<dyn Fn() + Send + Sync>,
-    key: InstanceKey,
-) {
-    loop {
-        let probed = probe(at, &check).await;
-        let (now, mut wait) = (Instant::now(), check.interval.duration());
+    global_namespace: Name,
+    service: Name,
+    version: Name,
+}
+
+impl Round {
+    async fn run(self) {
+        loop {
+            let probed = probe(self.at, &self.check).await;
+            let Some(wait) = self.learn(probed) else { return };
+            // Checks of many instances must not march in step.
+            tokio::time::sleep(wait.mul_f64(0.95 + 0.05 * fastrand::f64())).await;
+        }
+    }
+
+    /// Returns when to check again; nothing when nobody holds the instance any more.
+    fn learn(&self, probed: Probed) -> Option<Duration> {
+        let (health, now, mut wait) = (self.health.upgrade()?, Instant::now(), self.check.interval.duration());
         if health.learn(now, |tracker| {
             tracker.record(probed, now);
             wait = tracker.next_check_in(wait);
         }) {
-            let InstanceKey { global_namespace, service, version, .. } = &key;
+            let Round { global_namespace, service, version, at, .. } = self;
             let state = health.state();
             tracing::info!(%global_namespace, %service, %version, instance = %at, ?state, "an instance's health changed");
-            changed();
+            (self.changed)();
         }
-        // Checks of many instances must not march in step.
-        tokio::time::sleep(wait.mul_f64(0.95 + 0.05 * fastrand::f64())).await;
+        Some(wait)
     }
 }
 

@@ -5,17 +5,18 @@ pub mod census;
 pub mod checker;
 mod probe;
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use config::resource::{Name, Protocol};
-use config::snapshot::{Check, Endpoint, Service, Version};
+use config::snapshot::Check;
 use decide::balance::Ramp;
 use decide::health::{Share, State, Streaks, Thresholds, Tracker, Why};
 use http::HeaderValue;
 use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::upstream::pool::Connections;
 
@@ -33,35 +34,7 @@ pub struct Target {
     pub health: Arc<InstanceHealth>,
 }
 
-/// Which instance. Its health outlives plans.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InstanceKey {
-    /// The GNS.
-    pub global_namespace: Name,
-    /// The service.
-    pub service: Name,
-    /// The version.
-    pub version: Name,
-    /// The instance's address.
-    pub address: IpAddr,
-    /// Its own port, if it has one.
-    pub port: Option<u16>,
-}
-
-impl InstanceKey {
-    /// Where the instance is says which it is: its weight and its node may change.
-    pub fn new(service: &Service, version: &Version, endpoint: &Endpoint) -> Self {
-        InstanceKey {
-            global_namespace: service.global_namespace.clone(),
-            service: service.name.clone(),
-            version: version.name.clone(),
-            address: endpoint.address,
-            port: endpoint.port,
-        }
-    }
-}
-
-/// How often the health of any instance has changed: by which to know that what was made of it still holds.
+/// How often the health of any instance of a service has changed: by which to know that what was made of it still holds.
 #[derive(Debug, Clone, Default)]
 pub struct Changes(Arc<AtomicU64>);
 
@@ -76,9 +49,11 @@ impl Changes {
     }
 }
 
-/// How one instance is.
+/// How one instance is. It is checked for as long as this is held: by a plan, or by a request that it was chosen for.
 pub struct InstanceHealth {
     tracker: Mutex<Tracker>,
+    /// Where it is checked, and the task that does it.
+    watch: Mutex<Option<(SocketAddr, AbortOnDropHandle<()>)>>,
     /// What the tracker believes, for requests to read without its lock.
     belief: AtomicU8,
     streaks: Streaks,
@@ -112,17 +87,19 @@ fn number(state: State) -> u8 {
 }
 
 impl InstanceHealth {
-    fn new(check: &Check, changes: Changes) -> Self {
+    /// Of which nothing is known yet.
+    pub fn new(check: &Check, changes: &Changes) -> Self {
         let thresholds = Thresholds { unhealthy: check.unhealthy_threshold, healthy: check.healthy_threshold };
         let now = Instant::now();
         InstanceHealth {
             tracker: Mutex::new(Tracker::new(thresholds)),
+            watch: Mutex::default(),
             belief: AtomicU8::new(number(State::Unknown)),
             streaks: Streaks::default(),
             share: Share::new(now),
             ramp: Ramp::new(now),
             died: Notify::new(),
-            changes,
+            changes: changes.clone(),
         }
     }
 
@@ -139,6 +116,12 @@ impl InstanceHealth {
     /// Whether it is known to be sick.
     pub fn is_sick(&self) -> bool {
         matches!(self.state(), State::Sick(_))
+    }
+
+    /// Whether it is checked.
+    #[cfg(test)]
+    pub fn is_checked(&self) -> bool {
+        self.watch.lock().is_ok_and(|watch| watch.is_some())
     }
 
     /// Its part of the turns that it would have, as a [`Rota`](decide::balance::Rota) takes it: little when it has just come back.

@@ -18,15 +18,12 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub async fn serve(core: Arc<Core>) {
     let Some(ip) = core.settings.mesh else { return };
     let mut plans = core.plan.clone();
-    let mut plan = plans.get();
     let mut mesh = Mesh { core, ip, open: BTreeMap::new(), missing: BTreeSet::new() };
     loop {
-        mesh.reconcile(&plan);
+        // No plan is held in between: taking a large one apart is for the thread that makes the next.
+        mesh.reconcile(&plans.get());
         tokio::select! {
-            next = plans.changed() => match next {
-                Some(next) => plan = next,
-                None => return,
-            },
+            next = plans.changed() => if next.is_none() { return },
             () = tokio::time::sleep(AGAIN), if !mesh.missing.is_empty() => {}
         }
     }

@@ -1,10 +1,14 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod incremental;
+mod thread;
+
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use config::compile::compile;
 use config::live;
-use config::resource::{Host, ResourceId, Scheme, SecretRef};
+use config::resource::{Host, ResourceId, Scheme, SecretRef, TlsMode};
 use config::snapshot::Place;
 use config::wire::Secret;
 use config::world::{Fact, World};
@@ -30,18 +34,31 @@ struct Fed {
     planner: Planner,
     snapshot: Publisher<Snapshot>,
     secrets: Publisher<Secrets>,
+    /// How often it was told that there are other instances.
+    told: Arc<AtomicUsize>,
+    identities: Publisher<Identities>,
 }
 
 impl Fed {
     fn new() -> Self {
         let (snapshot, snapshots) = live::channel(Arc::new(publishing(None)));
         let (secrets, secrets_read) = live::channel(Arc::default());
-        let (_, identities) = live::channel(Arc::default());
+        let (own, identities) = live::channel(Arc::default());
         let inputs = Inputs { snapshot: snapshots.clone(), secrets: secrets_read, identities };
         let (publisher, _) = live::channel(Arc::new(Plan::empty(snapshots.get())));
-        let checker = Arc::new(Checker::new(Arc::new(|| {}), CancellationToken::new()));
+        let told = Arc::new(AtomicUsize::new(0));
+        let count = told.clone();
+        let changed = Arc::new(move || _ = count.fetch_add(1, Ordering::Relaxed));
+        let checker = Arc::new(Checker::new(changed, CancellationToken::new()));
         let metrics = Arc::new(Metrics::new(&Registry::new()).unwrap());
-        Fed { planner: Planner::new(inputs, publisher, checker, metrics), snapshot, secrets }
+        Fed { planner: Planner::new(inputs, publisher, checker, metrics), snapshot, secrets, told, identities: own }
+    }
+
+    /// The plan of this snapshot.
+    fn plan(&self, snapshot: &Arc<Snapshot>) -> Arc<Plan> {
+        self.snapshot.publish(snapshot.clone());
+        self.planner.plan();
+        self.planner.publisher.current()
     }
 
     /// What the host is served with once these are known.

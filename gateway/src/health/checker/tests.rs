@@ -1,21 +1,20 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use config::resource::{HealthProtocol, Name, Protocol};
 use config::snapshot::Accept;
 use decide::balance::{Cursor, FULL};
-use decide::health::{Fault, Probed, State};
+use decide::health::Fault;
 use http::HeaderValue;
 use prometheus::Registry;
 
 use super::*;
 use crate::health::{Changes, Target, census};
 use crate::metrics::Metrics;
-use crate::plan::{PlannedPort, Pool};
+use crate::plan::{Plan, PlannedPort, Pool, UNCOUNTED};
 use crate::tunnel::pool::PeerTable;
 use crate::upstream::pool::Pools;
 
@@ -51,11 +50,12 @@ impl Shop {
         let count = told.clone();
         let changed = Arc::new(move || _ = count.fetch_add(1, Ordering::Relaxed));
         let checker = Checker::new(changed, CancellationToken::new());
-        let targets: Vec<_> = (1..=instances).map(|number| Arc::new(target(&checker, number))).collect();
+        let changes = Changes::default();
+        let targets: Vec<_> = (1..=instances).map(|number| Arc::new(target(&changes, number))).collect();
         for target in &targets {
             target.health.learn(Instant::now(), |tracker| _ = tracker.record(Probed::Well, Instant::now()));
         }
-        Shop { service: Arc::new(service(targets, checker.changes())), checker, told }
+        Shop { service: Arc::new(service(targets, changes)), checker, told }
     }
 
     fn health(&self, index: usize) -> &InstanceHealth {
@@ -71,21 +71,19 @@ impl Shop {
     }
 }
 
-fn target(checker: &Checker, number: u8) -> Target {
+fn target(changes: &Changes, number: u8) -> Target {
     let address = IpAddr::from([127, 0, 0, number]);
-    let (global_namespace, service, version) = (name("shop"), name("cart"), name("v1"));
-    let key = InstanceKey { global_namespace, service, version, address, port: None };
     Target {
         version: name("v1"),
         protocol: Protocol::Http,
         served_by: HeaderValue::from_static("north/v1"),
         connections: Pools::default().of(SocketAddr::new(address, 1)),
-        health: checker.health(&key, &check()),
+        health: Arc::new(InstanceHealth::new(&check(), changes)),
     }
 }
 
 fn service(targets: Vec<Arc<Target>>, changes: Changes) -> PlannedService {
-    let pool = Pool::new(targets, Arc::new(Cursor::random()), changes);
+    let pool = Pool::new(targets, Arc::new(Cursor::random()), changes.clone());
     let service = Service {
         global_namespace: name("shop"),
         name: name("cart"),
@@ -104,6 +102,8 @@ fn service(targets: Vec<Arc<Target>>, changes: Changes) -> PlannedService {
         gateways: BTreeMap::new(),
         budget: Arc::new(decide::retry::Budget::new(Instant::now())),
         panic: Arc::default(),
+        changes,
+        counted: UNCOUNTED.into(),
     }
 }
 

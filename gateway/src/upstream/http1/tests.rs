@@ -10,11 +10,9 @@ use config::snapshot::{Accept, Check};
 use http::HeaderMap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::health::InstanceKey;
-use crate::health::checker::Checker;
+use crate::health::InstanceHealth;
 use crate::upstream::Switch;
 use crate::upstream::pool::Pools;
 
@@ -41,7 +39,6 @@ impl Instance {
 }
 
 fn target(at: SocketAddr) -> Target {
-    let name = |text: &str| text.parse().unwrap();
     let span = |text: &str| text.parse().unwrap();
     let check = Check {
         protocol: HealthProtocol::Tcp,
@@ -54,15 +51,12 @@ fn target(at: SocketAddr) -> Target {
         accept: Accept::Success,
         prior_knowledge: false,
     };
-    let (global_namespace, service, version) = (name("shop"), name("cart"), name("v1"));
-    let key = InstanceKey { global_namespace, service, version, address: at.ip(), port: Some(at.port()) };
-    let checker = Checker::new(Arc::new(|| {}), CancellationToken::new());
     Target {
-        version: name("v1"),
+        version: "v1".parse().unwrap(),
         protocol: Protocol::Http,
         served_by: HeaderValue::from_static("north/v1"),
         connections: Pools::default().of(at),
-        health: checker.health(&key, &check),
+        health: Arc::new(InstanceHealth::new(&check, &Default::default())),
     }
 }
 

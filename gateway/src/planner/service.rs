@@ -1,0 +1,176 @@
+//! The services of a plan. A service that changed takes over every instance that is still where it was.
+
+use std::cell::OnceCell;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use config::resource::{Name, Port};
+use config::snapshot::{Endpoint, Service, Version};
+use decide::balance::Cursor;
+use decide::retry::Budget;
+use http::HeaderValue;
+
+use super::Build;
+use crate::health::{Changes, InstanceHealth, Target};
+use crate::plan::{PlannedPort, PlannedService, Pool, UNCOUNTED};
+use crate::tunnel::metadata;
+
+impl Build<'_> {
+    pub(super) fn service(&self, service: &Arc<Service>, own: &Name) -> Arc<PlannedService> {
+        let before = self.previous.service(&service.global_namespace, service.name.as_str());
+        if let Some(before) = before.filter(|before| before.service == *service) {
+            return before.clone();
+        }
+        let before = before.map(Arc::as_ref);
+        let changes = before.map(|before| before.changes.clone()).unwrap_or_default();
+        let gateways = service.remote.keys().map(|cluster| {
+            let cursor = before.and_then(|before| before.gateways.get(cluster)).cloned();
+            (cluster.clone(), cursor.unwrap_or_else(fresh_cursor))
+        });
+        Arc::new(PlannedService {
+            gateways: gateways.collect(),
+            ports: self.ports(service, before, &changes, own),
+            service: service.clone(),
+            name: metadata::value(&service.name),
+            clusters: before.map(|before| before.clusters.clone()).unwrap_or_default(),
+            budget: before.map_or_else(|| Arc::new(Budget::new(Instant::now())), |b| b.budget.clone()),
+            panic: before.map(|before| before.panic.clone()).unwrap_or_default(),
+            metrics: before.map_or_else(
+                || Arc::new(self.metrics.service(&service.global_namespace, &service.name)),
+                |b| b.metrics.clone(),
+            ),
+            changes,
+            counted: AtomicU64::new(UNCOUNTED),
+        })
+    }
+
+    fn ports(
+        &self,
+        service: &Service,
+        before: Option<&PlannedService>,
+        changes: &Changes,
+        own: &Name,
+    ) -> BTreeMap<u16, PlannedPort> {
+        let versions = service.versions.values().map(|version| {
+            let placed = Placed::of(before, version);
+            let healths = version.instances.iter().enumerate().map(|(at, endpoint)| {
+                let kept = placed.index(at, endpoint).and_then(|index| placed.health(index, service));
+                let health = kept.unwrap_or_else(|| Arc::new(InstanceHealth::new(&service.health_check, changes)));
+                self.checker.watch(&health, service, &version.name, endpoint);
+                health
+            });
+            let healths: Vec<_> = healths.collect();
+            (version, placed, healths)
+        });
+        let versions: Vec<_> = versions.collect();
+        let port = |port: &Port| (port.port, self.port(port, &versions, before, changes, own));
+        service.ports.iter().map(port).collect()
+    }
+
+    fn port(
+        &self,
+        port: &Port,
+        versions: &[Healths<'_>],
+        before: Option<&PlannedService>,
+        changes: &Changes,
+        own: &Name,
+    ) -> PlannedPort {
+        let before = before.and_then(|before| before.ports.get(&port.port));
+        let (mut all, mut pools) = (Vec::new(), BTreeMap::new());
+        for (version, placed, healths) in versions {
+            let instances = version.instances.iter().zip(healths).enumerate();
+            let targets = instances.map(|(at, (endpoint, health))| {
+                let kept = placed.index(at, endpoint).and_then(|index| kept(before?, version, index));
+                let same = kept.filter(|kept| kept.protocol == port.protocol && Arc::ptr_eq(&kept.health, health));
+                let same = same.filter(|kept| kept.connections.address == endpoint.socket(port));
+                same.cloned().unwrap_or_else(|| Arc::new(self.target(port, version, endpoint, health, own)))
+            });
+            let targets: Vec<_> = targets.collect();
+            all.extend(targets.iter().cloned());
+            let cursor = before.and_then(|before| Some(before.versions.get(&version.name)?.cursor.clone()));
+            let cursor = cursor.unwrap_or_else(fresh_cursor);
+            pools.insert(version.name.clone(), Pool::new(targets, cursor, changes.clone()));
+        }
+        let cursor = before.map_or_else(fresh_cursor, |before| before.all.cursor.clone());
+        let (protocol, proxy_header) = (port.protocol, port.proxy_protocol.is_some());
+        PlannedPort { protocol, proxy_header, all: Pool::new(all, cursor, changes.clone()), versions: pools }
+    }
+
+    fn target(
+        &self,
+        port: &Port,
+        version: &Version,
+        endpoint: &Endpoint,
+        health: &Arc<InstanceHealth>,
+        own: &Name,
+    ) -> Target {
+        let socket = endpoint.socket(port);
+        let served_by = HeaderValue::from_str(&format!("{own}/{}/{socket}", version.name));
+        Target {
+            version: version.name.clone(),
+            protocol: port.protocol,
+            // Names and socket addresses are plain ASCII.
+            served_by: served_by.unwrap_or_else(|_| HeaderValue::from_static("unprintable")),
+            connections: self.pools.of(socket),
+            health: health.clone(),
+        }
+    }
+}
+
+/// A version, where its instances were before, and how they are.
+type Healths<'a> = (&'a Arc<Version>, Placed<'a>, Vec<Arc<InstanceHealth>>);
+
+/// A port's instance of that index among those of the version.
+fn kept<'p>(port: &'p PlannedPort, version: &Version, index: usize) -> Option<&'p Arc<Target>> {
+    port.versions.get(&version.name)?.targets.get(index)
+}
+
+/// Where it is says which instance it is: its weight and its node may change.
+type Place = (IpAddr, Option<u16>);
+
+fn place(endpoint: &Endpoint) -> Place {
+    (endpoint.address, endpoint.port)
+}
+
+/// Which instances a version had before, and how they are. The targets of each port stand in the same order.
+struct Placed<'p> {
+    service: Option<&'p Service>,
+    instances: &'p [Endpoint],
+    targets: &'p [Arc<Target>],
+    /// Made only when an instance stands elsewhere in the list than it stood.
+    by_place: OnceCell<HashMap<Place, usize>>,
+}
+
+impl<'p> Placed<'p> {
+    fn of(before: Option<&'p PlannedService>, version: &Version) -> Self {
+        let found = before.and_then(|before| {
+            let instances = before.service.versions.get(&version.name)?.instances.as_slice();
+            let targets = before.ports.values().next()?.versions.get(&version.name)?.targets.as_slice();
+            Some((instances, targets))
+        });
+        let (instances, targets) = found.unwrap_or_default();
+        Placed { service: before.map(|before| &*before.service), instances, targets, by_place: OnceCell::new() }
+    }
+
+    /// Which one the endpoint was, that now stands at this index. Most stand where they stood.
+    fn index(&self, at: usize, endpoint: &Endpoint) -> Option<usize> {
+        if self.instances.get(at).is_some_and(|before| place(before) == place(endpoint)) {
+            return Some(at);
+        }
+        let places = || self.instances.iter().enumerate().map(|(at, endpoint)| (place(endpoint), at)).collect();
+        self.by_place.get_or_init(places).get(&place(endpoint)).copied()
+    }
+
+    /// Nothing when it is checked in another way now: what was found the old way says nothing.
+    fn health(&self, index: usize, service: &Service) -> Option<Arc<InstanceHealth>> {
+        self.service.filter(|before| before.health_check == service.health_check)?;
+        self.targets.get(index).map(|target| target.health.clone())
+    }
+}
+
+fn fresh_cursor() -> Arc<Cursor> {
+    Arc::new(Cursor::random())
+}
