@@ -1,0 +1,95 @@
+"""Where a run happens: addresses, ports, cores, files, and the processes that are to be stopped at its end."""
+
+import os
+import pathlib
+import socket
+import subprocess
+import tempfile
+
+from .process import Failed, Process
+
+# Every proxy has an address of its own, so that all can have the same ports.
+HTTP, HTTPS, TCP = 20080, 20443, 20082
+ADMIN, AGENT, API, EAST_WEST = 20770, 20744, 20743, 20745
+ORIGIN, ORIGIN_HTTP2, ORIGIN_STREAM = 20900, 20901, 20902
+HOST = "bench.example.com"
+
+
+class Lab:
+    """One scenario's surroundings. As a context: at its end everything is stopped and removed."""
+
+    def __init__(self, tools, net, seconds):
+        self.tools, self.net, self.seconds = tools, net, seconds
+        # A proxy has one core for itself; load and origin share the others.
+        *others, last = sorted(os.sched_getaffinity(0))
+        self.proxy_cores, self.load_cores = {last}, set(others) or {last}
+        self.processes = []
+
+    def __enter__(self):
+        self._folder = tempfile.TemporaryDirectory(prefix="tombolo-bench-", ignore_cleanup_errors=True)
+        self.folder = pathlib.Path(self._folder.name)
+        self.folder.chmod(0o755)
+        return self
+
+    def __exit__(self, *_):
+        for process in reversed(self.processes):
+            process.stop()
+        self._folder.cleanup()
+
+    def at(self, third, fourth):
+        """A loopback address of this run's."""
+        return f"127.{self.net}.{third}.{fourth}"
+
+    @property
+    def origin_http(self):
+        """Where the origin speaks HTTP/1.1."""
+        return self.at(1, 1), ORIGIN
+
+    @property
+    def origin_http2(self):
+        """Where it speaks HTTP/2 without TLS."""
+        return self.at(1, 1), ORIGIN_HTTP2
+
+    @property
+    def origin_stream(self):
+        """Where it gives bytes."""
+        return self.at(1, 1), ORIGIN_STREAM
+
+    def origin(self):
+        """Starts the server behind all proxies."""
+        flags = {"http1": self.origin_http, "http2": self.origin_http2, "stream": self.origin_stream}
+        origin = self.start("origin", [self.tools["origin"], *(f"--{name}={host}:{port}"
+                                                               for name, (host, port) in flags.items())], self.load_cores)
+        origin.until(lambda: listens(*self.origin_http))
+
+    def file(self, name, text):
+        """Writes a file; its path."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def start(self, name, command, cores=None, env=None):
+        """Starts a process that runs until the end."""
+        log = self.folder / f"{name.replace('/', '-')}.log"
+        process = Process(name, command, log, cores or self.proxy_cores, env)
+        self.processes.append(process)
+        return process
+
+    def run(self, command, text=None, env=None, seconds=120):
+        """Runs a program to its end, beside the load; its output."""
+        done = subprocess.run([str(word) for word in command], input=text, capture_output=True, text=True, timeout=seconds,
+                              env={**os.environ, **(env or {})},
+                              preexec_fn=lambda: os.sched_setaffinity(0, self.load_cores))
+        if done.returncode:
+            raise Failed(f"{' '.join(map(str, command))}: {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+
+def listens(address, port):
+    """Whether somebody takes connections there."""
+    try:
+        socket.create_connection((address, port), 1).close()
+        return True
+    except OSError:
+        return False

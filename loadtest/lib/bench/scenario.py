@@ -1,0 +1,44 @@
+"""What a scenario is, and the two kinds that most are."""
+
+import dataclasses
+import typing
+
+from . import peers
+
+CPU, RATE, PEAK = "CPU µs/request", "requests/s", "peak MB"
+
+
+@dataclasses.dataclass
+class Scenario:
+    """One table. `start(lab)` gives the contenders; `measure(lab, contender)` one round's figures of one, by column. The
+    first column is what ratios are made of; less is better there."""
+    name: str
+    title: str
+    start: typing.Callable
+    measure: typing.Callable
+    needs: tuple = ()         # programs without which it cannot be
+    contenders: tuple = ()    # proxies; who is not installed is left out
+
+    def present(self, tools):
+        """The proxies that can be run."""
+        return [name for name in self.contenders if tools.has(name)]
+
+
+def proxying(name, title, measure, work, contenders, needs):
+    """One proxy before one origin."""
+    def start(at):
+        at.origin()
+        return peers.start([peer for peer in contenders if at.tools.has(peer)], at, work(at))
+    return Scenario(name, title, start, measure, needs, contenders)
+
+
+def closed_loop(call):
+    """Figures of as many requests as a proxy can answer. `call(lab, contender)` makes them."""
+    def measure(at, contender):
+        before = contender.cpu()
+        answers = call(at, contender)
+        spent = [(after - start) / 1000 / answers.requests for start, after in zip(before, contender.cpu())]
+        contender.check()
+        each = {f"{CPU}, {process.name}": cpu for process, cpu in zip(contender.processes, spent) if len(spent) > 1}
+        return {CPU: sum(spent), RATE: answers.requests / answers.seconds, PEAK: contender.peak() / 1e6, **each}
+    return measure
