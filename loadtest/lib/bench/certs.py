@@ -3,15 +3,15 @@
 from . import lab
 
 
-def public(at):
-    """The chain and key of the public host, the same for every proxy."""
-    return leaf(at, "public", lab.HOST)
+def name(owner):
+    """The DNS name of a certificate's owner: of the public host, or of a gateway."""
+    return lab.HOST if owner == "public" else f"{owner}.bench.internal"
 
 
-def pair(at, name="public", host=lab.HOST):
+def pair(at, owner="public"):
     """Chain and key in one file, as HAProxy has it."""
-    chain, key = leaf(at, name, host)
-    return at.file(f"certs/{name}.pair.pem", chain.read_text() + key.read_text())
+    chain, key = leaf(at, owner)
+    return at.file(f"certs/{owner}.pair.pem", chain.read_text() + key.read_text())
 
 
 def authority(at):
@@ -24,13 +24,13 @@ def authority(at):
     return chain, key
 
 
-def leaf(at, name, host):
-    """A certificate for a host, for servers and for clients; made once."""
-    chain, key = at.folder / f"certs/{name}.pem", at.folder / f"certs/{name}.key"
+def leaf(at, owner="public"):
+    """A certificate, for servers and for clients, and its key; made once."""
+    chain, key = at.folder / f"certs/{owner}.pem", at.folder / f"certs/{owner}.key"
     if not chain.exists():
         signer, signing = authority(at)
-        _openssl(at, key, chain, f"/CN={host}", "-CA", signer, "-CAkey", signing, "-addext",
-                 f"subjectAltName=DNS:{host}", "-addext", "basicConstraints=critical,CA:FALSE")
+        _openssl(at, key, chain, f"/CN={owner}", "-CA", signer, "-CAkey", signing, "-addext",
+                 f"subjectAltName=DNS:{name(owner)}", "-addext", "basicConstraints=critical,CA:FALSE")
     return chain, key
 
 

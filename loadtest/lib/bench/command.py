@@ -79,10 +79,11 @@ def one(scenario, tools, options):
     progress("")
     print(f"\n{scenario.title} ({scenario.name}, {time.monotonic() - began:.0f} s)", flush=True)
     if figures:
-        print(table.text(table.rows(figures)), flush=True)
+        print(table.text(table.rows(scenario, figures)), flush=True)
     for name, why in failures.items():
         print(f"FAILED  {name}: {why}", flush=True)
-    return {"name": scenario.name, "title": scenario.title, "figures": figures, "failures": failures}
+    return {"name": scenario.name, "title": scenario.title, "figures": figures, "failures": failures,
+            "table": table.rows(scenario, figures)}
 
 
 def write(folder, results, tools, options):
@@ -91,7 +92,7 @@ def write(folder, results, tools, options):
     about = machine.described(tools)
     how = {"runs": options.runs, "seconds": options.seconds, "date": time.strftime("%Y-%m-%d")}
     (folder / "results.json").write_text(json.dumps({"machine": about, **how, "scenarios": results}, indent=1))
-    tables = [f"### {result['title']}\n\n{table.markdown(table.rows(result['figures']))}\n"
+    tables = [f"### {result['title']}\n\n{table.markdown(result['table'])}\n"
               for result in results if result["figures"]]
     failed = [f"Failed: {result['name']}, {name}\n" for result in results for name in result["failures"]]
     intro = f"{how['date']}, medians of {options.runs} rounds of {options.seconds} s, taken in turn.\n"

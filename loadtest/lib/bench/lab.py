@@ -8,10 +8,9 @@ import tempfile
 
 from .process import Failed, Process
 
-# Every proxy has an address of its own, so that all can have the same ports.
-HTTP, HTTPS, TCP = 20080, 20443, 20082
+HTTP, HTTPS, TCP, DNS = 20080, 20443, 20082, 20053
 ADMIN, AGENT, API, EAST_WEST = 20770, 20744, 20743, 20745
-ORIGIN, ORIGIN_HTTP2, ORIGIN_STREAM = 20900, 20901, 20902
+ORIGIN, ORIGIN_HTTP2, ORIGIN_STREAM, ORIGIN_MANY = 20900, 20901, 20902, 20910
 HOST = "bench.example.com"
 
 
@@ -23,7 +22,7 @@ class Lab:
         # A proxy has one core for itself; load and origin share the others.
         *others, last = sorted(os.sched_getaffinity(0))
         self.proxy_cores, self.load_cores = {last}, set(others) or {last}
-        self.processes = []
+        self.processes, self._addresses = [], (self.at(0, number) for number in range(11, 250))
 
     def __enter__(self):
         self._folder = tempfile.TemporaryDirectory(prefix="tombolo-bench-", ignore_cleanup_errors=True)
@@ -39,6 +38,15 @@ class Lab:
     def at(self, third, fourth):
         """A loopback address of this run's."""
         return f"127.{self.net}.{third}.{fourth}"
+
+    @property
+    def workload(self):
+        """Where a workload of Tombolo's cluster calls from."""
+        return self.at(2, 1)
+
+    def address(self):
+        """One that nobody has yet, so that all proxies can have the same ports."""
+        return next(self._addresses)
 
     @property
     def origin_http(self):
@@ -62,6 +70,17 @@ class Lab:
                                                                for name, (host, port) in flags.items())], self.load_cores)
         origin.until(lambda: listens(*self.origin_http))
 
+    def origin_everywhere(self, port):
+        """Starts one that speaks HTTP/1.1 on every address, so also on all of 127.0.0.0/8."""
+        origin = self.start(f"origin {port}", [self.tools["origin"], f"--http1=0.0.0.0:{port}"], self.load_cores)
+        origin.until(lambda: listens(self.at(1, 1), port))
+
+    def path(self, name):
+        """A directory for what belongs to that."""
+        path = self.folder / "".join(letter if letter.isalnum() else "-" for letter in name)
+        path.mkdir(exist_ok=True)
+        return path
+
     def file(self, name, text):
         """Writes a file; its path."""
         path = self.folder / name
@@ -71,8 +90,7 @@ class Lab:
 
     def start(self, name, command, cores=None, env=None):
         """Starts a process that runs until the end."""
-        log = self.folder / f"{name.replace('/', '-')}.log"
-        process = Process(name, command, log, cores or self.proxy_cores, env)
+        process = Process(name, command, self.path(name) / "process.log", cores or self.proxy_cores, env)
         self.processes.append(process)
         return process
 

@@ -1,6 +1,7 @@
 """Load, by programs of others; what it says of the answers. An error is never averaged away: it fails the row."""
 
 import dataclasses
+import json
 import re
 
 from . import lab
@@ -19,10 +20,10 @@ class Answers:
     body_bytes: int = 0
 
 
-def wrk(at, url):
-    """HTTP/1.1 with keep-alive, as fast as the answers come."""
+def wrk(at, url, script=None):
+    """HTTP/1.1 with keep-alive, as fast as the answers come; a script makes requests that differ."""
     said = at.run([at.tools["wrk"], "-t1", f"-c{CONNECTIONS}", f"-d{at.seconds}s", "--timeout=10s",
-                   f"-HHost: {lab.HOST}", url])
+                   f"-HHost: {lab.HOST}", *(["-s", script] if script else []), url])
     for line in said.splitlines():
         if "Socket errors" in line or "Non-2xx" in line:
             raise Failed(f"{url}: {line.strip()}")
@@ -37,6 +38,11 @@ def h2load(at, address, path="/1k", *, protocol="h2", more=()):
     said = at.run([at.tools["h2load"], "-t1", *streams, f"-D{at.seconds}", f"--connect-to={address}:{lab.HTTPS}",
                    f"--tls13-ciphers={SUITE}", *more, url])
     return read_h2load(said, url, protocol, at.seconds)
+
+
+def client(at, what, **flags):
+    """One of our own clients' figures."""
+    return json.loads(at.run([at.tools["client"], what, *(f"--{name}={value}" for name, value in flags.items())]))
 
 
 def read_h2load(said, url, protocol, seconds):
@@ -55,3 +61,15 @@ def read_h2load(said, url, protocol, seconds):
     if spoken and spoken[1] != protocol:
         raise Failed(f"{url}: {spoken[1]} was spoken, not {protocol}")
     return Answers(done, float(seconds), number(r"\(\S+\) headers.*, \S+ \((\d+)\) data"))
+
+
+def grpc(at, address):
+    """Calls, each of which brings back what it sent. A failed one has status 200 too, but no message."""
+    message = b"\0" + (100).to_bytes(4, "big") + b"x" * 100
+    path = at.folder / "message"
+    path.write_bytes(message)
+    answers = h2load(at, address, "/echo.Echo/Call", more=(
+        f"-d{path}", "-Hcontent-type: application/grpc", "-Hte: trailers"))
+    if answers.body_bytes < answers.requests * len(message):
+        raise Failed(f"{address}: {answers.requests} calls brought {answers.body_bytes} bytes back: some failed")
+    return answers

@@ -22,14 +22,19 @@ class Process:
     """One that runs until it is stopped, or until the benchmark ends, however it ends."""
 
     def __init__(self, name, command, log, cores, env=None):
+        self.name, self.log, self.cores = name, pathlib.Path(log), cores
+        self.command, self.env = [str(word) for word in command], {**os.environ, **(env or {})}
+        self.again()
+
+    def again(self):
+        """Starts it, for the first time or after it was stopped."""
         def prepare():
             _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-            os.sched_setaffinity(0, cores)
+            os.sched_setaffinity(0, self.cores)
 
-        self.name, self.log = name, pathlib.Path(log)
-        with open(log, "ab") as out:
-            self.child = subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                                          env={**os.environ, **(env or {})}, preexec_fn=prepare)
+        with open(self.log, "ab") as out:
+            self.child = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=self.env,
+                                          preexec_fn=prepare)
 
     def pids(self):
         """Its own and its descendants', without what only starts another: a shell, Python."""

@@ -12,7 +12,7 @@ def measure(scenario, tools, options, tell):
     with Lab(tools, options.net, options.seconds) as at:
         contenders = scenario.start(at)
         # A proxy that has just found its backends healthy should not meet its first load in the first round.
-        for turn in range(-1, options.runs):
+        for turn in range(-1, min(options.runs, scenario.runs)):
             for contender in rotated(contenders, turn):
                 if contender.name in failures:
                     continue

@@ -6,6 +6,7 @@ import typing
 from . import peers
 
 CPU, RATE, PEAK = "CPU µs/request", "requests/s", "peak MB"
+OURS = "tombolo"
 
 
 @dataclasses.dataclass
@@ -18,18 +19,22 @@ class Scenario:
     measure: typing.Callable
     needs: tuple = ()         # programs without which it cannot be
     contenders: tuple = ()    # proxies; who is not installed is left out
+    runs: int = 1_000         # rounds at the most, where more would tell nothing new
+    # What is divided by what, by the names of rows: ours by each peer's.
+    ratio: str = "tombolo is ×"
+    ratio_of: typing.Callable = lambda row: (OURS, row)
 
     def present(self, tools):
         """The proxies that can be run."""
         return [name for name in self.contenders if tools.has(name)]
 
 
-def proxying(name, title, measure, work, contenders, needs):
+def proxying(name, title, measure, work, contenders, needs, **more):
     """One proxy before one origin."""
     def start(at):
         at.origin()
         return peers.start([peer for peer in contenders if at.tools.has(peer)], at, work(at))
-    return Scenario(name, title, start, measure, needs, contenders)
+    return Scenario(name, title, start, measure, needs, contenders, **more)
 
 
 def closed_loop(call):
@@ -39,6 +44,7 @@ def closed_loop(call):
         answers = call(at, contender)
         spent = [(after - start) / 1000 / answers.requests for start, after in zip(before, contender.cpu())]
         contender.check()
-        each = {f"{CPU}, {process.name}": cpu for process, cpu in zip(contender.processes, spent) if len(spent) > 1}
-        return {CPU: sum(spent), RATE: answers.requests / answers.seconds, PEAK: contender.peak() / 1e6, **each}
+        # Of a pair, also each one's.
+        parts = {f"the {which}": cpu for which, cpu in zip(("first", "second"), spent)} if len(spent) > 1 else {}
+        return {CPU: sum(spent), **parts, RATE: answers.requests / answers.seconds, PEAK: contender.peak() / 1e6}
     return measure

@@ -2,24 +2,21 @@
 
 import statistics
 
-OURS = "tombolo"
 
-
-def rows(figures):
-    """The heads of the columns, then a row of texts for each contender. Ours has nobody to be compared to."""
+def rows(scenario, figures):
+    """The heads of the columns, then a row of texts for each contender. A row has no ratio to itself."""
     columns = list(dict.fromkeys(column for rounds in figures.values() for each in rounds for column in each))
     if not columns:
         return []
     first, *others = columns
-    ours = [each[first] for each in figures.get(OURS, [])]
-    made = [["", first, "min–max", "tombolo is ×", "min–max", *others]]
+    values = {name: [each[first] for each in rounds] for name, rounds in figures.items()}
+    made = [["", first, "min–max", scenario.ratio, "min–max", *others]]
     for name, rounds in figures.items():
-        values = [each[first] for each in rounds]
-        ratio = ["", ""]
-        if ours and name != OURS:
-            ratio = told([one / other for one, other in zip(ours, values)], "{:.2f}")
-        made.append([name, *told(values), *ratio, *(told([each[column] for each in rounds if column in each])[0]
-                                                    for column in others)])
+        above, below = scenario.ratio_of(name)
+        pairs = zip(values.get(above, []), values.get(below, [])) if above != below else []
+        ratio = told([one / other for one, other in pairs if other], "{:.2f}")
+        made.append([name, *told(values[name]), *ratio, *(told([each[column] for each in rounds if column in each])[0]
+                                                          for column in others)])
     return made
 
 

@@ -46,7 +46,7 @@ class Tools:
         if not self.paths["tombolo"].exists():
             raise SystemExit(f"{self.paths['tombolo']} is not there: 'cargo build --release', or TOMBOLO=…/tombolo")
         subprocess.run(["cargo", "build", "--release", "--locked", "--quiet"], cwd=PEERS, check=True)
-        for name in ("bare", "origin"):
+        for name in ("bare", "origin", "client"):
             self.paths[name] = PEERS / "target/release" / name
 
     def versions(self):

@@ -13,7 +13,7 @@ class Work:
     tls: bool = False         # whether clients come by HTTPS
     features: bool = True     # access log to a file, health checks, forwarding headers, a request's name
     interval: int = 1         # of the health checks, in seconds
-    routes: int = 1           # path prefixes /r0/, /r1/, … and the rest
+    routes: tuple = ()        # path prefixes, beside the rest
 
 
 @dataclasses.dataclass

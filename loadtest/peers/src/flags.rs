@@ -10,17 +10,17 @@ use anyhow::Context;
 pub struct Flags(HashMap<String, String>);
 
 impl Flags {
-    /// This process's.
+    /// Reads a program's arguments.
     ///
     /// # Errors
-    /// An argument that is no flag, or has no value.
-    pub fn of_process() -> anyhow::Result<Flags> {
+    /// One that is no flag, or has no value.
+    pub fn read(arguments: impl Iterator<Item = String>) -> anyhow::Result<Flags> {
         let pair = |argument: String| {
             let pair = argument.strip_prefix("--").and_then(|rest| rest.split_once('='));
             let (name, value) = pair.with_context(|| format!("{argument}: want --name=value"))?;
             Ok((name.to_owned(), value.to_owned()))
         };
-        std::env::args().skip(1).map(pair).collect::<anyhow::Result<_>>().map(Flags)
+        arguments.map(pair).collect::<anyhow::Result<_>>().map(Flags)
     }
 
     /// A flag that may be absent.

@@ -6,25 +6,24 @@ from .. import certs, lab
 from ..work import Contender
 
 
-def start(at, work):
+def start(at, work, name="caddy"):
     """Starts it for the work."""
-    address = at.at(0, 51)
-    config = at.file("caddy/caddy.json", json.dumps(configuration(at, work, address), indent=1))
-    home = {"GOMAXPROCS": "1", "HOME": str(at.folder / "caddy"), "XDG_DATA_HOME": str(at.folder / "caddy"),
-            "XDG_CONFIG_HOME": str(at.folder / "caddy")}
-    process = at.start("caddy", [at.tools["caddy"], "run", "--config", config], env=home)
+    address, folder = at.address(), at.path(name)
+    config = at.file(folder / "caddy.json", json.dumps(configuration(at, work, address, folder), indent=1))
+    home = dict.fromkeys(("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"), str(folder)) | {"GOMAXPROCS": "1"}
+    process = at.start(name, [at.tools["caddy"], "run", "--config", config], env=home)
     process.until(lambda: lab.listens(address, lab.HTTP))
-    return Contender("caddy", address, [process])
+    return Contender(name, address, [process])
 
 
-def configuration(at, work, address):
+def configuration(at, work, address, folder):
     """One server a door, with the same route."""
-    chain, key = certs.public(at)
+    chain, key = certs.leaf(at)
     route = [{"handle": [proxy(work)]}]
     log = {"logs": {}} if work.features else {}
     plain = {"listen": [f"{address}:{lab.HTTP}"], "routes": route, "automatic_https": {"disable": True}, **log}
     secure = {**plain, "listen": [f"{address}:{lab.HTTPS}"], "protocols": ["h1", "h2"], "tls_connection_policies": [{}]}
-    written = {"output": "file", "filename": str(at.folder / "caddy/access.log")}
+    written = {"output": "file", "filename": str(folder / "access.log")}
     access = {"access": {"writer": written, "include": ["http.log.access"]}, "default": {"level": "WARN"}}
     return {
         "admin": {"disabled": True},

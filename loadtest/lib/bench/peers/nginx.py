@@ -4,20 +4,21 @@ from .. import certs, lab
 from ..work import Contender
 
 
-def start(at, work):
+def start(at, work, name="nginx"):
     """Starts it for the work."""
-    address, folder = at.at(0, 31), at.folder / "nginx"
-    config = at.file("nginx/nginx.conf", configuration(at, work, address))
-    process = at.start("nginx", [at.tools["nginx"], "-p", folder, "-e", "stderr", "-c", config])
+    address, folder = at.address(), at.path(name)
+    config = at.file(folder / "nginx.conf", configuration(at, work, address, folder))
+    process = at.start(name, [at.tools["nginx"], "-p", folder, "-e", "stderr", "-c", config])
     process.until(lambda: lab.listens(address, lab.HTTP))
-    return Contender("nginx", address, [process])
+    return Contender(name, address, [process])
 
 
-def configuration(at, work, address):
+def configuration(at, work, address, folder):
     """One server with both doors."""
-    folder, (chain, key) = at.folder / "nginx", certs.public(at)
+    chain, key = certs.leaf(at)
     log = f"{folder}/access.log combined buffer=64k flush=1s" if work.features else "off"
-    passed = "grpc_pass grpc" if work.protocol == "grpc" else "proxy_pass http"
+    passed = ("grpc_pass grpc" if work.protocol == "grpc" else "proxy_pass http") + "://origin;"
+    routes = "".join(f"    location {prefix}/ {{ {passed} }}\n" for prefix in work.routes)
     servers = "".join(f"    server {host}:{port};\n" for host, port in work.backends)
     temporary = "".join(f"  {kind}_temp_path {folder}/{kind};\n"
                         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
@@ -46,13 +47,34 @@ http {{
     ssl_certificate_key {key};
     ssl_protocols TLSv1.2 TLSv1.3;
     ssl_session_cache shared:tls:10m;
-    location / {{
-      {passed}://origin;
 {headers(work)}\
-    }}
+{routes}\
+    location / {{ {passed} }}
   }}
 }}
 """
+
+
+def stream(at, backend):
+    """Starts it for bytes."""
+    address, folder, (host, port) = at.address(), at.path("nginx"), backend
+    config = f"""\
+worker_processes 1;
+daemon off;
+user root;
+pid {folder}/nginx.pid;
+error_log stderr warn;
+events {{ worker_connections 1000; }}
+stream {{
+  server {{
+    listen {address}:{lab.TCP};
+    proxy_pass {host}:{port};
+  }}
+}}
+"""
+    process = at.start("nginx", [at.tools["nginx"], "-p", folder, "-e", "stderr", "-c", at.file(folder / "nginx.conf", config)])
+    process.until(lambda: lab.listens(address, lab.TCP))
+    return Contender("nginx", address, [process])
 
 
 def headers(work):
@@ -61,7 +83,7 @@ def headers(work):
     if work.features:
         kind = "grpc" if work.protocol == "grpc" else "proxy"
         lines += [f"{kind}_set_header {name}" for name in NAMES]
-    return "".join(f"      {line};\n" for line in lines)
+    return "".join(f"    {line};\n" for line in lines)
 
 
 NAMES = ("Host $host", "X-Forwarded-For $proxy_add_x_forwarded_for", "X-Forwarded-Proto $scheme",

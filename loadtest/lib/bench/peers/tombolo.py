@@ -10,29 +10,61 @@ GNS = "bench"
 SERVICE = 20081
 
 
-def start(at, work):
+def start(at, work, name="tombolo"):
     """Starts it for the work."""
-    mesh = Mesh(at)
-    cluster = mesh.join("one", 11, [service(work)])
-    gateway = cluster.gateway(features=work.features)
-    mesh.apply([namespace(), certificate(at), public(work)])
+    _, _, contender = mesh(at, work, ("one",), name)
+    return contender
+
+
+def pair(at, work):
+    """Two clusters; the service is in the second only."""
+    _, _, contender = mesh(at, work, ("near", "far"))
+    return contender
+
+
+def mesh(at, work, names=("one",), name="tombolo"):
+    """A mesh, its clusters, of which the last has the service, and their gateways as a contender, reached at the first."""
+    made = Mesh(at, name)
+    *others, last = names
+    clusters = [*(made.join(each, []) for each in others), made.join(last, [service(work)])]
+    gateways = [cluster.gateway(features=work.features) for cluster in clusters]
+    made.gateways = [cluster.address for cluster in clusters]
+    made.apply([namespace(), certificate(at), public(work)])
+    contender = Contender(name, clusters[0].address, gateways)
+    if not work.tls:
+        gateways[0].until(lambda: process.answers(contender.url(), lab.HOST))
+    return made, clusters, contender
+
+
+def stream(at, backend):
+    """Starts it for bytes, which workloads of the cluster send."""
+    host, port = backend
+    bytes_of = manifest("Service", "bytes", {
+        "ports": [{"name": "bytes", "port": lab.TCP, "protocol": "tcp"}],
+        "versions": [{"name": "v1", "instances": [{"address": host, "port": port}]}],
+        "healthCheck": {"protocol": "tcp", "interval": "1s", "timeout": "500ms"}}, namespace=GNS)
+    made = Mesh(at)
+    cluster = made.join("one", [bytes_of])
+    gateway = cluster.gateway()
+    workloads = [{"cidr": f"{at.workload}/32", "namespace": GNS}]
+    made.apply([namespace(), manifest("Cluster", "one", {"workloads": workloads})])
+    gateway.until(lambda: lab.listens(cluster.address, lab.TCP))
     return Contender("tombolo", cluster.address, [gateway])
 
 
 class Mesh:
     """A controller."""
 
-    def __init__(self, at, name="mesh"):
-        self.at, self.folder = at, at.folder / name
-        self.folder.mkdir()
-        self.context, address, admin = self.folder / "context.json", at.at(0, 1), f"{at.at(0, 1)}:{lab.ADMIN}"
+    def __init__(self, at, name="tombolo"):
+        self.at, self.name, self.folder, address = at, name, at.path(name), at.address()
+        self.context, admin = self.folder / "context.json", f"{address}:{lab.ADMIN}"
         self.controller = self.start("controller", [
             "controller", f"--state={self.folder}/controller", f"--listen={address}:{lab.API}", "--mesh=bench.internal",
             f"--context={self.context}", f"--admin={admin}"], admin)
 
     def start(self, name, args, admin, cores=None, env=None):
         """Starts one of its processes and waits until it is ready."""
-        started = self.at.start(f"{self.folder.name}-{name}", [self.at.tools["tombolo"], *args],
+        started = self.at.start(f"{self.name}, {name}", [self.at.tools["tombolo"], *args],
                                 cores or self.at.load_cores, env)
         started.until(lambda: process.answers(f"http://{admin}/readyz"))
         return started
@@ -41,9 +73,9 @@ class Mesh:
         """One of the command line's."""
         return self.at.run([self.at.tools["tombolo"], *words], text, {"TOMBOLO_CONTEXT": str(self.context)})
 
-    def join(self, name, number, services):
+    def join(self, name, services):
         """A cluster joins, with these services."""
-        return Cluster(self, name, number, services)
+        return Cluster(self, name, services)
 
     def apply(self, manifests):
         """Applies them, and waits until every gateway acts on them."""
@@ -53,12 +85,13 @@ class Mesh:
 class Cluster:
     """An agent, and what it knows of services."""
 
-    def __init__(self, mesh, name, number, services):
-        at, self.mesh, self.name, self.address = mesh.at, mesh, name, mesh.at.at(0, number)
-        self.folder = mesh.folder / name
+    def __init__(self, mesh, name, services):
+        at, self.mesh, self.name, self.address = mesh.at, mesh, name, mesh.at.address()
+        self.folder, agent = mesh.folder / name, at.address()
+        (self.folder / "services").mkdir(parents=True)
         for manifest in services:
-            at.file(f"{mesh.folder.name}/{name}/services/{manifest['metadata']['name']}.json", json.dumps(manifest))
-        token, agent = mesh.command("token", "create", f"--cluster={name}").strip(), at.at(0, number + 40)
+            at.file(self.folder / f"services/{manifest['metadata']['name']}.json", json.dumps(manifest))
+        token = mesh.command("token", "create", f"--cluster={name}").strip()
         self.agent = mesh.start(f"{name}-agent", [
             "agent", f"--state={self.folder}/agent", f"--listen={agent}:{lab.AGENT}", f"--admin={agent}:{lab.ADMIN}",
             f"--services={self.folder}/services"], f"{agent}:{lab.ADMIN}", env={"TOMBOLO_JOIN_TOKEN": token})
@@ -71,6 +104,16 @@ class Cluster:
             f"--address={self.address}", f"--http-port={lab.HTTP}", f"--https-port={lab.HTTPS}",
             f"--east-west-port={lab.EAST_WEST}", f"--admin-port={lab.ADMIN}", f"--access-log={log}", "--drain-wait=0",
             "--drain-timeout=1", *more], f"{self.address}:{lab.ADMIN}", self.mesh.at.proxy_cores, ONE_WORKER)
+
+
+    def dns(self):
+        """Starts its DNS server; the process and its address."""
+        address = self.mesh.at.address()
+        started = self.mesh.start(f"{self.name}-dns", [
+            "dns", f"--state={self.folder}/dns", f"--agent={self.folder}/agent/member.token", "--name=dns",
+            f"--listen={address}:{lab.DNS}", f"--admin={address}:{lab.ADMIN}", f"--gateway-admin-port={lab.ADMIN}"],
+            f"{address}:{lab.ADMIN}", self.mesh.at.proxy_cores, ONE_WORKER)
+        return started, address
 
 
 def manifest(kind, name, spec, **metadata):
@@ -98,7 +141,7 @@ def service(work):
 
 def certificate(at):
     """The host's, the same as the peers'."""
-    chain, key = certs.public(at)
+    chain, key = certs.leaf(at)
     return manifest("Certificate", "public", {"globalNamespace": GNS, "certificate": chain.read_text(),
                                               "key": key.read_text()})
 
@@ -107,4 +150,5 @@ def public(work):
     """The host, through the door that the work needs: one has HTTPS, or plain HTTP."""
     tls = {"mode": "https", "certificate": {"uploaded": "public"}} if work.tls else {"mode": "http"}
     return manifest("PublicService", "web", {
-        "globalNamespace": GNS, "service": "web", "port": SERVICE, "hosts": [{"name": lab.HOST}], "tls": tls})
+        "globalNamespace": GNS, "service": "web", "port": SERVICE, "hosts": [{"name": lab.HOST}], "tls": tls,
+        "routes": [{"pathPrefix": prefix, "service": "web", "port": SERVICE} for prefix in (*work.routes, "/")]})

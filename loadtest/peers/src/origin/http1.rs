@@ -55,9 +55,9 @@ fn head_end(buffer: &[u8]) -> Option<usize> {
 
 fn body_length(head: &[u8]) -> anyhow::Result<usize> {
     let name = b"content-length:";
-    let line = head.split(|byte| *byte == b'\n').find(|line| {
-        line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name))
-    });
+    let line = head
+        .split(|byte| *byte == b'\n')
+        .find(|line| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)));
     let Some(line) = line else { return Ok(0) };
     let value = str::from_utf8(&line[name.len()..])?;
     value.trim().parse().with_context(|| value.to_owned())

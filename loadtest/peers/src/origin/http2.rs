@@ -33,7 +33,8 @@ fn echo(mut respond: SendResponse<Bytes>, message: Bytes) -> anyhow::Result<()> 
     let head = Response::builder().header(CONTENT_TYPE, "application/grpc").body(())?;
     let mut body = respond.send_response(head, false)?;
     body.send_data(message, false)?;
-    let trailers = HeaderMap::from_iter([(http::HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))]);
+    let trailers =
+        HeaderMap::from_iter([(http::HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"))]);
     Ok(body.send_trailers(trailers)?)
 }
 
