@@ -28,6 +28,8 @@ def wrk(at, url, script=None):
         if "Socket errors" in line or "Non-2xx" in line:
             raise Failed(f"{url}: {line.strip()}")
     requests, seconds = re.search(r"(\d+) requests in ([\d.]+)s", said).groups()
+    if requests == "0":
+        raise Failed(f"{url}: no answer in {seconds} s; is the machine busy with something else?")
     return Answers(int(requests), float(seconds))
 
 
@@ -40,7 +42,7 @@ def h2load(at, address, path="/1k", *, protocol="h2", more=()):
     return read_h2load(said, url, protocol, at.seconds)
 
 
-def client(at, what, **flags):
+def client(at, what, /, **flags):
     """One of our own clients' figures."""
     return json.loads(at.run([at.tools["client"], what, *(f"--{name}={value}" for name, value in flags.items())]))
 

@@ -10,7 +10,12 @@ def measure(scenario, tools, options, tell):
     """The rounds' figures by contender; and why a row is missing, by contender. A row that failed once has failed."""
     figures, failures = {}, {}
     with Lab(tools, options.net, options.seconds) as at:
-        contenders = scenario.start(at)
+        contenders = []
+        for name, start in scenario.starters(at).items():
+            try:
+                contenders.append(start())
+            except Failed as failure:
+                failures[name] = str(failure)
         # A proxy that has just found its backends healthy should not meet its first load in the first round.
         for turn in range(-1, min(options.runs, scenario.runs)):
             for contender in rotated(contenders, turn):

@@ -1,6 +1,7 @@
 """What a scenario is, and the two kinds that most are."""
 
 import dataclasses
+import functools
 import typing
 
 from . import peers
@@ -11,11 +12,11 @@ OURS = "tombolo"
 
 @dataclasses.dataclass
 class Scenario:
-    """One table. `start(lab)` gives the contenders; `measure(lab, contender)` one round's figures of one, by column. The
-    first column is what ratios are made of; less is better there."""
+    """One table. `starters(lab)` gives by row what starts its contender; `measure(lab, contender)` one round's figures of
+    one, by column. The first column is what ratios are made of; less is better there."""
     name: str
     title: str
-    start: typing.Callable
+    starters: typing.Callable
     measure: typing.Callable
     needs: tuple = ()         # programs without which it cannot be
     contenders: tuple = ()    # proxies; who is not installed is left out
@@ -24,17 +25,13 @@ class Scenario:
     ratio: str = "tombolo is ×"
     ratio_of: typing.Callable = lambda row: (OURS, row)
 
-    def present(self, tools):
-        """The proxies that can be run."""
-        return [name for name in self.contenders if tools.has(name)]
-
 
 def proxying(name, title, measure, work, contenders, needs, **more):
     """One proxy before one origin."""
-    def start(at):
+    def starters(at):
         at.origin()
-        return peers.start([peer for peer in contenders if at.tools.has(peer)], at, work(at))
-    return Scenario(name, title, start, measure, needs, contenders, **more)
+        return {peer: functools.partial(peers.ALL[peer].start, at, work(at)) for peer in contenders if at.tools.has(peer)}
+    return Scenario(name, title, starters, measure, needs, contenders, **more)
 
 
 def closed_loop(call):

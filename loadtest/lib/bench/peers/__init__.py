@@ -4,8 +4,3 @@ from . import bare, caddy, envoy, haproxy, nginx, tombolo
 
 # In the order of the tables.
 ALL = {"tombolo": tombolo, "haproxy": haproxy, "nginx": nginx, "bare": bare, "envoy": envoy, "caddy": caddy}
-
-
-def start(names, at, work):
-    """Starts those of the proxies, and waits until they serve."""
-    return [ALL[name].start(at, work) for name in names]

@@ -83,6 +83,7 @@ defaults
   timeout client 75s
   timeout server 60s
   timeout http-request 10s
+  timeout http-keep-alive 75s
 """
 
 STREAM = """\

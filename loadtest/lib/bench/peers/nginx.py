@@ -1,7 +1,13 @@
 """nginx: one worker; it has no active health checks; its log is buffered, as its guide advises."""
 
+import pathlib
+
 from .. import certs, lab
+from ..process import Failed
 from ..work import Contender
+
+# Debian's is a package of its own.
+STREAM_MODULE = pathlib.Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 
 
 def start(at, work, name="nginx"):
@@ -58,7 +64,10 @@ http {{
 def stream(at, backend):
     """Starts it for bytes."""
     address, folder, (host, port) = at.address(), at.path("nginx"), backend
+    if not STREAM_MODULE.exists():
+        raise Failed(f"{STREAM_MODULE} is not there: apt-get install libnginx-mod-stream")
     config = f"""\
+load_module {STREAM_MODULE};
 worker_processes 1;
 daemon off;
 user root;

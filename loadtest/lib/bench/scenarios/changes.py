@@ -12,15 +12,18 @@ import time
 from .. import lab, load
 from ..peers import tombolo
 from ..process import Failed
-from ..scenario import RATE, Scenario
+from ..scenario import OURS, RATE, Scenario
 from ..work import Work
 
 
-def start(at):
+def starters(at):
     """Two clusters."""
     at.origin()
-    at.mesh, _, contender = tombolo.mesh(at, Work([at.origin_http]), ("near", "far"))
-    return [contender]
+
+    def ours():
+        at.mesh, _, contender = tombolo.mesh(at, Work([at.origin_http]), ("near", "far"))
+        return contender
+    return {OURS: ours}
 
 
 def measure(at, contender):
@@ -83,5 +86,5 @@ def acted_on(address):
     return int(float(found[1])) if found else -1
 
 
-ALL = [Scenario("changes", "changes under load over two clusters: applied → both gateways act on it", start, measure,
+ALL = [Scenario("changes", "changes under load over two clusters: applied → both gateways act on it", starters, measure,
                 ("wrk",))]

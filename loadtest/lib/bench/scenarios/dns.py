@@ -1,5 +1,6 @@
 """One name's address, asked for over UDP as fast as the answers come."""
 
+import functools
 import re
 
 from .. import lab
@@ -19,12 +20,12 @@ ns A {ADDRESS}
 """
 
 
-def start(at):
+def starters(at):
     """All that are there."""
     at.origin()
     at.questions = at.file("questions", f"{lab.HOST} A\n")
     servers = {"tombolo": ours, "knotd": knot, "nsd": nsd}
-    return [start(at) for name, start in servers.items() if at.tools.has(name)]
+    return {name: functools.partial(start, at) for name, start in servers.items() if at.tools.has(name)}
 
 
 def ours(at):
@@ -107,4 +108,4 @@ def measure(at, contender):
             "lost": lost, PEAK: contender.peak() / 1e6}
 
 
-ALL = [Scenario("dns", "DNS: the address of a public host, over UDP", start, measure, ("dnsperf",), ("knotd", "nsd"))]
+ALL = [Scenario("dns", "DNS: the address of a public host, over UDP", starters, measure, ("dnsperf",), ("knotd", "nsd"))]

@@ -1,9 +1,12 @@
 """One proxy, one origin: HTTP/1.1 with small and large bodies, HTTPS, gRPC; and what of the cost the features are."""
 
+import functools
+
 from .. import load, peers
 from ..scenario import Scenario, closed_loop, proxying
 from ..work import Work
 
+CONFIGURABLE = ("tombolo", "haproxy", "nginx", "envoy", "caddy")
 EVERYONE = ("tombolo", "haproxy", "nginx", "bare", "envoy", "caddy")
 
 
@@ -25,10 +28,13 @@ def grpc(at):
 def with_and_without(at):
     """Each twice: with the features, and without."""
     at.origin()
-    names = [name for name in EVERYONE if name != "bare" and at.tools.has(name)]
-    return [started for name in names for started in (
-        peers.ALL[name].start(at, Work([at.origin_http])),
-        peers.ALL[name].start(at, Work([at.origin_http], features=False), f"{name}, off"))]
+    starters = {}
+    for name in CONFIGURABLE:
+        if at.tools.has(name):
+            start, off = peers.ALL[name].start, f"{name}, off"
+            starters[name] = functools.partial(start, at, plain(at))
+            starters[off] = functools.partial(start, at, Work([at.origin_http], features=False), off)
+    return starters
 
 
 def wrk(path="/1k"):
@@ -48,5 +54,5 @@ ALL = [
     proxying("grpc", "gRPC calls of 100 bytes over HTTPS", closed_loop(lambda at, it: load.grpc(at, it.address)),
              grpc, EVERYONE, ("h2load", "openssl")),
     Scenario("features", "HTTP/1.1 keep-alive, 1 KB, without access log, health checks, forwarding headers",
-             with_and_without, wrk(), ("wrk",), tuple(name for name in EVERYONE if name != "bare")),
+             with_and_without, wrk(), ("wrk",), CONFIGURABLE),
 ]

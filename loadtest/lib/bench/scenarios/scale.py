@@ -1,5 +1,7 @@
 """Whether a request costs the same among many routes and many endpoints."""
 
+import functools
+
 from .. import lab, load, peers
 from ..scenario import Scenario, closed_loop
 from ..work import Work
@@ -34,29 +36,28 @@ def of_itself(smallest):
 def many_routes(at):
     """Each proxy with few, some, and many path prefixes, all of which lead to one service."""
     at.origin()
-    at.scripts = {}
-    started = []
+    at.scripts, starters = {}, {}
     for name in PROXIES_ROUTES:
         for count in ROUTES if at.tools.has(name) else ():
             work = Work([at.origin_http], routes=tuple(f"/r{number}" for number in range(count)))
             row = named(name, count, "routes")
             at.scripts[row] = at.file(at.path(row) / "requests.lua", SCRIPT.format(different=DIFFERENT, count=count))
-            started.append(peers.ALL[name].start(at, work, row))
-    return started
+            starters[row] = functools.partial(peers.ALL[name].start, at, work, row)
+    return starters
 
 
 def many_endpoints(at):
     """Each with few, some, and many addresses of one service; all are one origin's, which each row has for itself, as its
     connections are many. Checked once a minute."""
-    started = []
+    starters = {}
     for name in PROXIES_ENDPOINTS:
         for count in ENDPOINTS if at.tools.has(name) else ():
-            port = lab.ORIGIN_MANY + len(started)
+            row, port = named(name, count, "endpoints"), lab.ORIGIN_MANY + len(starters)
             at.origin_everywhere(port)
             backends = [(f"127.{at.net + 1}.{number // 250}.{number % 250 + 1}", port) for number in range(count)]
             work = Work(backends, interval=60)
-            started.append(peers.ALL[name].start(at, work, named(name, count, "endpoints")))
-    return started
+            starters[row] = functools.partial(peers.ALL[name].start, at, work, row)
+    return starters
 
 
 PROXIES_ROUTES = ("tombolo", "haproxy", "nginx", "envoy")

@@ -1,5 +1,7 @@
 """Bytes from the origin to the client, without TLS."""
 
+import functools
+
 from .. import load
 from ..lab import TCP
 from ..peers import envoy, haproxy, nginx, tombolo
@@ -8,10 +10,11 @@ from ..scenario import Scenario, PEAK
 PROXIES = {"tombolo": tombolo, "haproxy": haproxy, "nginx": nginx, "envoy": envoy}
 
 
-def start(at):
+def starters(at):
     """All of them."""
     at.origin()
-    return [proxy.stream(at, at.origin_stream) for name, proxy in PROXIES.items() if at.tools.has(name)]
+    return {name: functools.partial(proxy.stream, at, at.origin_stream) for name, proxy in PROXIES.items()
+            if at.tools.has(name)}
 
 
 def measure(at, contender):
@@ -26,4 +29,4 @@ def measure(at, contender):
             PEAK: contender.peak() / 1e6}
 
 
-ALL = [Scenario("tcp", "TCP, four connections, from the origin to the client", start, measure, (), tuple(PROXIES))]
+ALL = [Scenario("tcp", "TCP, four connections, from the origin to the client", starters, measure, (), tuple(PROXIES))]

@@ -1,6 +1,8 @@
 """Two gateways with mutual TLS between them: the client speaks plain HTTP/1.1 to the first, the origin is behind the
 second. The CPU of both counts."""
 
+import functools
+
 from .. import load
 from ..peers import bare, envoy, haproxy, tombolo
 from ..scenario import Scenario, closed_loop
@@ -16,12 +18,12 @@ PAIRS = {
 }
 
 
-def start(at):
-    """Starts the origin and all pairs."""
+def starters(at):
+    """All pairs."""
     at.origin()
     work = Work([at.origin_http])
-    return [pair(at, work) for tool, pair in PAIRS.values() if at.tools.has(tool)]
+    return {name: functools.partial(pair, at, work) for name, (tool, pair) in PAIRS.items() if at.tools.has(tool)}
 
 
-ALL = [Scenario("tunnel", "two gateways and an mTLS tunnel, HTTP/1.1 keep-alive, 1 KB", start,
+ALL = [Scenario("tunnel", "two gateways and an mTLS tunnel, HTTP/1.1 keep-alive, 1 KB", starters,
                 closed_loop(lambda at, it: load.wrk(at, it.url())), ("wrk", "openssl"), ("haproxy", "envoy"))]
