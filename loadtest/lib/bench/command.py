@@ -73,17 +73,18 @@ def one(scenario, tools, options):
     """Measures a scenario and prints its table."""
     began = time.monotonic()
     try:
-        figures, failures = rounds.measure(scenario, tools, options, tell=progress)
+        rows = rounds.measure(scenario, tools, options, tell=progress)
     except Failed as failure:
-        figures, failures = {}, {"all": str(failure)}
+        rows = rounds.Rows({}, {"all": failure})
     progress("")
+    made = table.rows(scenario, rows.figures)
     print(f"\n{scenario.title} ({scenario.name}, {time.monotonic() - began:.0f} s)", flush=True)
-    if figures:
-        print(table.text(table.rows(scenario, figures)), flush=True)
-    for name, why in failures.items():
+    if made:
+        print(table.text(made), flush=True)
+    for name, why in rows.failures.items():
         print(f"FAILED  {name}: {why}", flush=True)
-    return {"name": scenario.name, "title": scenario.title, "figures": figures, "failures": failures,
-            "table": table.rows(scenario, figures)}
+    return {"name": scenario.name, "title": scenario.title, "figures": rows.figures, "table": made,
+            "failures": {name: str(why) for name, why in rows.failures.items()}}
 
 
 def write(folder, results, tools, options):

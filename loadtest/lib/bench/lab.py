@@ -96,9 +96,12 @@ class Lab:
 
     def run(self, command, text=None, env=None, seconds=120):
         """Runs a program to its end, beside the load; its output."""
-        done = subprocess.run([str(word) for word in command], input=text, capture_output=True, text=True, timeout=seconds,
-                              env={**os.environ, **(env or {})},
-                              preexec_fn=lambda: os.sched_setaffinity(0, self.load_cores))
+        try:
+            done = subprocess.run([str(word) for word in command], input=text, capture_output=True, text=True,
+                                  timeout=seconds, env={**os.environ, **(env or {})},
+                                  preexec_fn=lambda: os.sched_setaffinity(0, self.load_cores))
+        except subprocess.TimeoutExpired as late:
+            raise Failed(f"{' '.join(map(str, command))}: not done after {seconds} s") from late
         if done.returncode:
             raise Failed(f"{' '.join(map(str, command))}: {done.returncode}\n{done.stdout}{done.stderr}")
         return done.stdout

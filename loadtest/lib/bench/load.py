@@ -42,6 +42,12 @@ def h2load(at, address, path="/1k", *, protocol="h2", more=()):
     return read_h2load(said, url, protocol, at.seconds)
 
 
+def open_loop(at, address, rate):
+    """Requests at that rate."""
+    return client(at, "open-loop", at=f"{address}:{lab.HTTP}", host=lab.HOST, path="/1k", rate=rate, seconds=at.seconds,
+                  connections=CONNECTIONS)
+
+
 def client(at, what, /, **flags):
     """One of our own clients' figures."""
     return json.loads(at.run([at.tools["client"], what, *(f"--{name}={value}" for name, value in flags.items())]))

@@ -1,42 +1,63 @@
 """Measures: a warm-up, then rounds in which every contender has one turn, each round beginning with another."""
 
+import dataclasses
 import time
 
 from .lab import Lab
 from .process import Failed
 
 
-def measure(scenario, tools, options, tell):
+@dataclasses.dataclass
+class Rows:
     """The rounds' figures by contender; and why a row is missing, by contender. A row that failed once has failed."""
-    figures, failures = {}, {}
+    figures: dict
+    failures: dict
+
+    def fail(self, name, failure):
+        """That one is out."""
+        self.failures[name] = str(failure)
+        self.figures.pop(name, None)
+
+
+def measure(scenario, tools, options, tell):
+    """One scenario, from its start to its end."""
+    rows, runs = Rows({}, {}), min(options.runs, scenario.runs)
     with Lab(tools, options.net, options.seconds) as at:
-        contenders = []
-        for name, start in scenario.starters(at).items():
-            try:
-                contenders.append(start())
-            except Failed as failure:
-                failures[name] = str(failure)
-        # A proxy that has just found its backends healthy should not meet its first load in the first round.
-        for turn in range(-1, min(options.runs, scenario.runs)):
-            for contender in rotated(contenders, turn):
-                if contender.name in failures:
+        contenders = started(scenario, at, rows)
+        for number in range(-1 if scenario.warm else 0, runs):
+            for contender in rotated(contenders, number):
+                if contender.name in rows.failures:
                     continue
-                tell(f"{scenario.name}: {contender.name}, " + (f"round {turn + 1} of {options.runs}" if turn >= 0 else
-                                                               "warm-up"))
-                try:
-                    found = scenario.measure(at, contender)
-                except Failed as failure:
-                    failures[contender.name] = str(failure)
-                    figures.pop(contender.name, None)
-                    continue
-                if turn >= 0:
-                    figures.setdefault(contender.name, []).append(found)
+                tell(f"{scenario.name}: {contender.name}, round {number + 1} of {runs}")
+                turn(scenario, at, contender, rows, counts=number >= 0)
                 time.sleep(options.pause)
-    order = [contender.name for contender in contenders if contender.name in figures]
-    return {name: figures[name] for name in order}, failures
+    order = [contender.name for contender in contenders if contender.name in rows.figures]
+    return Rows({name: rows.figures[name] for name in order}, rows.failures)
 
 
-def rotated(contenders, turn):
+def started(scenario, at, rows):
+    """Those contenders that start."""
+    contenders = []
+    for name, start in scenario.starters(at).items():
+        try:
+            contenders.append(start())
+        except (Failed, OSError) as failure:
+            rows.fail(name, failure)
+    return contenders
+
+
+def turn(scenario, at, contender, rows, counts):
+    """One contender's part of a round."""
+    try:
+        found = scenario.measure(at, contender)
+    except (Failed, OSError) as failure:
+        rows.fail(contender.name, failure)
+        return
+    if counts:
+        rows.figures.setdefault(contender.name, []).append(found)
+
+
+def rotated(contenders, number):
     """Nobody is always first, or always after the same."""
-    first = turn % len(contenders)
+    first = number % max(len(contenders), 1)
     return contenders[first:] + contenders[:first]

@@ -91,6 +91,7 @@ global
   nbthread 1
 defaults
   mode tcp
+  option splice-auto
   timeout connect 5s
   timeout client 75s
   timeout server 75s

@@ -1,17 +1,19 @@
-"""Requests at a fixed rate: half of what Tombolo can do just now. A time counts from when the request was due."""
+"""Requests at a fixed rate. A proxy that is not busy wakes for each, which costs more than one after another does; and how
+long one takes says something only below capacity."""
 
 import functools
 
 from .. import load, peers
-from ..lab import HOST, HTTP
-from ..scenario import CPU, OURS, PEAK, Scenario
+from ..scenario import OURS, P99, Scenario, open_loop, proxying
+from . import tunnel
 from .http import EVERYONE, plain
 
-CONNECTIONS = 64
+# Requests a second that every proxy can do on a small part of a core.
+STEADY, STEADY_TUNNEL = 4_000, 2_000
 
 
 def starters(at):
-    """All of them; ours tells the rate."""
+    """All of them; ours tells the rate: half of what it can do just now."""
     at.origin()
     made = {name: functools.partial(peers.ALL[name].start, at, plain(at)) for name in EVERYONE if at.tools.has(name)}
 
@@ -23,15 +25,11 @@ def starters(at):
     return {**made, OURS: ours}
 
 
-def measure(at, contender):
-    """One round of one."""
-    [before] = contender.cpu()
-    said = load.client(at, "open-loop", at=f"{contender.address}:{HTTP}", host=HOST, path="/1k", rate=at.rate,
-                       seconds=at.seconds, connections=CONNECTIONS)
-    [after] = contender.cpu()
-    contender.check()
-    return {"p99 ms": said["p99"] / 1000, "p50 ms": said["p50"] / 1000, "max ms": said["max"] / 1000,
-            CPU: (after - before) / 1000 / said["requests"], "asked/s": at.rate, PEAK: contender.peak() / 1e6}
-
-
-ALL = [Scenario("latency", "HTTP/1.1 keep-alive, 1 KB, at half of Tombolo's capacity", starters, measure, ("wrk",), EVERYONE)]
+ALL = [
+    Scenario("latency", "HTTP/1.1 keep-alive, 1 KB, at half of Tombolo's capacity", starters,
+             open_loop(lambda at: at.rate, first=P99), ("wrk",), EVERYONE),
+    proxying("steady", f"HTTP/1.1 keep-alive, 1 KB, {STEADY:,} requests/s", open_loop(lambda at: STEADY), plain, EVERYONE,
+             ()),
+    Scenario("tunnel-steady", f"two gateways and an mTLS tunnel, {STEADY_TUNNEL:,} requests/s", tunnel.starters,
+             open_loop(lambda at: STEADY_TUNNEL), ("openssl",), ("haproxy", "envoy")),
+]

@@ -51,6 +51,7 @@ def hold(at, contender, number):
 
 
 ALL = [
-    proxying("start", "start-up: from the start of the process to its first answer", start_up, plain, EVERYONE, ()),
-    proxying("idle", "idle HTTPS connections", idle, secure, EVERYONE, ("openssl",), runs=2),
+    proxying("start", "start-up: from the start of the process to its first answer", start_up, plain, EVERYONE, (),
+             warm=False),
+    proxying("idle", "idle HTTPS connections", idle, secure, EVERYONE, ("openssl",), runs=2, warm=False),
 ]
