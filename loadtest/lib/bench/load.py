@@ -7,7 +7,7 @@ import re
 from . import lab
 from .process import Failed
 
-CONNECTIONS = 64
+CONNECTIONS, H2_CLIENTS, H2_STREAMS = 64, 8, 8
 # One suite for all: which is taken must not hang on whose order counts.
 SUITE = "TLS_AES_128_GCM_SHA256"
 
@@ -35,7 +35,7 @@ def wrk(at, url, script=None):
 
 def h2load(at, address, path="/1k", *, protocol="h2", more=()):
     """HTTPS, over one protocol or the other, as fast as the answers come."""
-    streams = {"h2": ("-c8", "-m8"), "http/1.1": ("--h1", f"-c{CONNECTIONS}", "-m1")}[protocol]
+    streams = {"h2": (f"-c{H2_CLIENTS}", f"-m{H2_STREAMS}"), "http/1.1": ("--h1", f"-c{CONNECTIONS}", "-m1")}[protocol]
     url = f"https://{lab.HOST}:{lab.HTTPS}{path}"
     said = at.run([at.tools["h2load"], "-t1", *streams, f"-D{at.seconds}", f"--connect-to={address}:{lab.HTTPS}",
                    f"--tls13-ciphers={SUITE}", *more, url])

@@ -4,9 +4,9 @@ long one takes says something only below capacity."""
 import functools
 
 from .. import load, peers
-from ..scenario import OURS, P99, Scenario, open_loop, proxying
+from ..scenario import OURS, P99, Scenario, closed_loop, open_loop, proxying
 from . import tunnel
-from .http import EVERYONE, plain
+from .http import EVERYONE, plain, secure
 
 # Requests a second that every proxy can do on a small part of a core.
 STEADY, STEADY_TUNNEL = 4_000, 2_000
@@ -30,6 +30,9 @@ ALL = [
              open_loop(lambda at: at.rate, first=P99), ("wrk",), EVERYONE),
     proxying("steady", f"HTTP/1.1 keep-alive, 1 KB, {STEADY:,} requests/s", open_loop(lambda at: STEADY), plain, EVERYONE,
              ()),
-    Scenario("tunnel-steady", f"two gateways and an mTLS tunnel, {STEADY_TUNNEL:,} requests/s", tunnel.starters,
+    proxying("steady-https2", f"HTTPS, HTTP/2, 1 KB, {STEADY:,} requests/s", closed_loop(
+        lambda at, it: load.h2load(at, it.address, more=(f"--rps={STEADY // load.H2_CLIENTS}",))), secure, EVERYONE,
+        ("h2load", "openssl")),
+    Scenario("steady-tunnel", f"two gateways and an mTLS tunnel, {STEADY_TUNNEL:,} requests/s", tunnel.starters,
              open_loop(lambda at: STEADY_TUNNEL), ("openssl",), ("haproxy", "envoy")),
 ]
