@@ -44,7 +44,11 @@ def parsed():
     parser.add_argument("--seconds", type=int, default=3, help="the length of one measurement (3)")
     parser.add_argument("--pause", type=float, default=0.2, help="seconds between two (0.2)")
     parser.add_argument("--net", type=int, default=60, help="all listens in 127.NET.0.0/16 (60)")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("bench-results"), help="directory of the results")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("bench-results"),
+                        help="directory of the results (bench-results)")
+    parser.add_argument("--before", type=pathlib.Path, metavar="FILE",
+                        help="another binary of Tombolo's, which gets a row of its own: what did a change bring?")
+    parser.add_argument("--only", metavar="PEER,…", help="beside Tombolo only the rows whose names begin so")
     parser.add_argument("--quick", action="store_true", help="one round of one second: to see that it works")
     options = parser.parse_args()
     if options.quick:

@@ -1,5 +1,6 @@
 """Where a run happens: addresses, ports, cores, files, and the processes that are to be stopped at its end."""
 
+import contextlib
 import os
 import pathlib
 import socket
@@ -22,6 +23,9 @@ class Lab:
         # A proxy has one core for itself; load and origin share the others.
         *others, last = sorted(os.sched_getaffinity(0))
         self.proxy_cores, self.load_cores = {last}, set(others) or {last}
+        # What a scenario keeps from its start to its measurements.
+        self.kept = {}
+        self.prefix = ""
         self.processes, self._addresses = [], (self.at(0, number) for number in range(11, 250))
 
     def __enter__(self):
@@ -65,9 +69,9 @@ class Lab:
 
     def origin(self):
         """Starts the server behind all proxies."""
-        flags = {"http1": self.origin_http, "http2": self.origin_http2, "stream": self.origin_stream}
-        origin = self.start("origin", [self.tools["origin"], *(f"--{name}={host}:{port}"
-                                                               for name, (host, port) in flags.items())], self.load_cores)
+        doors = {"http1": self.origin_http, "http2": self.origin_http2, "stream": self.origin_stream}
+        flags = [f"--{name}={host}:{port}" for name, (host, port) in doors.items()]
+        origin = self.start("origin", [self.tools["origin"], *flags], self.load_cores)
         origin.until(lambda: listens(*self.origin_http))
 
     def origin_everywhere(self, port):
@@ -75,9 +79,19 @@ class Lab:
         origin = self.start(f"origin {port}", [self.tools["origin"], f"--http1=0.0.0.0:{port}"], self.load_cores)
         origin.until(lambda: listens(self.at(1, 1), port))
 
+    @contextlib.contextmanager
+    def instead(self, tool, path, prefix):
+        """While this lasts, another program is started in a tool's place, with directories of its own."""
+        usual, self.prefix = self.tools.paths[tool], prefix
+        self.tools.paths[tool] = path
+        try:
+            yield
+        finally:
+            self.tools.paths[tool], self.prefix = usual, ""
+
     def path(self, name):
         """A directory for what belongs to that."""
-        path = self.folder / "".join(letter if letter.isalnum() else "-" for letter in name)
+        path = self.folder / "".join(letter if letter.isalnum() else "-" for letter in self.prefix + name)
         path.mkdir(exist_ok=True)
         return path
 
@@ -94,12 +108,16 @@ class Lab:
         self.processes.append(process)
         return process
 
+    def as_load(self):
+        """In a child that becomes a load generator: it stays off the proxies' core."""
+        os.sched_setaffinity(0, self.load_cores)
+
     def run(self, command, text=None, env=None, seconds=120):
         """Runs a program to its end, beside the load; its output."""
         try:
             done = subprocess.run([str(word) for word in command], input=text, capture_output=True, text=True,
                                   timeout=seconds, env={**os.environ, **(env or {})},
-                                  preexec_fn=lambda: os.sched_setaffinity(0, self.load_cores))
+                                  preexec_fn=self.as_load)
         except subprocess.TimeoutExpired as late:
             raise Failed(f"{' '.join(map(str, command))}: not done after {seconds} s") from late
         if done.returncode:

@@ -10,7 +10,7 @@ def described(tools):
     return {
         "cpu": field("/proc/cpuinfo", "model name"),
         "cores": os.cpu_count(),
-        "memory": field("/proc/meminfo", "MemTotal"),
+        "memory": f"{int(field('/proc/meminfo', 'MemTotal').split()[0]) * 1024 / 1e9:.0f} GB",
         "kernel": platform.release(),
         "versions": tools.versions(),
     }
@@ -24,6 +24,6 @@ def field(path, name):
 
 def markdown(machine):
     """A paragraph of it."""
-    versions = "; ".join(f"{name}: {told}" for name, told in machine["versions"].items())
+    versions = ", ".join(f"{name} {told}" for name, told in machine["versions"].items())
     return (f"{machine['cpu']}, {machine['cores']} cores, {machine['memory']}, Linux {machine['kernel']}. "
-            f"One core for the proxy, with one worker; the rest for load and origin.\n\n{versions}\n")
+            f"One core for the proxy, with one worker; the rest for load and origin.\n\n{versions}.\n")

@@ -11,6 +11,8 @@ import urllib.request
 
 PROC = pathlib.Path("/proc")
 PR_SET_PDEATHSIG = 1
+# Programs that only start another, as packages of Python do.
+STARTERS = ("python", "bash", "sh", "dash")
 _LIBC = ctypes.CDLL(None)
 
 
@@ -33,13 +35,13 @@ class Process:
             os.sched_setaffinity(0, self.cores)
 
         with open(self.log, "ab") as out:
-            self.child = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=self.env,
-                                          preexec_fn=prepare)
+            self.child = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                                          env=self.env, preexec_fn=prepare)
 
     def pids(self):
-        """Its own and its descendants', without what only starts another: a shell, Python."""
+        """Its own and its descendants', without those that only started them."""
         family = descendants(self.child.pid)
-        return [pid for pid in family if len(family) == 1 or program(pid) not in ("python3", "python3.11", "bash", "sh")]
+        return [pid for pid in family if len(family) == 1 or not program(pid).startswith(STARTERS)]
 
     def cpu(self):
         """User and system time of all of it, in nanoseconds."""

@@ -5,6 +5,9 @@ import time
 
 from .lab import Lab
 from .process import Failed
+from .scenario import OURS
+
+BEFORE = "before"
 
 
 @dataclasses.dataclass
@@ -23,7 +26,10 @@ def measure(scenario, tools, options, tell):
     """One scenario, from its start to its end."""
     rows, runs = Rows({}, {}), min(options.runs, scenario.runs)
     with Lab(tools, options.net, options.seconds) as at:
-        contenders = started(scenario, at, rows)
+        starters = meant(scenario.starters(at), options.only)
+        if options.before and OURS in starters:
+            starters = {OURS: starters[OURS], BEFORE: lambda: before(at, starters[OURS], options.before), **starters}
+        contenders = started(starters, rows)
         for number in range(-1 if scenario.warm else 0, runs):
             for contender in rotated(contenders, number):
                 if contender.name in rows.failures:
@@ -35,10 +41,24 @@ def measure(scenario, tools, options, tell):
     return Rows({name: rows.figures[name] for name in order}, rows.failures)
 
 
-def started(scenario, at, rows):
+def meant(starters, only):
+    """Ours, and those of the peers that were asked for: all, unless some are named."""
+    names = only.split(",") if only else [""]
+    return {row: start for row, start in starters.items() if row.startswith((OURS, *names))}
+
+
+def before(at, start, binary):
+    """Starts our own row's, of another binary."""
+    with at.instead(OURS, binary, BEFORE):
+        contender = start()
+    contender.name = BEFORE
+    return contender
+
+
+def started(starters, rows):
     """Those contenders that start."""
     contenders = []
-    for name, start in scenario.starters(at).items():
+    for name, start in starters.items():
         try:
             contenders.append(start())
         except (Failed, OSError) as failure:

@@ -12,8 +12,8 @@ OURS = "tombolo"
 
 @dataclasses.dataclass
 class Scenario:
-    """One table. `starters(lab)` gives by row what starts its contender; `measure(lab, contender)` one round's figures of
-    one, by column. The first column is what ratios are made of; less is better there."""
+    """One table. `starters(lab)` gives by row what starts its contender; `measure(lab, contender)` one round's figures
+    of one, by column. The first column is what ratios are made of; less is better there."""
     name: str
     title: str
     starters: typing.Callable
@@ -31,8 +31,13 @@ def proxying(name, title, measure, work, contenders, needs, **more):
     """One proxy before one origin."""
     def starters(at):
         at.origin()
-        return {peer: functools.partial(peers.ALL[peer].start, at, work(at)) for peer in contenders if at.tools.has(peer)}
+        return every(contenders, at, work(at))
     return Scenario(name, title, starters, measure, needs, contenders, **more)
+
+
+def every(names, at, work):
+    """What starts each of those proxies that are installed."""
+    return {name: functools.partial(peers.ALL[name].start, at, work) for name in names if at.tools.has(name)}
 
 
 def closed_loop(call):
@@ -45,8 +50,8 @@ def closed_loop(call):
 
 
 def open_loop(rate, first=CPU):
-    """Figures of so many requests a second, however slow the answers are; a time counts from when a request was due. Which
-    of them is the first column can be chosen."""
+    """Figures of so many requests a second, however slow the answers are; a time counts from when a request was due.
+    Which of them is the first column can be chosen."""
     def measure(at, contender):
         asked = rate(at)
         said, spent = spending(contender, lambda: load.open_loop(at, contender.address, asked))

@@ -2,8 +2,10 @@
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
+import tomllib
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 PEERS = ROOT / "loadtest/peers"
@@ -50,10 +52,12 @@ class Tools:
             self.paths[name] = PEERS / "target/release" / name
 
     def versions(self):
-        """The first line that tells each one's version, by name."""
+        """Each one's, by name."""
+        ours = version([self.paths["tombolo"], "--version"])
         told = {name: version([path, KNOWN[name][1]]) for name, path in self.paths.items() if path and name in KNOWN}
-        commit = version(["git", "-C", ROOT, "describe", "--always", "--dirty", "--exclude=*"])
-        return {"tombolo": f"{version([self.paths['tombolo'], '--version'])} ({commit})", **told}
+        lock = tomllib.loads((PEERS / "Cargo.lock").read_text())
+        library = next(package["version"] for package in lock["package"] if package["name"] == "pingora-proxy")
+        return {"tombolo": ours, "bare": f"pingora {library}", **told}
 
 
 def find(name):
@@ -63,7 +67,8 @@ def find(name):
 
 
 def version(command):
-    """What a program says of itself."""
+    """What a program says of itself; where it lies says nothing."""
     done = subprocess.run(command, capture_output=True, text=True)
-    lines = (line.strip() for line in (done.stdout + done.stderr).splitlines())
-    return next((line for line in lines if any(letter.isdigit() for letter in line)), "unknown")
+    said = (done.stdout + done.stderr).replace(str(command[0]), "")
+    found = re.search(r"\d+\.\d+[\w.+~-]*", said)
+    return found[0] if found else "unknown"

@@ -22,6 +22,7 @@ class Contender:
     name: str
     address: str
     processes: list
+    mesh: object = None       # ours: who is told of changes
 
     def url(self, path="/1k"):
         """Its plain HTTP."""

@@ -1,4 +1,4 @@
-"""The proxies, one file each: a configuration for the work, and the process. Each gets what its own guides call good."""
+"""The proxies, one file each: a configuration for the work, and the process. Each gets what its own guides advise."""
 
 from . import bare, caddy, envoy, haproxy, nginx, tombolo
 

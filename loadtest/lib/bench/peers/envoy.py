@@ -43,7 +43,8 @@ def run(at, name, address, listeners, cluster, port=lab.HTTP):
     """Starts one that forwards everything to that cluster."""
     config = {"static_resources": {"listeners": listeners, "clusters": [cluster]}}
     path = at.file(at.path(name) / "envoy.json", json.dumps(config, indent=1))
-    process = at.start(name, [at.tools["envoy"], "-c", path, "--concurrency", "1", "--disable-hot-restart", "-l", "warn"])
+    process = at.start(name, [at.tools["envoy"], "-c", path, "--concurrency", "1", "--disable-hot-restart",
+                              "-l", "warn"])
     process.until(lambda: lab.listens(address, port))
     return process
 

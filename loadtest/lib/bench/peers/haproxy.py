@@ -16,7 +16,8 @@ def stream(at, backend):
     """Starts it for bytes."""
     address, (host, port) = at.address(), backend
     config = STREAM + f"listen bytes\n  bind {address}:{lab.TCP}\n  server s0 {host}:{port}\n"
-    process = at.start("haproxy", [at.tools["haproxy"], "-db", "-f", at.file(at.path("haproxy") / "haproxy.cfg", config)])
+    path = at.file(at.path("haproxy") / "haproxy.cfg", config)
+    process = at.start("haproxy", [at.tools["haproxy"], "-db", "-f", path])
     process.until(lambda: lab.listens(address, lab.TCP))
     return Contender("haproxy", address, [process])
 

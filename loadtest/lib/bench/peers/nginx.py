@@ -81,7 +81,8 @@ stream {{
   }}
 }}
 """
-    process = at.start("nginx", [at.tools["nginx"], "-p", folder, "-e", "stderr", "-c", at.file(folder / "nginx.conf", config)])
+    path = at.file(folder / "nginx.conf", config)
+    process = at.start("nginx", [at.tools["nginx"], "-p", folder, "-e", "stderr", "-c", path])
     process.until(lambda: lab.listens(address, lab.TCP))
     return Contender("nginx", address, [process])
 

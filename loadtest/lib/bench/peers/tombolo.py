@@ -12,28 +12,29 @@ SERVICE = 20081
 
 def start(at, work, name="tombolo"):
     """Starts it for the work."""
-    _, _, contender = mesh(at, work, ("one",), name)
+    _, contender = mesh(at, work, ("one",), name)
     return contender
 
 
 def pair(at, work):
     """Two clusters; the service is in the second only."""
-    _, _, contender = mesh(at, work, ("near", "far"))
+    _, contender = mesh(at, work, ("near", "far"))
     return contender
 
 
 def mesh(at, work, names=("one",), name="tombolo"):
-    """A mesh, its clusters, of which the last has the service, and their gateways as a contender, reached at the first."""
+    """A mesh, its clusters, of which the last has the service, and their gateways as a contender, reached at the first.
+    """
     made = Mesh(at, name)
     *others, last = names
     clusters = [*(made.join(each, []) for each in others), made.join(last, [service(work)])]
     gateways = [cluster.gateway(features=work.features) for cluster in clusters]
     made.gateways = [cluster.address for cluster in clusters]
     made.apply([namespace(), certificate(at), public(work)])
-    contender = Contender(name, clusters[0].address, gateways)
+    contender = Contender(name, clusters[0].address, gateways, made)
     if not work.tls:
         gateways[0].until(lambda: process.answers(contender.url(), lab.HOST))
-    return made, clusters, contender
+    return clusters, contender
 
 
 def stream(at, backend):

@@ -23,14 +23,14 @@ ns A {ADDRESS}
 def starters(at):
     """All that are there."""
     at.origin()
-    at.questions = at.file("questions", f"{lab.HOST} A\n")
+    at.kept["questions"] = at.file("questions", f"{lab.HOST} A\n")
     servers = {"tombolo": ours, "knotd": knot, "nsd": nsd}
     return {name: functools.partial(start, at) for name, start in servers.items() if at.tools.has(name)}
 
 
 def ours(at):
     """A mesh, and its DNS server, which follows the gateway's health."""
-    mesh, clusters, _ = tombolo.mesh(at, Work([at.origin_http]))
+    clusters, _ = tombolo.mesh(at, Work([at.origin_http]))
     server, address = clusters[0].dns()
     return Contender("tombolo", address, [server])
 
@@ -96,7 +96,7 @@ def running(at, name, address, command):
 def measure(at, contender):
     """One round of one."""
     [before] = contender.cpu()
-    said = at.run([at.tools["dnsperf"], "-s", contender.address, "-p", lab.DNS, "-d", at.questions, "-l", at.seconds,
+    said = at.run([at.tools["dnsperf"], "-s", contender.address, "-p", lab.DNS, "-d", at.kept["questions"], "-l", at.seconds,
                    "-c", 4, "-T", 1, "-q", 100])
     [after] = contender.cpu()
     contender.check()
@@ -108,4 +108,5 @@ def measure(at, contender):
             "lost": lost, PEAK: contender.peak() / 1e6}
 
 
-ALL = [Scenario("dns", "DNS: the address of a public host, over UDP", starters, measure, ("dnsperf",), ("knotd", "nsd"))]
+ALL = [Scenario("dns", "DNS: the address of a public host, over UDP", starters, measure, ("dnsperf",),
+                ("knotd", "nsd"))]

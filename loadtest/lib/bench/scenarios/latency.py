@@ -1,10 +1,8 @@
-"""Requests at a fixed rate. A proxy that is not busy wakes for each, which costs more than one after another does; and how
-long one takes says something only below capacity."""
+"""Requests at a fixed rate. A proxy that is not busy wakes for each, which costs more than one after another does; and
+how long one takes says something only below capacity."""
 
-import functools
-
-from .. import load, peers
-from ..scenario import OURS, P99, Scenario, closed_loop, open_loop, proxying
+from .. import load
+from ..scenario import OURS, P99, Scenario, closed_loop, every, open_loop, proxying
 from . import tunnel
 from .http import EVERYONE, plain, secure
 
@@ -15,19 +13,20 @@ STEADY, STEADY_TUNNEL = 4_000, 2_000
 def starters(at):
     """All of them; ours tells the rate: half of what it can do just now."""
     at.origin()
-    made = {name: functools.partial(peers.ALL[name].start, at, plain(at)) for name in EVERYONE if at.tools.has(name)}
+    made = every(EVERYONE, at, plain(at))
+    start = made[OURS]
 
     def ours():
-        contender = peers.ALL[OURS].start(at, plain(at))
+        contender = start()
         answers = load.wrk(at, contender.url())
-        at.rate = round(answers.requests / answers.seconds / 2)
+        at.kept["rate"] = round(answers.requests / answers.seconds / 2)
         return contender
     return {**made, OURS: ours}
 
 
 ALL = [
     Scenario("latency", "HTTP/1.1 keep-alive, 1 KB, at half of Tombolo's capacity", starters,
-             open_loop(lambda at: at.rate, first=P99), ("wrk",), EVERYONE),
+             open_loop(lambda at: at.kept["rate"], first=P99), ("wrk",), EVERYONE),
     proxying("steady", f"HTTP/1.1 keep-alive, 1 KB, {STEADY:,} requests/s", open_loop(lambda at: STEADY), plain, EVERYONE,
              ()),
     proxying("steady-https2", f"HTTPS, HTTP/2, 1 KB, {STEADY:,} requests/s", closed_loop(

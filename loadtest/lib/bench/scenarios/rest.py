@@ -6,7 +6,7 @@ import time
 
 from .. import certs, lab, process
 from ..process import Failed
-from ..scenario import PEAK, Scenario, proxying
+from ..scenario import PEAK, proxying
 from .http import EVERYONE, plain, secure
 
 IDLE = 10_000
@@ -41,7 +41,8 @@ def hold(at, contender, number):
     """Opens so many, and closes them again; what was resident meanwhile, in bytes."""
     command = [at.tools["client"], "idle", f"--at={contender.address}:{lab.HTTPS}", f"--host={lab.HOST}",
                f"--ca={certs.authority(at)[0]}", f"--connections={number}"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as client:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          preexec_fn=at.as_load) as client:
         said = client.stdout.readline()
         resident = contender.processes[0].memory()
         _, complaint = client.communicate()

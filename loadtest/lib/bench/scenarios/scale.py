@@ -36,19 +36,19 @@ def of_itself(smallest):
 def many_routes(at):
     """Each proxy with few, some, and many path prefixes, all of which lead to one service."""
     at.origin()
-    at.scripts, starters = {}, {}
+    starters = {}
     for name in PROXIES_ROUTES:
         for count in ROUTES if at.tools.has(name) else ():
             work = Work([at.origin_http], routes=tuple(f"/r{number}" for number in range(count)))
             row = named(name, count, "routes")
-            at.scripts[row] = at.file(at.path(row) / "requests.lua", SCRIPT.format(different=DIFFERENT, count=count))
+            at.kept[row] = at.file(at.path(row) / "requests.lua", SCRIPT.format(different=DIFFERENT, count=count))
             starters[row] = functools.partial(peers.ALL[name].start, at, work, row)
     return starters
 
 
 def many_endpoints(at):
-    """Each with few, some, and many addresses of one service; all are one origin's, which each row has for itself, as its
-    connections are many. Checked once a minute."""
+    """Each with few, some, and many addresses of one service, checked once a minute; all are one origin's, which each row
+    has for itself, as its connections are many."""
     starters = {}
     for name in PROXIES_ENDPOINTS:
         for count in ENDPOINTS if at.tools.has(name) else ():
@@ -65,7 +65,7 @@ PROXIES_ENDPOINTS = ("tombolo", "haproxy")
 
 ALL = [
     Scenario("routes", "HTTP/1.1 keep-alive, 1 KB, among many path prefixes", many_routes,
-             closed_loop(lambda at, it: load.wrk(at, it.url(), at.scripts[it.name])), ("wrk",), PROXIES_ROUTES,
+             closed_loop(lambda at, it: load.wrk(at, it.url(), at.kept[it.name])), ("wrk",), PROXIES_ROUTES,
              ratio="× of 1", ratio_of=of_itself("1 routes")),
     Scenario("endpoints", "HTTP/1.1 keep-alive, 1 KB, to many endpoints", many_endpoints,
              closed_loop(lambda at, it: load.wrk(at, it.url())), ("wrk",), PROXIES_ENDPOINTS,
