@@ -119,10 +119,13 @@ fn another_check_is_a_new_beginning_and_another_port_is_not() {
     assert!(!Arc::ptr_eq(&moved.health, &checked.health));
 }
 
+/// What an instance speaks, where, and its name.
+type SaidOfInstance = (Protocol, SocketAddr, String);
+
 /// What a plan says, as far as two plans can be compared.
 #[derive(Debug, PartialEq)]
 struct Said {
-    services: BTreeMap<(Name, u16), Vec<(Protocol, SocketAddr, String)>>,
+    services: BTreeMap<(Name, u16), Vec<SaidOfInstance>>,
     versions: BTreeMap<(Name, u16, Name), Vec<SocketAddr>>,
     hosts: BTreeMap<Host, Vec<(RoutePath, Option<Name>)>>,
     mesh: BTreeSet<u16>,

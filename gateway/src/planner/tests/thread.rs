@@ -54,7 +54,8 @@ async fn workers_serve_while_a_plan_is_made_and_the_next_plan_is_of_the_newest()
     publish(1);
     let maker_id = maker.recv_timeout(LONG).unwrap();
     let worker = tokio::spawn(async { thread::current().id() });
-    let worker = tokio::time::timeout(LONG, worker).await.expect("the only worker serves meanwhile").unwrap();
+    // The only worker serves meanwhile.
+    let worker = tokio::time::timeout(LONG, worker).await.unwrap().unwrap();
     assert_ne!(worker, maker_id);
 
     (2..10).for_each(publish);
