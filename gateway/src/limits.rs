@@ -4,6 +4,13 @@
 use decide::frames::Bounds;
 use decide::hygiene;
 
+use crate::exchange::Door;
+
+/// An origin gateway adds no more fields than this to a client's.
+const ORIGIN_FIELDS: usize = 24;
+/// And no more bytes.
+const ORIGIN_BYTES: usize = 16 << 10;
+
 /// The limits of one gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
@@ -33,6 +40,19 @@ impl Limits {
     /// The bounds of frames that come in on an HTTP/2 connection.
     pub fn frames(&self) -> Bounds {
         Bounds { resets_per_second: self.resets_per_second, ..Bounds::default() }
+    }
+
+    /// The bounds of a request's head. What comes through a tunnel is as large as an origin gateway lets a client's be, and
+    /// says what that one knows of it besides.
+    pub fn head(&self, door: &Door) -> hygiene::Limits {
+        match door {
+            Door::Tunnel { .. } => hygiene::Limits {
+                header_bytes: self.head.header_bytes.saturating_add(ORIGIN_BYTES),
+                header_count: self.head.header_count.saturating_add(ORIGIN_FIELDS),
+                ..self.head
+            },
+            Door::PublicHttp | Door::PublicHttps { .. } | Door::Mesh => self.head,
+        }
     }
 
     /// Whether a body of so many bytes is allowed.

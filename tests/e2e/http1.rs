@@ -48,6 +48,18 @@ async fn pipelined_requests_are_answered_in_order_whoever_serves_them() {
     assert!(in_order(&answers, &order), "{answers}");
 }
 
+/// What the origin gateway says of a request besides must not make it too large for the next one.
+#[tokio::test]
+async fn as_many_fields_as_may_be_pass_through_tunnels_too() {
+    let demo = Demo::shared().await;
+    let many = |last: &str| request("GET /", &("X: y\r\n".repeat(92) + last + "\r\n\r\n"));
+    let answers = converse(demo, demo.gateway(0, 1), &(many("X: y").repeat(17) + &many("Connection: close"))).await;
+    assert_eq!(answers.matches("HTTP/1.1 200 OK\r\n").count(), 18, "{answers}");
+    for cluster in ["north", "south", "west"] {
+        assert!(answers.contains(&format!("tombolo-served-by: {cluster}/")), "{answers}");
+    }
+}
+
 #[tokio::test]
 async fn a_client_of_http_1_0_hears_no_chunks() {
     let demo = Demo::shared().await;

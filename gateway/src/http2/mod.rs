@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use decide::frames::{Flood, Meter};
+use decide::hygiene;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::Request;
@@ -35,9 +36,6 @@ const OPENING: Duration = Duration::from_secs(10);
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Streams that a peer gateway may have open at once in one tunnel.
 const TUNNEL_STREAMS: u32 = 4096;
-/// A peer's heads are those of its clients, which it has bounded, and what it says of them besides: in bytes, as RFC 9113
-/// section 6.5.2 counts them.
-const TUNNEL_HEAD: u32 = 96 * 1024;
 /// Streams that broke the protocol, for which a client is told so, before it is told to calm down.
 const BROKEN_STREAMS: usize = 100;
 /// A client may send so much of one body before it is taken (HTTP/2's initial window).
@@ -157,7 +155,7 @@ fn settings(entry: &Entry, limits: &Limits) -> Builder {
             settings.max_concurrent_streams(TUNNEL_STREAMS);
             settings.initial_window_size(STREAM_WINDOW);
             settings.initial_connection_window_size(TUNNEL_WINDOW);
-            settings.max_header_list_size(TUNNEL_HEAD);
+            settings.max_header_list_size(head_list(&limits.head(&entry.door)));
         }
         Door::PublicHttp | Door::PublicHttps { .. } | Door::Mesh => {
             settings.max_concurrent_streams(limits.streams);
@@ -167,6 +165,12 @@ fn settings(entry: &Entry, limits: &Limits) -> Builder {
         }
     }
     settings
+}
+
+/// As RFC 9113 section 6.5.2 counts a head's bytes: with 32 for each field.
+fn head_list(limits: &hygiene::Limits) -> u32 {
+    let fields = limits.header_count.saturating_mul(32);
+    u32::try_from(limits.header_bytes.saturating_add(fields)).unwrap_or(u32::MAX)
 }
 
 fn meter(entry: &Entry, limits: &Limits) -> Option<Meter> {

@@ -74,7 +74,7 @@ pub fn admit<E: Exchange>(core: &Core, plan: &Plan, exchange: &mut E) -> Result<
             authority: if head.version == http::Version::HTTP_2 { authority } else { None },
             headers: &head.headers,
         },
-        &core.settings.limits.head,
+        &core.settings.limits.head(&entry.door),
     )
     .map_err(|dirty| refuse_dirty(&dirty))?;
     if matches!(clean.framing, Framing::Length(bytes) if !core.settings.limits.allows_body(bytes)) {
