@@ -22,7 +22,8 @@ def main():
     tools = Tools()
     tools.build_peers()
     raise_limits()
-    for line in tools.missing({name for scenario in scenarios for name in (*scenario.needs, *scenario.contenders)}):
+    skipped = tools.missing({name for scenario in scenarios for name in (*scenario.needs, *scenario.contenders)})
+    for line in skipped:
         say(f"SKIPPED  {line}")
     results = []
     for scenario in scenarios:
@@ -30,7 +31,7 @@ def main():
             say(f"SKIPPED  {scenario.name}: needs {', '.join(lacking)}")
             continue
         results.append(one(scenario, tools, options))
-        write(options.out, results, tools, options)
+        write(options.out, results, skipped, tools, options)
     say(f"results: {options.out}")
     sys.exit(2 if not results else any(result["failures"] for result in results))
 
@@ -91,18 +92,25 @@ def one(scenario, tools, options):
             "failures": {name: str(why) for name, why in rows.failures.items()}}
 
 
-def write(folder, results, tools, options):
-    """Raw figures, tables, plot."""
+def write(folder, results, skipped, tools, options):
+    """Raw figures, tables, plot; and what is not in them."""
     folder.mkdir(parents=True, exist_ok=True)
-    about = machine.described(tools)
-    how = {"runs": options.runs, "seconds": options.seconds, "date": time.strftime("%Y-%m-%d")}
-    (folder / "results.json").write_text(json.dumps({"machine": about, **how, "scenarios": results}, indent=1))
+    run = {"date": time.strftime("%Y-%m-%d"), "runs": options.runs, "seconds": options.seconds,
+           "machine": machine.described(tools), "skipped": skipped, "scenarios": results}
+    (folder / "results.json").write_text(json.dumps(run, indent=1))
+    (folder / "results.md").write_text(markdown(run))
+    (folder / "results.svg").write_text(plot.svg(results))
+
+
+def markdown(run):
+    """The tables, under the machine's name."""
+    results = run["scenarios"]
+    intro = f"{run['date']}, medians of {run['runs']} rounds of {run['seconds']} s, taken in turn.\n"
     tables = [f"### {result['title']}\n\n{table.markdown(result['table'])}\n"
               for result in results if result["figures"]]
     failed = [f"Failed: {result['name']}, {name}\n" for result in results for name in result["failures"]]
-    intro = f"{how['date']}, medians of {options.runs} rounds of {options.seconds} s, taken in turn.\n"
-    (folder / "results.md").write_text("\n".join([intro, machine.markdown(about), *tables, *failed]))
-    (folder / "results.svg").write_text(plot.svg(results))
+    skipped = [f"Skipped: {line}\n" for line in run["skipped"]]
+    return "\n".join([intro, machine.markdown(run["machine"]), *tables, *failed, *skipped])
 
 
 def say(line):

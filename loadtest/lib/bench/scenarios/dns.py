@@ -96,8 +96,8 @@ def running(at, name, address, command):
 def measure(at, contender):
     """One round of one."""
     [before] = contender.cpu()
-    said = at.run([at.tools["dnsperf"], "-s", contender.address, "-p", lab.DNS, "-d", at.kept["questions"], "-l", at.seconds,
-                   "-c", 4, "-T", 1, "-q", 100])
+    said = at.run([at.tools["dnsperf"], "-s", contender.address, "-p", lab.DNS, "-d", at.kept["questions"],
+                   "-l", at.seconds, "-c", 4, "-T", 1, "-q", 100])
     [after] = contender.cpu()
     contender.check()
     lost, completed = (int(re.search(rf"Queries {what}:\s+(\d+)", said)[1]) for what in ("lost", "completed"))
