@@ -25,27 +25,27 @@ impl<S: Read + Write> Connection<S> {
     pub fn ask(&mut self, request: &[u8]) -> anyhow::Result<()> {
         self.0.get_mut().write_all(request)?;
         self.0.get_mut().flush()?;
-        let length = self.head()?;
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            anyhow::ensure!(self.0.read_line(&mut head)? > 0, "the head was cut");
+        }
+        let length = body_length(&head)?;
         let read = std::io::copy(&mut self.0.by_ref().take(length), &mut std::io::sink())?;
         anyhow::ensure!(read == length, "the answer was cut");
         Ok(())
     }
+}
 
-    /// Reads a head; the length of the body that follows.
-    fn head(&mut self) -> anyhow::Result<u64> {
-        let (mut line, mut length) = (String::new(), None);
-        self.0.read_line(&mut line)?;
-        anyhow::ensure!(line.starts_with("HTTP/1.1 200 "), "answered {:?}", line.trim_end());
-        loop {
-            line.clear();
-            anyhow::ensure!(self.0.read_line(&mut line)? > 0, "the head was cut");
-            match line.trim_end().split_once(':') {
-                Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
-                    length = Some(value.trim().parse()?)
-                }
-                Some(_) => {}
-                None => return length.context("an answer without a length"),
-            }
-        }
-    }
+/// How long the body is that follows the head of an answer.
+///
+/// # Errors
+/// The answer isn't 200, or doesn't say.
+pub fn body_length(head: &str) -> anyhow::Result<u64> {
+    let mut lines = head.lines();
+    let status = lines.next().unwrap_or_default();
+    anyhow::ensure!(status.starts_with("HTTP/1.1 200"), "answered {status:?}");
+    let mut fields = lines.filter_map(|line| line.split_once(':'));
+    let (_, value) =
+        fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length")).context("an answer without a length")?;
+    Ok(value.trim().parse()?)
 }

@@ -1,5 +1,4 @@
-//! Clients for what ready-made load generators cannot do. Each prints its figures as one line of JSON. Threads that
-//! block: what they cost is not measured, and a sleeping thread wakes more exactly than a runtime's timer.
+//! Clients for what ready-made load generators cannot do. Each prints its figures as one line of JSON.
 
 mod answer;
 mod handshakes;
