@@ -42,6 +42,7 @@ const CHANGES: [(&str, Change); 3] = [
 ];
 
 fn main() {
+    served::begin_instance();
     for (services, instances) in [(1_000, 10), (1, 10_000)] {
         println!("{services} services of {instances} instances, parts in 9 other clusters, 5,000 hosts");
         let mut large = Large::new(services, instances);

@@ -26,9 +26,14 @@ const REQUESTS: u32 = 10_000;
 const CHANGES_EVERY: Duration = Duration::from_millis(100);
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
+/// Begins the instance that answers the requests, for all worlds.
+pub fn begin_instance() {
+    let listener = TcpListener::bind("127.110.0.1:8080").unwrap();
+    thread::spawn(|| answer(listener));
+}
+
 /// Prints how long requests took.
 pub fn measure(mut large: Large) {
-    thread::spawn(|| answer(TcpListener::bind("127.110.0.1:8080").unwrap()));
     let place = Place { cluster: name(CLUSTER) };
     let (snapshots, snapshot) = live::channel(Arc::new(compile(&large.world, &place, None)));
     let (keys, secrets) = live::channel(Arc::new(large.secrets.clone()));
