@@ -15,7 +15,7 @@ pub struct Queue<T> {
     bounds: Bounds,
 }
 
-/// How much may wait.
+/// How much may wait. What was taken and is being worked on comes on top: as much again at the most.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// So many.
