@@ -98,16 +98,19 @@ async fn slow_readers_do_not_stall_a_tunnel() {
     far.abort();
 }
 
+/// A far end that answers whatever it is asked with a report, and keeps its answers open.
+async fn answer_all(io: DuplexStream) {
+    let mut far = far_end(io).await;
+    let mut kept = Vec::new();
+    while let Some(Ok((_, respond))) = far.accept().await {
+        kept.push(answer(respond, Report::default().line()));
+    }
+}
+
 #[tokio::test]
 async fn calls_on_a_tunnel_outlive_its_retirement() {
     let ((near, far), peer) = (duplex(1 << 20), peer());
-    let far = tokio::spawn(async move {
-        let mut far = far_end(far).await;
-        let mut kept = Vec::new();
-        while let Some(Ok((_, respond))) = far.accept().await {
-            kept.push(answer(respond, Report::default().line()));
-        }
-    });
+    let far = tokio::spawn(answer_all(far));
     let tunnel = opened(&peer, near).await;
     let call = peer.tunnel().unwrap();
     drop(tunnel);
@@ -122,13 +125,7 @@ async fn calls_on_a_tunnel_outlive_its_retirement() {
 async fn a_call_outlives_the_renewal_of_its_tunnel_by_far_but_not_a_peer_that_makes_way() {
     for moving in [false, true] {
         let ((near, far), peer) = (duplex(1 << 20), peer());
-        let far = tokio::spawn(async move {
-            let mut far = far_end(far).await;
-            let mut kept = Vec::new();
-            while let Some(Ok((_, respond))) = far.accept().await {
-                kept.push(answer(respond, Report::default().line()));
-            }
-        });
+        let far = tokio::spawn(answer_all(far));
         let tunnel = opened(&peer, near).await;
         let call = peer.tunnel().unwrap();
         tunnel.moving.send_replace(moving);
