@@ -2,8 +2,8 @@
 
 mod json;
 mod line;
+mod lines;
 mod log;
-mod queue;
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! A JSON object, field after field. Names are ours and most texts are plain: only what is not goes through the library.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::Write;
 
 /// An object that is being written.
 pub struct Object<'o> {
@@ -24,34 +24,48 @@ impl<'o> Object<'o> {
     }
 
     /// A text, whatever it holds.
-    pub fn text(&mut self, name: &'static str, text: &str) -> io::Result<()> {
+    pub fn text(&mut self, name: &'static str, text: &str) {
         self.name(name);
-        put_text(self.out, text)
+        put_text(self.out, text);
     }
 
     /// A text, if there is one.
-    pub fn text_if(&mut self, name: &'static str, text: Option<&str>) -> io::Result<()> {
-        text.map_or(Ok(()), |text| self.text(name, text))
+    pub fn text_if(&mut self, name: &'static str, text: Option<&str>) {
+        if let Some(text) = text {
+            self.text(name, text);
+        }
     }
 
     /// Texts, if there are any.
-    pub fn texts_if(&mut self, name: &'static str, texts: &[String]) -> io::Result<()> {
+    pub fn texts_if(&mut self, name: &'static str, texts: &[String]) {
         if texts.is_empty() {
-            return Ok(());
+            return;
         }
         self.name(name);
         for (index, text) in texts.iter().enumerate() {
             self.out.push(if index == 0 { b'[' } else { b',' });
-            put_text(self.out, text)?;
+            put_text(self.out, text);
         }
         self.out.push(b']');
-        Ok(())
     }
 
-    /// What shows itself as a number, or as true or false.
-    pub fn bare(&mut self, name: &'static str, value: impl Display) -> io::Result<()> {
+    /// A number.
+    pub fn number(&mut self, name: &'static str, number: impl Into<u64>) {
         self.name(name);
-        write!(self.out, "{value}")
+        put_number(self.out, number.into());
+    }
+
+    /// What is so.
+    pub fn yes(&mut self, name: &'static str) {
+        self.name(name);
+        self.out.extend_from_slice(b"true");
+    }
+
+    /// A text that is known to be plain, and shows itself.
+    pub fn shown(&mut self, name: &'static str, value: impl Display) {
+        self.name(name);
+        // Writing into memory does not fail.
+        _ = write!(self.out, "\"{value}\"");
     }
 
     fn name(&mut self, name: &'static str) {
@@ -63,14 +77,30 @@ impl<'o> Object<'o> {
     }
 }
 
-fn put_text(out: &mut Vec<u8>, text: &str) -> io::Result<()> {
+fn put_text(out: &mut Vec<u8>, text: &str) {
     if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\') {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
         out.push(b'"');
-        return Ok(());
+        return;
     }
-    Ok(serde_json::to_writer(out, text)?)
+    // Nor does this.
+    _ = serde_json::to_writer(out, text);
+}
+
+/// In decimal. A line has seven numbers: worth a way without the formatter of everything.
+fn put_number(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [b'0'; 20];
+    let mut unused = digits.len();
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(number % 10).unwrap_or_default();
+        number /= 10;
+        unused -= 1;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(unused..).unwrap_or_default());
 }
 
 #[cfg(test)]
@@ -81,28 +111,36 @@ mod tests {
 
     use super::*;
 
-    fn written(fields: impl FnOnce(&mut Object<'_>) -> io::Result<()>) -> Value {
+    fn written(fields: impl FnOnce(&mut Object<'_>)) -> Value {
         let mut out = Vec::new();
         let mut object = Object::begin(&mut out);
-        fields(&mut object).unwrap();
+        fields(&mut object);
         object.end();
         serde_json::from_slice(&out).unwrap()
     }
 
     #[test]
     fn an_object_may_have_any_fields_or_none() {
-        assert_eq!(written(|_| Ok(())), json!({}));
+        assert_eq!(written(|_| ()), json!({}));
         let all = |object: &mut Object<'_>| {
-            object.bare("a", 1_u64)?;
-            object.bare("b", true)?;
-            object.text_if("c", None)?;
-            object.texts_if("d", &[])?;
-            object.texts_if("e", &["x".to_owned(), "\"".to_owned()])
+            object.number("a", 1_u8);
+            object.yes("b");
+            object.text_if("c", None);
+            object.texts_if("d", &[]);
+            object.texts_if("e", &["x".to_owned(), "\"".to_owned()]);
+            object.shown("f", 2);
         };
-        assert_eq!(written(all), json!({ "a": 1, "b": true, "e": ["x", "\""] }));
+        assert_eq!(written(all), json!({ "a": 1, "b": true, "e": ["x", "\""], "f": "2" }));
     }
 
     proptest! {
+        #[test]
+        fn every_number_comes_back(number in any::<u64>(), fewer in 0..64) {
+            for number in [number, number >> fewer] {
+                prop_assert_eq!(written(|object| object.number("number", number)), json!({ "number": number }));
+            }
+        }
+
         #[test]
         fn every_text_comes_back(text in any::<String>()) {
             prop_assert_eq!(written(|object| object.text("text", &text)), json!({ "text": text }));

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::fmt::Display;
-use std::io::{self, Write};
 use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -92,60 +91,53 @@ impl Line {
     pub(super) fn served_by(&mut self, who: &str) {
         self.texts.set_served_by(who);
     }
-
-    /// The bytes that it holds, about.
-    pub(super) fn size(&self) -> usize {
-        let failures = self.failures.iter().map(|failure| size_of::<String>() + failure.capacity());
-        let request_id = self.marks.as_ref().map_or(0, |marks| marks.request_id.len());
-        size_of::<Line>() + self.texts.all.capacity() + request_id + failures.sum::<usize>()
-    }
 }
 
 /// What a line can be written of.
 pub(super) trait Fields {
     /// Writes its fields, in their order.
-    fn put(&self, to: &mut Object<'_>) -> io::Result<()>;
+    fn put(&self, to: &mut Object<'_>);
 }
 
 /// Stable, and so is the order; `docs/guides/observability.md` explains the fields, and a test holds it to that.
 impl Fields for Line {
-    fn put(&self, to: &mut Object<'_>) -> io::Result<()> {
-        to.bare("time_ms", self.time_ms)?;
-        to.text("door", self.door)?;
-        to.bare("client", format_args!("\"{}\"", self.client))?;
-        to.text("protocol", self.protocol)?;
-        to.text_if("sni", self.sni.as_ref().map(Host::as_str))?;
-        to.text("method", self.texts.get(Text::Method))?;
-        to.text("host", self.texts.get(Text::Host))?;
-        to.text("path", self.texts.get(Text::Path))?;
-        to.text_if("user_agent", non_empty(self.texts.get(Text::UserAgent)))?;
+    fn put(&self, to: &mut Object<'_>) {
+        to.number("time_ms", self.time_ms);
+        to.text("door", self.door);
+        to.shown("client", self.client);
+        to.text("protocol", self.protocol);
+        to.text_if("sni", self.sni.as_ref().map(Host::as_str));
+        to.text("method", self.texts.get(Text::Method));
+        to.text("host", self.texts.get(Text::Host));
+        to.text("path", self.texts.get(Text::Path));
+        to.text_if("user_agent", non_empty(self.texts.get(Text::UserAgent)));
         if let Some(marks) = &self.marks {
-            put_marks(marks, to)?;
+            put_marks(marks, to);
         }
-        to.bare("status", self.status)?;
-        to.text_if("refusal", self.refusal)?;
+        to.number("status", self.status);
+        to.text_if("refusal", self.refusal);
         if self.cut {
-            to.bare("cut", true)?;
+            to.yes("cut");
         }
-        to.text_if("global_namespace", self.global_namespace.as_ref().map(Name::as_str))?;
-        to.text_if("service", self.service.as_ref().map(Name::as_str))?;
-        to.text_if("served_by", non_empty(self.texts.get(Text::ServedBy)))?;
-        to.bare("attempts", self.attempts)?;
-        to.texts_if("failures", &self.failures)?;
-        to.bare("bytes_in", self.bytes_in)?;
-        to.bare("bytes_out", self.bytes_out)?;
+        to.text_if("global_namespace", self.global_namespace.as_ref().map(Name::as_str));
+        to.text_if("service", self.service.as_ref().map(Name::as_str));
+        to.text_if("served_by", non_empty(self.texts.get(Text::ServedBy)));
+        to.number("attempts", self.attempts);
+        to.texts_if("failures", &self.failures);
+        to.number("bytes_in", self.bytes_in);
+        to.number("bytes_out", self.bytes_out);
         if let Some(head_us) = self.head_us {
-            to.bare("head_us", head_us)?;
+            to.number("head_us", head_us);
         }
-        to.bare("duration_us", self.duration_us)
+        to.number("duration_us", self.duration_us);
     }
 }
 
-fn put_marks(marks: &Marks, to: &mut Object<'_>) -> io::Result<()> {
-    to.text("request_id", &String::from_utf8_lossy(marks.request_id.as_bytes()))?;
+fn put_marks(marks: &Marks, to: &mut Object<'_>) {
+    to.text("request_id", &String::from_utf8_lossy(marks.request_id.as_bytes()));
     let (trace, span) = marks.texts();
-    to.text("trace_id", trace)?;
-    to.text("span_id", span)
+    to.text("trace_id", trace);
+    to.text("span_id", span);
 }
 
 fn non_empty(text: &str) -> Option<&str> {
@@ -212,11 +204,6 @@ pub(super) struct TurnedAway {
 }
 
 impl TurnedAway {
-    /// The bytes that it holds.
-    pub(super) fn size(&self) -> usize {
-        size_of::<TurnedAway>() + self.cause.capacity()
-    }
-
     pub(super) fn new(
         door: &'static str,
         client: IpAddr,
@@ -230,28 +217,25 @@ impl TurnedAway {
 }
 
 impl Fields for TurnedAway {
-    fn put(&self, to: &mut Object<'_>) -> io::Result<()> {
-        to.bare("time_ms", self.time_ms)?;
-        to.text("door", self.door)?;
-        to.bare("client", format_args!("\"{}\"", self.client))?;
-        to.text("refusal", self.refusal)?;
-        to.text("cause", &self.cause)?;
-        match self.unsaid {
-            0 => Ok(()),
-            unsaid => to.bare("unsaid", unsaid),
+    fn put(&self, to: &mut Object<'_>) {
+        to.number("time_ms", self.time_ms);
+        to.text("door", self.door);
+        to.shown("client", self.client);
+        to.text("refusal", self.refusal);
+        to.text("cause", &self.cause);
+        if self.unsaid != 0 {
+            to.number("unsaid", self.unsaid);
         }
     }
 }
 
-/// Writes one line. Whatever its texts hold, it stays one: JSON escapes what would end it. In `room` it is put together.
-pub(super) fn write(line: &impl Fields, room: &mut Vec<u8>, to: &mut impl Write) -> io::Result<()> {
-    // Whole, so that a buffer never ends within a line: a successor appends to the same file.
+/// Puts one line into `room`, which held another. Whatever its texts hold, it stays one: JSON escapes what would end it.
+pub(super) fn write(line: &impl Fields, room: &mut Vec<u8>) {
     room.clear();
     let mut object = Object::begin(room);
-    line.put(&mut object)?;
+    line.put(&mut object);
     object.end();
     room.push(b'\n');
-    to.write_all(room)
 }
 
 /// The beginning of a text. What isn't UTF-8, or what a terminal would obey although JSON lets it stand, is replaced.

@@ -1,8 +1,10 @@
-//! Where records go: a thread of its own writes them, and no request waits for it.
+//! Where records go: whoever has one puts its line together, where it is still at hand; a thread of its own writes them,
+//! and no request waits for it.
 
+use std::cell::RefCell;
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,20 +14,18 @@ use std::time::{Duration, Instant};
 use decide::window::{Clock, Window};
 use tokio::sync::watch;
 
-use super::line::{self, TurnedAway};
-use super::queue::{Bounds, Queue};
+use super::line::{self, Fields, TurnedAway};
+use super::lines::{Lines, TOGETHER};
 use super::{Record, micros};
 use crate::exchange::{Entry, Exchange};
 use crate::metrics::Metrics;
 use crate::settings::AccessLog;
 
-/// So many lines may wait to be written; more are dropped and counted.
-const BACKLOG: usize = 8_192;
-/// And so many bytes of them: 8 MiB.
-const BACKLOG_BYTES: usize = 8 << 20;
+/// So many bytes may wait to be written, 8 MiB; more lines are dropped and counted.
+const BACKLOG: usize = 8 << 20;
 
-/// So many bytes are written at once, if so many wait.
-const TOGETHER: usize = 64 << 10;
+/// Memory for more than so many bytes is given back once it was needed: 1 MiB.
+const KEPT: usize = 1 << 20;
 
 /// It is told that lines can't be written no more often than this.
 const TELL: Duration = Duration::from_secs(1);
@@ -46,14 +46,14 @@ pub struct Log {
 
 /// Where what is to be written goes in. The thread ends when this is gone.
 struct Sender {
-    queue: Arc<Queue<Message>>,
+    lines: Arc<Lines>,
     /// Comes back once the thread has ended.
     ended: watch::Receiver<()>,
 }
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        self.queue.close();
+        self.lines.close();
     }
 }
 
@@ -77,20 +77,9 @@ impl Refused {
     }
 }
 
-/// What the writing thread is told.
-enum Message {
-    Write(Box<Record>),
-    TurnedAway(Box<TurnedAway>),
-}
-
-impl Message {
-    /// The bytes that it holds, about.
-    fn size(&self) -> usize {
-        match self {
-            Message::Write(record) => record.line.size(),
-            Message::TurnedAway(refused) => refused.size(),
-        }
-    }
+thread_local! {
+    /// Where a line is put together.
+    static ROOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The access log could not be opened.
@@ -130,7 +119,7 @@ impl Log {
     /// The request, or the stream, is over.
     pub fn write(&self, mut record: Record) {
         record.line.duration_us = micros(record.began.elapsed());
-        self.send(|| Message::Write(Box::new(record)));
+        self.put(&record.line);
     }
 
     /// A connection was refused, or closed for what it did, rather than a request: counts it by the code of its refusal,
@@ -141,17 +130,18 @@ impl Log {
         if self.sender.is_some()
             && let Some(unsaid) = self.refused.next(Instant::now())
         {
-            self.send(|| Message::TurnedAway(Box::new(TurnedAway::new(door, client, code, cause, unsaid))));
+            self.put(&TurnedAway::new(door, client, code, cause, unsaid));
         }
     }
 
-    fn send(&self, message: impl FnOnce() -> Message) {
+    fn put(&self, fields: &impl Fields) {
         let Some(sender) = &self.sender else { return };
-        let message = message();
-        let size = message.size();
-        if !sender.queue.put(message, size) {
-            self.metrics.log_drops.inc();
-        }
+        ROOM.with_borrow_mut(|room| {
+            line::write(fields, room);
+            if !sender.lines.put(room) {
+                self.metrics.log_drops.inc();
+            }
+        });
     }
 
     /// Whether lines are written at all.
@@ -162,7 +152,7 @@ impl Log {
     /// Writes what waits, and ends the thread; waits at most [`LAST_LINES`] for it. A later line is a counted drop.
     pub async fn close(&self) {
         let Some(sender) = &self.sender else { return };
-        sender.queue.close();
+        sender.lines.close();
         let mut ended = sender.ended.clone();
         let closed = async { while ended.changed().await.is_ok() {} };
         if tokio::time::timeout(LAST_LINES, closed).await.is_err() {
@@ -176,45 +166,39 @@ fn append(path: &PathBuf) -> io::Result<File> {
 }
 
 fn spawn(to: impl Write + Send + 'static, metrics: Arc<Metrics>) -> Sender {
-    let queue = Arc::new(Queue::new(Bounds { number: BACKLOG, bytes: BACKLOG_BYTES }));
+    let lines = Arc::new(Lines::new(BACKLOG));
     let (ending, ended) = watch::channel(());
-    let mut writer = Writer { line: Vec::new(), to: BufWriter::with_capacity(TOGETHER, to), metrics, told: None };
-    let taken = queue.clone();
+    let mut writer = Writer { to, metrics, told: None };
+    let waiting = lines.clone();
     std::thread::spawn(move || {
-        writer.write_all(&taken);
+        writer.write_all(&waiting);
         drop(ending);
     });
-    Sender { queue, ended }
+    Sender { lines, ended }
 }
 
 /// What the thread has.
 struct Writer<W: Write> {
-    /// The line that is put together.
-    line: Vec<u8>,
-    to: BufWriter<W>,
+    to: W,
     metrics: Arc<Metrics>,
     /// When it was last told that lines can't be written.
     told: Option<Instant>,
 }
 
 impl<W: Write> Writer<W> {
-    /// Writes whatever has come, then flushes, then waits for more, until the end.
-    fn write_all(&mut self, queue: &Queue<Message>) {
-        while let Some(messages) = queue.take() {
-            messages.into_iter().for_each(|message| self.write(message));
-            if let Err(error) = self.to.flush() {
-                self.tell(&error);
-            }
+    /// Writes whatever has come, then waits for more, until the end.
+    fn write_all(&mut self, lines: &Lines) {
+        let mut taken = Vec::new();
+        while let Some(all) = lines.take(taken) {
+            parts(&all).for_each(|part| self.write(part));
+            taken = if all.capacity() > KEPT { Vec::new() } else { all };
         }
     }
 
-    fn write(&mut self, message: Message) {
-        let written = match message {
-            Message::Write(record) => line::write(&record.line, &mut self.line, &mut self.to),
-            Message::TurnedAway(refused) => line::write(&*refused, &mut self.line, &mut self.to),
-        };
-        if let Err(error) = written {
-            self.metrics.log_drops.inc();
+    fn write(&mut self, lines: &[u8]) {
+        // Flushed, as standard output keeps what comes after the last line's end.
+        if let Err(error) = self.to.write_all(lines).and_then(|()| self.to.flush()) {
+            self.metrics.log_drops.inc_by(lines.iter().filter(|byte| **byte == b'\n').count() as u64);
             self.tell(&error);
         }
     }
@@ -225,6 +209,17 @@ impl<W: Write> Writer<W> {
             tracing::warn!(%error, "the access log cannot be written");
         }
     }
+}
+
+/// Lines in parts of about [`TOGETHER`], none of which ends within a line: a successor appends to the same file.
+fn parts(lines: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = lines;
+    std::iter::from_fn(move || {
+        let ends = |from: usize| rest.get(from..)?.iter().position(|byte| *byte == b'\n').map(|end| from + end + 1);
+        let (part, after) = rest.split_at_checked(ends(TOGETHER).unwrap_or(rest.len()))?;
+        rest = after;
+        (!part.is_empty()).then_some(part)
+    })
 }
 
 #[cfg(test)]
@@ -245,23 +240,32 @@ mod tests {
         }
     }
 
-    fn refused() -> Message {
-        let client = IpAddr::from([127, 0, 0, 1]);
-        Message::TurnedAway(Box::new(TurnedAway::new("https", client, "no_request", &"x".repeat(1_000), 0)))
-    }
-
     #[tokio::test]
     async fn lines_that_cannot_be_written_are_counted_and_make_room() {
         let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
         let mut sender = spawn(Full, metrics.clone());
-        for _ in 0..1_000 {
-            let message = refused();
-            let size = message.size();
-            assert!(sender.queue.put(message, size));
+        let line = [b"x".repeat(999), b"\n".to_vec()].concat();
+        let mut written = 0;
+        while written < 20 * BACKLOG {
+            match sender.lines.put(&line) {
+                true => written += line.len(),
+                false => std::thread::yield_now(),
+            }
         }
-        sender.queue.close();
+        sender.lines.close();
         assert!(sender.ended.changed().await.is_err(), "it is dropped at the end");
-        // What the last buffer holds may yet be written.
-        assert!((900..=1_000).contains(&metrics.log_drops.get()), "{}", metrics.log_drops.get());
+        assert_eq!(metrics.log_drops.get(), (written / line.len()) as u64);
+    }
+
+    #[test]
+    fn parts_end_where_lines_end_and_are_together_the_whole() {
+        for (length, number) in [(1, 3), (100, 5_000), (TOGETHER - 1, 3), (TOGETHER, 3), (3 * TOGETHER, 2)] {
+            let line = [b"x".repeat(length - 1), b"\n".to_vec()].concat();
+            let lines = line.repeat(number);
+            let parts: Vec<_> = parts(&lines).collect();
+            assert_eq!(parts.concat(), lines);
+            assert!(parts.iter().all(|part| part.ends_with(b"\n") && part.len() <= TOGETHER + length), "{length}");
+        }
+        assert_eq!(parts(b"").count(), 0);
     }
 }

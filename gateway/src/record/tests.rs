@@ -43,9 +43,9 @@ impl Kept {
 
 /// What is read out of a line.
 fn value(line: &impl Fields) -> Value {
-    let (mut room, mut written) = (Vec::new(), Vec::new());
-    line::write(line, &mut room, &mut written).unwrap();
-    serde_json::from_slice(&written).unwrap()
+    let mut room = Vec::new();
+    line::write(line, &mut room);
+    serde_json::from_slice(&room).unwrap()
 }
 
 fn head(path: &[u8]) -> RequestHeader {
