@@ -30,6 +30,7 @@ pub mod stream;
 pub mod takeover;
 pub mod trace;
 pub mod tunnel;
+pub mod turns;
 pub mod upstream;
 pub mod view;
 

@@ -27,6 +27,7 @@ use crate::http1::Handler;
 use crate::limits::Limits;
 use crate::runtime::Core;
 use crate::tunnel::dial::{STREAM_WINDOW, TUNNEL_WINDOW};
+use crate::turns::{Gathering, Turns, in_turns};
 use exchange::Http2Exchange;
 use metered::{Conduct, Metered};
 
@@ -85,11 +86,12 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send,
 {
     let (opened_by, conduct) = (Instant::now() + OPENING, Arc::<Conduct>::default());
+    let (io, turns) = in_turns(io);
     let io = Metered::new(io, meter(&entry, limits), conduct.clone());
     match timeout_at(opened_by, settings(&entry, limits).handshake(io)).await {
         Ok(Ok(connection)) => {
             let shared = Arc::new(Shared { keeper, entry, conduct });
-            converse(connection, &shared, opened_by, ending).await
+            converse(connection, turns, &shared, opened_by, ending).await
         }
         Ok(Err(error)) => {
             tracing::debug!(client = %entry.client, %error, "HTTP/2 did not begin");
@@ -102,7 +104,8 @@ where
 /// From here on each request has a task of its own. Once HTTP/2 has begun, a connection may wait for its first request as
 /// for any other: clients open some ahead.
 async fn converse<K, IO>(
-    mut connection: Connection<Metered<IO>, Bytes>,
+    mut connection: Connection<Metered<Gathering<IO>>, Bytes>,
+    mut turns: Turns<IO>,
     shared: &Arc<Shared<K>>,
     opened_by: Instant,
     mut ending: watch::Receiver<bool>,
@@ -121,7 +124,7 @@ where
                 is_ending = true;
                 continue;
             }
-            next = next(&mut connection, &shared.conduct) => next,
+            next = next(&mut connection, &mut turns, &shared.conduct) => next,
             () = &mut opening, if !is_open => {
                 is_open = shared.conduct.has_begun();
                 if is_open { continue } else { return Err(Silent) }
@@ -189,7 +192,8 @@ enum Over {
 
 /// Drives all of the connection's streams until a request comes.
 async fn next<IO>(
-    connection: &mut Connection<Metered<IO>, Bytes>,
+    connection: &mut Connection<Metered<Gathering<IO>>, Bytes>,
+    turns: &mut Turns<IO>,
     conduct: &Conduct,
 ) -> Result<(Request<RecvStream>, SendResponse<Bytes>), Over>
 where
@@ -197,7 +201,7 @@ where
 {
     let mut accepting = pin!(connection.accept());
     poll_fn(|context| {
-        let accepted = accepting.as_mut().poll(context);
+        let accepted = turns.poll(context, |context| accepting.as_mut().poll(context));
         if let Some(flood) = conduct.flood() {
             return Poll::Ready(Err(Over::Flood(flood)));
         }
@@ -218,7 +222,7 @@ async fn answer<K: Keeper>(shared: Arc<Shared<K>>, request: Request<RecvStream>,
 }
 
 /// Breaks off whatever is under way, and says why.
-async fn dismiss<IO>(mut connection: Connection<Metered<IO>, Bytes>)
+async fn dismiss<IO>(mut connection: Connection<Metered<Gathering<IO>>, Bytes>)
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {

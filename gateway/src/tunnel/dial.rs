@@ -1,8 +1,9 @@
 //! One tunnel, from dialling to death.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use super::metadata::REPORT_PATH;
 use super::pool::{LAST_CALLS, LONGEST_CALLS, Means, Peer, Tunnel};
 use super::pulse::{Heard, Pulse};
 use super::report::{Lines, Report, SILENCE};
+use crate::turns::{Gathering, Turns, in_turns};
 
 /// From the first packet to the end of the handshake; and from there to the peer's first report.
 const OPENING: Duration = Duration::from_secs(3);
@@ -169,7 +171,7 @@ struct Raised {
 /// Begins HTTP/2, and waits for the peer's first report.
 async fn raise(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Result<(Raised, Report), TunnelError> {
     let raising = async {
-        let pulse = Pulse::start();
+        let (pulse, (io, turns)) = (Pulse::start(), in_turns(io));
         let (sender, connection) = h2::client::Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(TUNNEL_WINDOW)
@@ -177,7 +179,7 @@ async fn raise(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Resu
             .handshake(Heard::new(io, pulse.clone()))
             .await?;
         let tunnel = Arc::new(Tunnel::new(sender));
-        let driving = tokio::spawn(drive(connection, pulse, tunnel.closing(), tunnel.over()));
+        let driving = tokio::spawn(drive(connection, turns, pulse, tunnel.closing(), tunnel.over()));
         let mut reports = Reports::request(&tunnel).await?;
         let first = reports.first().await?;
         Ok((Raised { tunnel, reports, driving }, first))
@@ -187,14 +189,16 @@ async fn raise(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Resu
 
 /// Moves the tunnel's frames until it breaks, its far end dies, or nobody needs it; returns which.
 async fn drive<Io: AsyncRead + AsyncWrite + Unpin>(
-    mut connection: Connection<Heard<Io>, Bytes>,
+    mut connection: Connection<Heard<Gathering<Io>>, Bytes>,
+    mut turns: Turns<Io>,
     pulse: Pulse,
     closing: CancellationToken,
     over: impl Future<Output = ()>,
 ) -> TunnelError {
     let pings = connection.ping_pong();
+    let driving = poll_fn(|cx| turns.poll(cx, |cx| Pin::new(&mut connection).poll(cx)));
     let end = tokio::select! {
-        ended = &mut connection => ended.map_or_else(TunnelError::Http2, |()| TunnelError::Closed),
+        ended = driving => ended.map_or_else(TunnelError::Http2, |()| TunnelError::Closed),
         () = pulse.stopped(pings) => TunnelError::Silence,
         () = over => TunnelError::Closed,
     };

@@ -1,6 +1,8 @@
 //! Connections to instances that speak HTTP/2 by prior knowledge (RFC 9113 section 3.3): a few, shared by all requests.
 
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -13,6 +15,7 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::tunnel::dial::TUNNEL_WINDOW;
+use crate::turns::in_turns;
 use crate::upstream::CallError;
 use crate::upstream::pool::{CONNECT_TIMEOUT, connect};
 
@@ -148,7 +151,7 @@ impl Connections {
     }
 
     async fn open(&self) -> Result<Seat, CallError> {
-        let stream = connect(self.address).await?;
+        let (stream, mut turns) = in_turns(connect(self.address).await?);
         let shaking = h2::client::Builder::new()
             .initial_window_size(INSTANCE_WINDOW)
             .initial_connection_window_size(TUNNEL_WINDOW)
@@ -159,7 +162,8 @@ impl Connections {
         let (sender, mut driver) = shaken.map_err(|error| CallError::NotSent(error.to_string()))?;
         let pings = driver.ping_pong();
         let driver = tokio::spawn(async move {
-            if let Err(error) = driver.await {
+            let driving = poll_fn(|cx| turns.poll(cx, |cx| Pin::new(&mut driver).poll(cx)));
+            if let Err(error) = driving.await {
                 tracing::trace!(%error, "a connection to an instance broke");
             }
         });
