@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow};
 use config::manifest::Manifest;
 use config::resource::{Kind, Name, ResourceId};
-use controller::global::{Applied, MeshStatus, PeerRow};
+use controller::global::{Applied, CertificatesStatus, MeshStatus, PeerRow, Rotate};
 use controller::http::client::{CallError, Client};
 use controller::http::message::ErrorItem;
 use http::StatusCode;
@@ -94,6 +94,17 @@ impl Api {
     pub async fn peers(&self) -> Result<Vec<PeerRow>> {
         let Items { items } = self.client.get("/v1alpha1/peers").await.map_err(|error| self.explain(&error))?;
         Ok(items)
+    }
+
+    /// Who holds which certificate, and what is being replaced.
+    pub async fn certificates(&self) -> Result<CertificatesStatus> {
+        self.client.get("/v1alpha1/certificates").await.map_err(|error| self.explain(&error))
+    }
+
+    /// Begins to replace certificates.
+    pub async fn rotate(&self, rotate: &Rotate) -> Result<()> {
+        let begun: Result<IgnoredAny, CallError> = self.client.post("/v1alpha1/certificates/rotate", rotate).await;
+        begun.map(drop).map_err(|error| self.explain(&error))
     }
 
     /// A token with which the cluster may join.

@@ -6,6 +6,7 @@
 mod agents;
 mod auth;
 mod body;
+mod certificates;
 mod error;
 mod people;
 
@@ -44,6 +45,8 @@ pub(crate) fn router(core: Arc<Core>, address: Address, tokens: ApiTokens, sourc
         .route("/v1alpha1/status", get(people::status))
         .route("/v1alpha1/peers", get(people::peers))
         .route("/v1alpha1/tokens", post(people::create_token))
+        .route("/v1alpha1/certificates", get(certificates::list))
+        .route("/v1alpha1/certificates/rotate", post(certificates::rotate))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&app), auth::require_token));
     let agents = Router::new()
         .route(ISSUING, post(agents::issuing))

@@ -1,0 +1,288 @@
+//! The certificates of the mesh, for people and their tools: who holds what, until when, and who believes which root.
+
+use std::fmt;
+
+use config::resource::Name;
+use config::wire::{CertificateReport, MemberRole, Order};
+use identity::Facts;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use super::core::Core;
+use super::holders::holders;
+use super::link::LinkReport;
+use super::view::View;
+use crate::ca::{Holder, RootStatus, Stage};
+
+/// The levels of the chain, from its end up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Level {
+    /// What gateways, agents and members show.
+    Leaf,
+    /// The authorities of clusters in a GNS.
+    Issuing,
+    /// The authorities of global namespaces.
+    Gns,
+    /// The authority of the mesh.
+    Top,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Level::Leaf => "leaf",
+            Level::Issuing => "issuing",
+            Level::Gns => "gns",
+            Level::Top => "top",
+        })
+    }
+}
+
+/// All certificates of a mesh, and what is being replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificatesStatus {
+    /// From the top down.
+    pub certificates: Vec<CertificateRow>,
+    /// What is being replaced now.
+    pub rotations: Vec<Rotation>,
+    /// Who believes which root.
+    pub trust: Vec<TrustRow>,
+}
+
+/// One certificate. Moments are in seconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateRow {
+    /// Its level.
+    pub level: Level,
+    /// In which GNS; nothing in the control plane.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub global_namespace: Option<Name>,
+    /// Who has its key.
+    pub holder: String,
+    /// Its serial number.
+    pub serial: String,
+    /// Its SPIFFE ID, or an authority's subject.
+    pub subject: String,
+    /// Serial number of the certificate that it is below; its own, if it is a root.
+    pub issuer: String,
+    /// From when it is good.
+    pub not_before: i64,
+    /// Until when.
+    pub not_after: i64,
+    /// When its successor is asked for.
+    pub renews: i64,
+}
+
+/// Something that is being replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rotation {
+    /// Of which level.
+    pub level: Level,
+    /// In which GNS; nothing in the control plane.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub global_namespace: Option<Name>,
+    /// How far it is.
+    pub phase: Phase,
+    /// Since when, in seconds since 1970, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<i64>,
+    /// Who is waited for.
+    pub waiting: Vec<String>,
+}
+
+/// How far a rotation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// The new root is made known beside the old one.
+    Overlap,
+    /// Who signs gets a new certificate.
+    ReIssue,
+    /// It is waited for everybody to say that he holds a new one.
+    Prove,
+    /// The old root goes out of the bundles.
+    Drop,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Phase::Overlap => "overlap",
+            Phase::ReIssue => "re-issue",
+            Phase::Prove => "prove",
+            Phase::Drop => "drop",
+        })
+    }
+}
+
+/// A root, and who believes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TrustRow {
+    /// In which GNS; nothing in the control plane.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub global_namespace: Option<Name>,
+    /// SHA-256 of the root.
+    pub root: String,
+    /// Whether it signs now.
+    pub signing: bool,
+    /// Who believes it, as he said last.
+    pub believed_by: Vec<String>,
+    /// Who holds a certificate below it.
+    pub held_by: Vec<String>,
+}
+
+impl Core {
+    /// The certificates of the mesh.
+    pub(crate) fn certificates(&self) -> CertificatesStatus {
+        let (view, reports) = (self.view(), self.reports());
+        let mut status = CertificatesStatus { certificates: vec![], rotations: self.rotations(), trust: vec![] };
+        for (gns, root) in view.made.roots() {
+            let holders = holders(&view, &reports, &self.enrolments, gns);
+            status.certificates.extend(root.roots.iter().map(|facts| root_row(gns, root, facts)));
+            status.certificates.extend(holders.iter().filter_map(|holder| holder_row(gns, root, holder)));
+            status.trust.extend(trust_rows(gns, root, &holders));
+        }
+        let members = reports.iter().flat_map(|(cluster, report)| member_rows(cluster, report));
+        status.certificates.extend(members);
+        status
+    }
+
+    /// What is being replaced now.
+    pub(crate) fn rotations(&self) -> Vec<Rotation> {
+        let (view, reports, now) = (self.view(), self.reports(), OffsetDateTime::now_utc());
+        let of = |(gns, root)| rotations_of(&view, gns, root, &holders(&view, &reports, &self.enrolments, gns), now);
+        view.made.roots().flat_map(of).collect()
+    }
+}
+
+/// At most one of the root itself, and one each of the levels below it.
+fn rotations_of(
+    view: &View,
+    gns: Option<&Name>,
+    root: &RootStatus,
+    holders: &[Holder],
+    now: OffsetDateTime,
+) -> Vec<Rotation> {
+    let level = if gns.is_some() { Level::Gns } else { Level::Top };
+    let rotation = |level, phase, since, waiting: Vec<&Holder>| Rotation {
+        level,
+        global_namespace: gns.cloned(),
+        phase,
+        since,
+        waiting: waiting.into_iter().map(Holder::name).collect(),
+    };
+    let (waiting, since) = (root.waiting(holders, now), Some(root.since()));
+    let agents = waiting.iter().any(|holder| holder.gateway.is_none());
+    match root.stage() {
+        Stage::Overlap => return vec![rotation(level, Phase::Overlap, since, waiting)],
+        Stage::Reissue if agents => return vec![rotation(level, Phase::ReIssue, since, waiting)],
+        Stage::Reissue => return vec![rotation(level, Phase::Prove, since, waiting)],
+        Stage::Steady => {}
+    }
+    let (still, behind): (Vec<&Holder>, Vec<&Holder>) = (
+        holders.iter().filter(|holder| holder.present && believes_others(holder, root)).collect(),
+        holders.iter().filter(|holder| holder.present && behind(view, gns, holder).is_some()).collect(),
+    );
+    let dropping = (!still.is_empty()).then(|| rotation(level, Phase::Drop, since, still));
+    let of = |level| {
+        let behind: Vec<&Holder> =
+            behind.iter().copied().filter(|holder| self::behind(view, gns, holder) == Some(level)).collect();
+        let phase = match behind.iter().any(|holder| holder.gateway.is_none()) || level == Level::Leaf {
+            true => Phase::ReIssue,
+            false => Phase::Prove,
+        };
+        (!behind.is_empty()).then(|| rotation(level, phase, None, behind))
+    };
+    dropping.into_iter().chain([Level::Issuing, Level::Leaf].into_iter().filter_map(of)).collect()
+}
+
+fn believes_others(holder: &Holder, root: &RootStatus) -> bool {
+    let known = |believed: &String| root.roots.iter().any(|root| root.fingerprint == *believed);
+    holder.trust.as_ref().is_some_and(|trust| !trust.roots.iter().all(known))
+}
+
+/// Whether a holder has a certificate of another order than is given now, and of which level the difference is.
+fn behind(view: &View, gns: Option<&Name>, holder: &Holder) -> Option<Level> {
+    let wanted: Order = match gns {
+        Some(gns) => view.made.trust.get(gns)?.order(&holder.cluster),
+        None => view.made.mesh.get(&holder.cluster)?.order.clone(),
+    };
+    let held = holder.order()?;
+    let leaf = (holder.gateway.is_some() || gns.is_none()) && held.leaf != wanted.leaf;
+    match held.issuing != wanted.issuing || held.root != wanted.root {
+        true => Some(Level::Issuing),
+        false => leaf.then_some(Level::Leaf),
+    }
+}
+
+fn root_row(gns: Option<&Name>, root: &RootStatus, facts: &Facts) -> CertificateRow {
+    let serial = facts.serial.to_string();
+    let signing = facts.fingerprint == root.signing();
+    CertificateRow {
+        level: if gns.is_some() { Level::Gns } else { Level::Top },
+        global_namespace: gns.cloned(),
+        holder: if signing { "controller" } else { "controller (does not sign)" }.to_owned(),
+        issuer: serial.clone(),
+        serial,
+        subject: facts.name(),
+        not_before: facts.not_before.unix_timestamp(),
+        not_after: facts.not_after.unix_timestamp(),
+        renews: if signing { root.renews } else { facts.not_after }.unix_timestamp(),
+    }
+}
+
+fn holder_row(gns: Option<&Name>, root: &RootStatus, holder: &Holder) -> Option<CertificateRow> {
+    let held = holder.trust.as_ref()?.certificate.as_ref()?;
+    let level = if gns.is_some() && holder.gateway.is_none() { Level::Issuing } else { Level::Leaf };
+    let above = root.roots.iter().find(|facts| facts.fingerprint == held.order.root);
+    let above = above.map(|facts| facts.serial.to_string()).unwrap_or_default();
+    Some(row(level, gns, holder.name(), held, above))
+}
+
+/// Gateways and DNS servers, towards their agents.
+fn member_rows<'r>(cluster: &'r Name, report: &'r LinkReport) -> impl Iterator<Item = CertificateRow> + 'r {
+    let members = report.ack.members.iter().filter(|member| member.role != MemberRole::Agent);
+    members.filter_map(move |member| {
+        let own = member.trust.iter().find(|trust| trust.global_namespace.is_none())?;
+        Some(row(Level::Leaf, None, format!("{cluster}/{}", member.name), own.certificate.as_ref()?, String::new()))
+    })
+}
+
+fn row(level: Level, gns: Option<&Name>, holder: String, held: &CertificateReport, above: String) -> CertificateRow {
+    CertificateRow {
+        level,
+        global_namespace: gns.cloned(),
+        holder,
+        serial: held.serial.clone(),
+        subject: held.subject.clone(),
+        issuer: held.issuer.clone().unwrap_or(above),
+        not_before: held.not_before,
+        not_after: held.not_after,
+        renews: held.renews,
+    }
+}
+
+/// Every root that is believed by somebody or should be.
+fn trust_rows(gns: Option<&Name>, root: &RootStatus, holders: &[Holder]) -> Vec<TrustRow> {
+    let mut roots: Vec<&str> = root.roots.iter().map(|facts| facts.fingerprint.as_str()).collect();
+    for believed in holders.iter().filter_map(|holder| holder.trust.as_ref()).flat_map(|trust| &trust.roots) {
+        if !roots.contains(&believed.as_str()) {
+            roots.push(believed);
+        }
+    }
+    let names = |which: &dyn Fn(&Holder) -> bool| {
+        holders.iter().filter(|holder| which(holder)).map(Holder::name).collect::<Vec<_>>()
+    };
+    let row = |sha256: &str| TrustRow {
+        global_namespace: gns.cloned(),
+        root: sha256.to_owned(),
+        signing: sha256 == root.signing(),
+        believed_by: names(&|holder| holder.believes(sha256)),
+        held_by: names(&|holder| holder.order().is_some_and(|order| order.root == sha256)),
+    };
+    roots.into_iter().map(row).collect()
+}

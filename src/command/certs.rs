@@ -1,0 +1,35 @@
+//! `tombolo certs`: who holds which certificate, and their replacement.
+
+mod list;
+mod rotate;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+pub use list::table_of;
+
+/// Without a subcommand, the mesh's certificates are listed.
+#[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
+    #[command(flatten)]
+    list: list::Flags,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Replaces certificates before their time: roots, authorities, or what gateways and agents show.
+    Rotate(rotate::Args),
+}
+
+/// Does what was asked.
+pub async fn run(args: Args) -> Result<ExitCode> {
+    match args.what {
+        Some(What::Rotate(args)) => rotate::run(args).await,
+        None => list::run(args.list).await,
+    }
+}
