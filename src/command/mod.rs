@@ -66,7 +66,7 @@ pub async fn run(command: Command) -> Result<ExitCode> {
         Command::Peers(args) => peers::run(args).await,
         Command::Check(args) => check::run(&args),
         Command::Schema(args) => schema::run(&args),
-        Command::Ca(args) => ca::run(&args),
+        Command::Ca(args) => ca::run(args).await,
         Command::Certs(args) => certs::run(args).await,
         Command::Token(args) => token::run(args).await,
     }

@@ -1,11 +1,11 @@
 //! Certificates of every level are replaced under load, and no request notices.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde_json::{Value, json};
 
-use crate::support::demo::{Demo, HOST, HTTPS, SERVICE};
+use crate::support::demo::{ADMIN, Demo, HOST, HTTPS, SERVICE};
 use crate::support::http::{Client, Protocol, plain};
 use crate::support::load::Load;
 use crate::support::process::signal;
@@ -44,8 +44,8 @@ async fn settled(demo: &Demo) -> Value {
         let counts =
             [("leaf", Some("shop"), 6), ("issuing", Some("shop"), 3), ("gns", Some("shop"), 1), ("top", None, 1)];
         let told = counts.iter().all(|(level, gns, count)| serials(&status, level, *gns).len() == *count);
-        // Three agents, six gateways and three DNS servers show something on the control plane.
-        let control = serials(&status, "leaf", None).len() == 12;
+        // Three agents, six gateways and six DNS servers show something on the control plane.
+        let control = serials(&status, "leaf", None).len() == 15;
         holds(told && control && status["rotations"] == json!([]), || status.to_string()).map(|()| status)
     })
     .await
@@ -89,11 +89,17 @@ async fn all_levels_are_replaced_one_after_another_and_no_request_fails() {
     let at = SocketAddr::new(demo.gateway(0, 0), HTTPS);
     let mut connection = Client::trusting(&old_ca).https(at, HOST, Protocol::Http2).await.unwrap();
     assert_eq!(connection.get("/").await.unwrap().status, 200);
+    assert_eq!(demo.cli(|cli| cli.run(&["ca"])).success().trim(), old_ca.trim());
+    let newest = demo.cli(|cli| cli.run(&["ca", "--refresh"])).success();
+    assert!(newest.trim() != old_ca.trim() && newest.matches("BEGIN CERTIFICATE").count() == 1, "{newest}");
+    demo.cli(|cli| cli.run(&["status"])).success();
+    let mut connection = Client::trusting(&newest).https(at, HOST, Protocol::Http2).await.unwrap();
+    assert_eq!(connection.get("/").await.unwrap().status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_is_away_holds_up_the_end_of_a_root_and_is_named() {
-    let demo = Demo::own().await;
+    let demo = Demo::with(&["--quiet"]).await; // its controller is started again
     settled(&demo).await;
     let away = demo.pids("west_gw_b");
     signal("STOP", &away);
@@ -101,7 +107,7 @@ async fn a_gateway_that_is_away_holds_up_the_end_of_a_root_and_is_named() {
         let status = demo.cli(|cli| cli.json(&["status"]));
         let west = status["clusters"].as_array().unwrap().iter().find(|cluster| cluster["name"] == "west").unwrap();
         let members = west["members"].as_array().unwrap();
-        let member = members.iter().find(|member| member["name"].as_str().unwrap().ends_with('b')).unwrap();
+        let member = members.iter().find(|member| member["name"].as_str().unwrap().ends_with("gw-b")).unwrap();
         holds(member["connected"] == false, || member.to_string())
     })
     .await;
@@ -117,9 +123,61 @@ async fn a_gateway_that_is_away_holds_up_the_end_of_a_root_and_is_named() {
     let status = demo.cli(|cli| cli.run(&["status"])).success();
     assert!(status.contains("overlap") && status.contains(waiting[0].as_str().unwrap()), "{status}");
 
+    signal("KILL", &demo.pids("controller"));
+    eventually("the controller goes on where it was", || async {
+        let said = demo.cli(|cli| cli.run(&["certs", "--gns=shop"]));
+        let goes_on = said.ok && said.stdout.contains("overlap") && said.stdout.contains("west/gw-b");
+        holds(goes_on, || format!("{said:?}"))
+    })
+    .await;
+    assert_eq!(serials(&certificates(&demo), "gns", Some("shop")).len(), 2);
+
     signal("CONT", &away);
     let status = settled(&demo).await;
     assert_eq!(status["trust"].as_array().unwrap().len(), 2, "the old root is gone: {status}");
+}
+
+/// The leaf that a gateway keeps on disk.
+fn leaf_on_disk(demo: &Demo, gateway: &str) -> String {
+    let text = std::fs::read_to_string(demo.state.join(gateway).join("identities/shop.pem")).unwrap();
+    text.split("-----END CERTIFICATE-----").next().unwrap().split("-----BEGIN CERTIFICATE-----").last().unwrap().into()
+}
+
+/// How long the first leaf to end still lives, as a gateway's metrics tell it.
+async fn leaf_left(gateway: IpAddr) -> f64 {
+    let at = SocketAddr::new(gateway, ADMIN);
+    let mut connection = plain(gateway, at, "metrics", Protocol::Http1).await.unwrap();
+    let text = connection.get("/metrics").await.unwrap();
+    let text = String::from_utf8_lossy(&text.body);
+    let name = "tombolo_certificate_expiry_seconds{global_namespace=\"shop\",level=\"leaf\"} ";
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap_or_else(|| panic!("{text}")).parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gateways_renew_while_the_controller_is_away_and_nobody_sends_a_request() {
+    let demo = Demo::own().await;
+    settled(&demo).await;
+    let lives = "apiVersion: tombolo.dev/v1alpha1\nkind: GlobalNamespace\nmetadata: {name: shop}\nspec:\n  \
+                 domain: shop.internal\n  members: [{cluster: {prefix: ''}, namespace: {exact: shop}}]\n  \
+                 publicHosts: ['*.example.com']\n  certificates: {leafLifetime: 60s, issuingLifetime: 180s, caLifetime: 540s}\n";
+    demo.cli(|cli| cli.make_ready(lives));
+    rotate(&demo, &["--level=gns"]);
+    let status = settled(&demo).await;
+    let leaf = status["certificates"].as_array().unwrap().iter().find(|row| row["holder"] == "west/gw-a").unwrap();
+    assert_eq!(leaf["notAfter"].as_i64().unwrap() - leaf["notBefore"].as_i64().unwrap(), 60, "{leaf}");
+    let left = leaf_left(demo.gateway(2, 0)).await;
+    assert!((1.0..=54.0).contains(&left), "{left}");
+
+    signal("KILL", &demo.pids("controller"));
+    let before = leaf_on_disk(&demo, "west/gw-a");
+    eventually("the gateway renews", || async {
+        holds(leaf_on_disk(&demo, "west/gw-a") != before, || "still the same".into())
+    })
+    .await;
+    for gateway in demo.gateways() {
+        demo.get_public(gateway).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -239,12 +239,15 @@ impl Authorities {
         holders: impl Fn(Option<&Name>) -> Vec<Holder>,
         now: OffsetDateTime,
     ) -> Result<bool, AuthorityError> {
-        let step = self.top_level.advance(&holders(None), now)?;
+        // While a root is steady its holders need not be looked up: it is only its own age that counts.
+        let of_mesh = if self.top_level.roots().stage() == Stage::Steady { vec![] } else { holders(None) };
+        let step = self.top_level.advance(&of_mesh, now)?;
         if step == Some(rotation::Step::Switch) {
             self.gns.cross_sign_all(self.top_level.signing())?;
         }
         wanted.global_namespaces.iter().try_fold(step.is_some(), |stepped, (gns, wanted)| {
-            let holders = holders(Some(gns));
+            let steady = self.gns.roots(gns).is_none_or(|roots| roots.stage() == Stage::Steady);
+            let holders = if steady { vec![] } else { holders(Some(gns)) };
             Ok(self.gns.advance(self.top_level.signing(), gns, wanted, &holders, now)? || stepped)
         })
     }
@@ -427,6 +430,65 @@ mod tests {
         let first = label(&["north"]).unwrap();
         assert_eq!(label(&[]), None);
         assert_ne!(label(&["north"]).unwrap(), first);
+    }
+
+    /// Everybody is so far that the next step may be taken.
+    fn step(authorities: &mut Authorities, at: OffsetDateTime) -> bool {
+        authorities.advance(&wanted(&["north"], &["a.example"]), |_| vec![], at).unwrap()
+    }
+
+    #[test]
+    fn a_rotation_outlives_restarts_at_every_stage_and_leaves_nothing_behind() {
+        let place = place();
+        let mut authorities = place.open();
+        let (later, wanted) = (START + Duration::days(1), wanted(&["north"], &["a.example"]));
+        authorities.reconcile(&wanted, START).unwrap();
+        let (first_ca, first) = (authorities.ca_pem(), authorities.trust(&name("shop")).unwrap());
+        let cross_signed = |key: &str| place.store.record(Table::CrossSigned, key).unwrap();
+        authorities.rotate_gns(&name("shop"), &wanted.global_namespaces[&name("shop")], later).unwrap();
+        authorities.rotate_top_level(later).unwrap();
+        assert!(matches!(authorities.rotate_top_level(later), Err(AuthorityError::Rotating(_))));
+        let root_of = |authorities: &Authorities| authorities.trust(&name("shop")).unwrap().order(&name("north")).root;
+        let before = root_of(&authorities);
+
+        let mut authorities = place.open();
+        assert_eq!(root_of(&authorities), before, "the old one signs");
+        let both = authorities.trust(&name("shop")).unwrap().roots;
+        assert_eq!((both.len(), authorities.mesh_trust(&name("north")).roots.len()), (2, 2));
+        assert_eq!(both[0], first.roots[0]);
+        assert!(step(&mut authorities, later));
+
+        let mut authorities = place.open();
+        let after = root_of(&authorities);
+        assert_ne!(after, before);
+        assert_eq!(authorities.trust(&name("shop")).unwrap().roots, both, "the bundle stays");
+        let pinned = authorities.ca_sha256().to_owned();
+        assert!(cross_signed(&format!("@top-level/{pinned}")).is_some());
+        authorities.reconcile(&wanted, later).unwrap();
+        let chain = authorities.host_certificate(&name("shop"), &name("web")).unwrap().chain;
+        assert_eq!(chain.matches("BEGIN").count(), 2, "who knows the old CA only is led to it");
+        assert!(step(&mut authorities, later));
+
+        let mut authorities = place.open();
+        assert_eq!((root_of(&authorities), authorities.ca_sha256().to_owned()), (after, pinned));
+        assert_eq!(authorities.trust(&name("shop")).unwrap().roots, both[1..]);
+        assert!(!authorities.ca_pem().contains(first_ca.trim()));
+        assert!(!step(&mut authorities, later));
+        let keys = place.vault.references().unwrap();
+        assert_eq!(keys.iter().filter(|key| key.starts_with("ca/")).count(), 2, "{keys:?}");
+    }
+
+    #[test]
+    fn roots_are_replaced_by_timer() {
+        let place = place();
+        let mut authorities = place.open();
+        authorities.reconcile(&wanted(&["north"], &[]), START).unwrap();
+        assert!(!step(&mut authorities, START + Duration::days(50)));
+        assert!(step(&mut authorities, START + Duration::days(66)));
+        assert_eq!(authorities.gns_root(&name("shop")).unwrap().stage(), Stage::Overlap);
+        assert_eq!(authorities.mesh_root().stage(), Stage::Steady);
+        assert!(step(&mut authorities, START + Duration::days(365 * 7 + 60)), "both are due now");
+        assert_eq!(authorities.mesh_root().stage(), Stage::Overlap);
     }
 
     #[test]

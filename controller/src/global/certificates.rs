@@ -3,14 +3,15 @@
 use std::fmt;
 
 use config::resource::Name;
-use config::wire::{CertificateReport, MemberRole, Order};
+use config::wire::{CertificateReport, MemberReport, MemberRole, Order, TrustReport};
 use identity::Facts;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::core::Core;
-use super::holders::holders;
+use super::holders::Holders;
 use super::link::LinkReport;
+use super::readiness::Reports;
 use super::view::View;
 use crate::ca::{Holder, RootStatus, Stage};
 
@@ -59,8 +60,17 @@ pub struct CertificateRow {
     /// In which GNS; nothing in the control plane.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub global_namespace: Option<Name>,
-    /// Who has its key.
+    /// Who has its key, for people.
     pub holder: String,
+    /// The holder's cluster; nothing for the controller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Name>,
+    /// The gateway or DNS server; nothing for an agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member: Option<Name>,
+    /// Whether the holder is heard now; otherwise this is what it said last.
+    #[serde(default)]
+    pub heard: bool,
     /// Its serial number.
     pub serial: String,
     /// Its SPIFFE ID, or an authority's subject.
@@ -139,9 +149,11 @@ impl Core {
     /// The certificates of the mesh.
     pub(crate) fn certificates(&self) -> CertificatesStatus {
         let (view, reports) = (self.view(), self.reports());
-        let mut status = CertificatesStatus { certificates: vec![], rotations: self.rotations(), trust: vec![] };
+        let all = Holders::new(&view, &reports, &self.enrolments);
+        let mut status =
+            CertificatesStatus { certificates: vec![], rotations: rotations(&view, &reports, &all), trust: vec![] };
         for (gns, root) in view.made.roots() {
-            let holders = holders(&view, &reports, &self.enrolments, gns);
+            let holders = all.of(gns);
             status.certificates.extend(root.roots.iter().map(|facts| root_row(gns, root, facts)));
             status.certificates.extend(holders.iter().filter_map(|holder| holder_row(gns, root, holder)));
             status.trust.extend(trust_rows(gns, root, &holders));
@@ -153,10 +165,42 @@ impl Core {
 
     /// What is being replaced now.
     pub(crate) fn rotations(&self) -> Vec<Rotation> {
-        let (view, reports, now) = (self.view(), self.reports(), OffsetDateTime::now_utc());
-        let of = |(gns, root)| rotations_of(&view, gns, root, &holders(&view, &reports, &self.enrolments, gns), now);
-        view.made.roots().flat_map(of).collect()
+        let (view, reports) = (self.view(), self.reports());
+        rotations(&view, &reports, &Holders::new(&view, &reports, &self.enrolments))
     }
+}
+
+fn rotations(view: &View, reports: &Reports, all: &Holders<'_>) -> Vec<Rotation> {
+    let now = OffsetDateTime::now_utc();
+    let members = members_behind(view, reports);
+    let of_members = (!members.is_empty()).then(|| Rotation {
+        level: Level::Leaf,
+        global_namespace: None,
+        phase: Phase::ReIssue,
+        since: None,
+        waiting: members,
+    });
+    let of_roots = view.made.roots().flat_map(|(gns, root)| rotations_of(view, gns, root, &all.of(gns), now));
+    of_roots.chain(of_members).collect()
+}
+
+/// The gateways and DNS servers that show their agents certificates of an older order than is given now.
+fn members_behind(view: &View, reports: &Reports) -> Vec<String> {
+    let of_cluster = |(cluster, report): (&Name, &LinkReport)| {
+        let wanted = view.made.mesh.get(cluster).map_or(0, |mesh| mesh.order.leaf);
+        let behind = |member: &&MemberReport| {
+            let own = own(member).and_then(|own| own.certificate.as_ref());
+            member.connected && own.is_some_and(|held| held.order.leaf < wanted)
+        };
+        let members = report.ack.members.iter().filter(behind);
+        members.map(|member| format!("{cluster}/{}", member.name)).collect::<Vec<_>>()
+    };
+    reports.iter().flat_map(of_cluster).collect()
+}
+
+/// What a member shows to its agent.
+fn own(member: &MemberReport) -> Option<&TrustReport> {
+    member.trust.iter().find(|trust| trust.global_namespace.is_none())
 }
 
 /// At most one of the root itself, and one each of the levels below it.
@@ -226,6 +270,9 @@ fn root_row(gns: Option<&Name>, root: &RootStatus, facts: &Facts) -> Certificate
         level: if gns.is_some() { Level::Gns } else { Level::Top },
         global_namespace: gns.cloned(),
         holder: if signing { "controller" } else { "controller (does not sign)" }.to_owned(),
+        cluster: None,
+        member: None,
+        heard: true,
         issuer: serial.clone(),
         serial,
         subject: facts.name(),
@@ -240,23 +287,33 @@ fn holder_row(gns: Option<&Name>, root: &RootStatus, holder: &Holder) -> Option<
     let level = if gns.is_some() && holder.gateway.is_none() { Level::Issuing } else { Level::Leaf };
     let above = root.roots.iter().find(|facts| facts.fingerprint == held.order.root);
     let above = above.map(|facts| facts.serial.to_string()).unwrap_or_default();
-    Some(row(level, gns, holder.name(), held, above))
+    Some(row(level, gns, holder, held, above))
 }
 
 /// Gateways and DNS servers, towards their agents.
 fn member_rows<'r>(cluster: &'r Name, report: &'r LinkReport) -> impl Iterator<Item = CertificateRow> + 'r {
     let members = report.ack.members.iter().filter(|member| member.role != MemberRole::Agent);
     members.filter_map(move |member| {
-        let own = member.trust.iter().find(|trust| trust.global_namespace.is_none())?;
-        Some(row(Level::Leaf, None, format!("{cluster}/{}", member.name), own.certificate.as_ref()?, String::new()))
+        let held = own(member)?.certificate.as_ref()?;
+        let holder = Holder {
+            cluster: cluster.clone(),
+            gateway: Some(member.name.clone()),
+            present: report.connected && member.connected,
+            agent_present: report.connected,
+            trust: None,
+        };
+        Some(row(Level::Leaf, None, &holder, held, String::new()))
     })
 }
 
-fn row(level: Level, gns: Option<&Name>, holder: String, held: &CertificateReport, above: String) -> CertificateRow {
+fn row(level: Level, gns: Option<&Name>, holder: &Holder, held: &CertificateReport, above: String) -> CertificateRow {
     CertificateRow {
         level,
         global_namespace: gns.cloned(),
-        holder,
+        holder: holder.name(),
+        cluster: Some(holder.cluster.clone()),
+        member: holder.gateway.clone(),
+        heard: holder.present,
         serial: held.serial.clone(),
         subject: held.subject.clone(),
         issuer: held.issuer.clone().unwrap_or(above),

@@ -1,5 +1,6 @@
 //! Who holds certificates, as far as agents have said: the agents themselves, and their gateways.
 
+use config::compile::membership::Membership;
 use config::resource::Name;
 use config::wire::{MemberReport, MemberRole, TrustReport};
 
@@ -9,14 +10,26 @@ use super::readiness::Reports;
 use super::view::View;
 use crate::ca::Holder;
 
-/// The holders in a GNS, or, without one, in the control plane: the agents.
-pub(crate) fn holders(view: &View, reports: &Reports, enrolments: &Enrolments, gns: Option<&Name>) -> Vec<Holder> {
-    let clusters: Vec<&Name> = match gns {
-        Some(gns) => view.members(gns).into_iter().collect(),
-        None => view.clusters().collect(),
-    };
-    let enrolled = clusters.into_iter().filter(|cluster| enrolments.get(cluster).is_some());
-    enrolled.flat_map(|cluster| of_cluster(cluster, reports.get(cluster), gns)).collect()
+/// All holders, as of one moment.
+pub(crate) struct Holders<'a> {
+    view: &'a View,
+    reports: &'a Reports,
+    enrolments: &'a Enrolments,
+    membership: Membership<'a>,
+}
+
+impl<'a> Holders<'a> {
+    pub(crate) fn new(view: &'a View, reports: &'a Reports, enrolments: &'a Enrolments) -> Self {
+        Holders { view, reports, enrolments, membership: view.membership() }
+    }
+
+    /// Those in a GNS, or, without one, in the control plane: the agents.
+    pub(crate) fn of(&self, gns: Option<&Name>) -> Vec<Holder> {
+        let is_member = |cluster: &&Name| gns.is_none_or(|gns| self.membership.has_member(gns, cluster));
+        let clusters = self.view.clusters().filter(is_member);
+        let enrolled = clusters.filter(|cluster| self.enrolments.get(cluster).is_some());
+        enrolled.flat_map(|cluster| of_cluster(cluster, self.reports.get(cluster), gns)).collect()
+    }
 }
 
 fn of_cluster(cluster: &Name, report: Option<&LinkReport>, gns: Option<&Name>) -> Vec<Holder> {

@@ -7,6 +7,7 @@ pub(crate) mod certificates;
 pub(crate) mod core;
 mod enrolment;
 mod error;
+mod freshness;
 mod holders;
 mod link;
 mod observed;

@@ -1,6 +1,7 @@
 //! Certificates are replaced: by timer, and when somebody asks for it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use config::resource::{Name, ResourceId};
@@ -10,7 +11,7 @@ use time::OffsetDateTime;
 use super::certificates::{Level, Rotation};
 use super::core::Core;
 use super::error::Error;
-use super::holders::holders;
+use super::holders::Holders;
 use super::view::wanted;
 use crate::ca::{Authorities, Stage};
 
@@ -38,10 +39,10 @@ impl Core {
     pub(super) fn advance(&self) {
         let mut authorities = self.authorities();
         let (view, reports) = (self.view(), self.reports());
-        let of = |gns: Option<&Name>| holders(&view, &reports, &self.enrolments, gns);
-        match authorities.advance(&wanted(&view.desired), of, OffsetDateTime::now_utc()) {
+        let holders = Holders::new(&view, &reports, &self.enrolments);
+        match authorities.advance(&wanted(&view.desired), |gns| holders.of(gns), OffsetDateTime::now_utc()) {
             Ok(false) => {}
-            Ok(true) => self.settle(&mut authorities, view.desired),
+            Ok(true) => self.settle(&mut authorities, Arc::clone(&view.desired)),
             Err(error) => tracing::error!(%error, "a rotation could not go on; it is tried again"),
         }
     }

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::certificates::Rotation;
 use super::core::Core;
+use super::freshness;
 use super::link::LinkReport;
 use super::projection::global_namespace;
 use super::readiness::{Reports, conditions};
@@ -168,16 +169,29 @@ impl Core {
         let (view, reports) = (self.view(), self.reports());
         let world = view.world();
         let overview = Overview::of(&world);
+        let certificates = self.certificates().certificates;
+        let now = time::OffsetDateTime::now_utc().unix_timestamp();
         let picked = resources(&view).filter(|resource| wanted(resource));
-        picked.map(|resource| manifest(&view, &reports, resource, overview.conditions(&resource.id))).collect()
+        picked
+            .map(|resource| {
+                let fresh = freshness::condition(&resource.id, &certificates, now);
+                manifest(&view, &reports, resource, overview.conditions(&resource.id), fresh)
+            })
+            .collect()
     }
 }
 
-fn manifest(view: &View, reports: &Reports, resource: &Resource, checks: Vec<Condition>) -> Value {
+fn manifest(
+    view: &View,
+    reports: &Reports,
+    resource: &Resource,
+    checks: Vec<Condition>,
+    fresh: Option<Condition>,
+) -> Value {
     let Some(stored) = view.desired.resources.get(&resource.id) else {
         return to_manifest(resource, None); // observed: what an agent sees is so, and waits for nobody
     };
-    let conditions = conditions(view, reports, resource, checks);
+    let conditions = conditions(view, reports, resource, checks).into_iter().chain(fresh).collect();
     let mut manifest = to_manifest(resource, Some(&Status { revision: stored.revision, conditions }));
     if let Some(status) = manifest.get_mut("status").and_then(Value::as_object_mut) {
         status.insert("managedBy".to_owned(), stored.managed_by.to_string().into());
