@@ -464,6 +464,9 @@ mod tests {
         assert_eq!(authorities.trust(&name("shop")).unwrap().roots, both, "the bundle stays");
         let pinned = authorities.ca_sha256().to_owned();
         assert!(cross_signed(&format!("@top-level/{pinned}")).is_some());
+        let own = authorities.controller_identity(&["localhost".to_owned()], later).unwrap();
+        let names: Vec<_> = own.keyed().chain().iter().map(identity::fingerprint).collect();
+        assert_eq!((names.len(), &names[2]), (3, &pinned), "the leaf, what leads to the old root, the root itself");
         authorities.reconcile(&wanted, later).unwrap();
         let chain = authorities.host_certificate(&name("shop"), &name("web")).unwrap().chain;
         assert_eq!(chain.matches("BEGIN").count(), 2, "who knows the old CA only is led to it");

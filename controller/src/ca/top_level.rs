@@ -97,7 +97,10 @@ impl TopLevel {
         let id = SpiffeId::new(self.signing().domain().clone(), Role::Controller)?;
         let request = SigningRequest::own(id, &key)?;
         let mut chain = self.signing().issue_controller(&request, names.iter().map(String::as_str), now)?;
-        chain.extend(self.cross_signed.clone());
+        // Before the root, which stands last: OpenSSL follows the first issuer that fits, and would end at a root that it
+        // doesn't know.
+        let root = chain.len().saturating_sub(1);
+        self.cross_signed.iter().for_each(|cross_signed| chain.insert(root, cross_signed.clone()));
         Ok(Identity::new(KeyedCertificate::new(chain, &key)?)?)
     }
 
