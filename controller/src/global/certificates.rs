@@ -173,7 +173,7 @@ impl Core {
 fn rotations(view: &View, reports: &Reports, all: &Holders<'_>) -> Vec<Rotation> {
     let now = OffsetDateTime::now_utc();
     let members = members_behind(view, reports);
-    let of_members = (!members.is_empty()).then(|| Rotation {
+    let of_members = (!members.is_empty()).then_some(Rotation {
         level: Level::Leaf,
         global_namespace: None,
         phase: Phase::ReIssue,

@@ -12,8 +12,8 @@ use super::certificates::{Level, Rotation};
 use super::core::Core;
 use super::error::Error;
 use super::holders::Holders;
-use super::view::wanted;
-use crate::ca::{Authorities, Stage};
+use super::view::{Made, wanted};
+use crate::ca::{Authorities, AuthorityError, Stage};
 
 /// While a root is being replaced, it is looked so often whether somebody's certificate has ended.
 const LOOK: Duration = Duration::from_secs(1);
@@ -71,6 +71,7 @@ impl Core {
             None => wanted.keys().collect(),
         };
         check_scope(rotate)?;
+        check_steady(&view.made, rotate.level, &namespaces)?;
         match rotate.level {
             Level::Top => authorities.rotate_top_level(now)?,
             Level::Gns => namespaces.iter().try_for_each(|gns| match wanted.get(*gns) {
@@ -110,6 +111,15 @@ impl Core {
             made.roots().map(|(_, root)| root.renews).chain(made.hosts_due.filter(|_| made.fault.is_none())).min();
         let left = next.map_or(MOST, |next| Duration::try_from(next - OffsetDateTime::now_utc()).unwrap_or_default());
         left.clamp(LOOK, MOST)
+    }
+}
+
+/// Who asks for several must not find a part of them begun.
+fn check_steady(made: &Made, level: Level, namespaces: &[&Name]) -> Result<(), Error> {
+    let rotating = |gns: &&&Name| made.gns_roots.get(**gns).is_some_and(|root| root.stage() != Stage::Steady);
+    match namespaces.iter().find(rotating).filter(|_| level == Level::Gns) {
+        Some(gns) => Err(AuthorityError::Rotating(format!("the CA of the global namespace {gns}")).into()),
+        None => Ok(()),
     }
 }
 

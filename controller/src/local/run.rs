@@ -194,6 +194,8 @@ struct Projection<'a> {
     feed: watch::Sender<Arc<Published>>,
     standings: watch::Sender<Arc<Standings>>,
     needs: watch::Sender<Arc<Needs>>,
+    /// Whether the world is what the controller said in this life, rather than what the disk remembers.
+    heard: bool,
     /// What the agent itself is to hold.
     wanted: watch::Sender<Option<Arc<Wanted>>>,
     /// What members are to hold of the control CA.
@@ -217,6 +219,7 @@ impl<'a> Projection<'a> {
             feed: watch::Sender::default(),
             standings: watch::Sender::default(),
             needs: watch::Sender::default(),
+            heard: false,
             wanted: watch::Sender::default(),
             member_order: watch::Sender::default(),
             unread: watch::Sender::default(),
@@ -230,7 +233,7 @@ impl<'a> Projection<'a> {
     async fn run(mut self) {
         loop {
             tokio::select! {
-                Ok(()) = self.world.changed() => {}
+                Ok(()) = self.world.changed() => self.heard = true,
                 Ok(()) = self.seen.changed() => {}
                 else => return,
             }
@@ -248,7 +251,9 @@ impl<'a> Projection<'a> {
         let trust = self.control_ca.trust(&order);
         self.feed.send_replace(Arc::new(merge(&self.agent.cluster, &world, &seen, trust)));
         self.member_order.send_replace(order);
-        self.wanted.send_if_modified(|last| (*last != wanted).then(|| *last = wanted).is_some());
+        if self.heard {
+            self.wanted.send_if_modified(|last| (*last != wanted).then(|| *last = wanted).is_some());
+        }
         self.unread.send_replace(Arc::new(self.reading.rejected()));
         let standings = standings(self.reading.world(), &self.agent.cluster);
         self.needs.send_replace(Arc::new(needs(&standings)));

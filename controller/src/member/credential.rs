@@ -88,6 +88,11 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// Whether whoever is believed now is among those to believe: nobody else may say whom.
+    fn follows(&self, credential: &Credential) -> bool {
+        self.roots.iter().any(|root| credential.roots.contains(root))
+    }
+
     /// What a world says; nothing when it says nothing, or nothing that can be read.
     pub fn of(world: &World) -> Option<Arc<Self>> {
         let Some(Fact::Mesh(trust)) = world.facts.get(MeshTrust::KEY) else { return None };
@@ -243,14 +248,17 @@ pub struct Keeper<'a> {
 
 impl Keeper<'_> {
     /// Renews the credential at two thirds of its life and when another is `wanted`, and believes whom it shall believe;
-    /// returns only when it has expired.
+    /// returns only when it has expired. What is wanted must have been said in this life: what the disk remembers may be
+    /// older than the credential, and would shut it out.
     pub async fn keep_fresh(&self, mut credential: Credential, mut wanted: watch::Receiver<Option<Arc<Wanted>>>) {
         let mut retry = RETRY.0;
         while credential.is_alive() {
             self.told.send_replace(Some(credential.report()));
             let now = wanted.borrow_and_update().clone();
             let attempt = match now.as_deref() {
-                Some(now) if now.roots != credential.roots => self.believe(&credential, &now.roots),
+                Some(now) if now.roots != credential.roots && now.follows(&credential) => {
+                    self.believe(&credential, &now.roots)
+                }
                 Some(now) if now.order != credential.order => self.renew(&credential).await,
                 _ if credential.renew_at <= OffsetDateTime::now_utc() => self.renew(&credential).await,
                 _ => {

@@ -162,8 +162,8 @@ impl<T> Holdings<T> {
             };
             let fault = error.to_string();
             match faults.insert(gns.clone(), fault.clone()) {
-                Some(last) if last == fault => tracing::debug!(%gns, path, fault, "still no certificate"),
-                _ => tracing::warn!(%gns, path, fault, "no certificate yet; trying again until there is one"),
+                Some(last) if last == fault => tracing::debug!(%gns, path, fault, "still no such certificate"),
+                _ => tracing::warn!(%gns, path, fault, "the certificate is not there yet; trying again until it is"),
             }
         }
     }

@@ -170,7 +170,7 @@ impl Member {
     ) {
         let Member { settings, cluster, cache, world, mut reading, followed, identities, own } = self;
         let boot = format!("{:016x}", fastrand::u64(..));
-        let wanted = watch::Sender::new(Wanted::of(reading.world()));
+        let wanted = watch::Sender::default();
         let link = Link { settings, cluster, boot, world: world.clone(), identities, own, wanted: wanted.subscribe() };
         let to_keep = world.subscribe();
         // Without a sender nobody says how it stands: it ends.
