@@ -4,30 +4,31 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::resource::{GlobalNamespaceSpec, Name, ResourceId};
-use crate::snapshot::{Namespace, Place, Service, Snapshot};
+use crate::snapshot::{Namespace, Service, Snapshot};
 use crate::world::GlobalNamespaceTrust;
 
+use super::access::Access;
 use super::known::Known;
-use super::membership::Membership;
 use super::{Rejected, shared};
 
 pub(super) type Services = BTreeMap<Name, Arc<Service>>;
 
 pub(super) fn compile(
     known: &Known<'_>,
-    place: &Place,
-    membership: &Membership<'_>,
+    access: &Access<'_>,
     mut services: BTreeMap<Name, Services>,
     previous: Option<&Snapshot>,
     rejected: &mut Rejected,
 ) -> BTreeMap<Name, Arc<Namespace>> {
     let sound = with_own_domain(known, rejected);
-    let mine = sound.into_iter().filter(|(name, _)| membership.has_member(name, &place.cluster));
-    mine.map(|(name, spec)| {
+    let reached = sound.into_iter().filter(|(name, _)| access.is_here(name) || access.is_visited(name));
+    reached
+        .map(|(name, spec)| {
         let services = services.remove(name).unwrap_or_default();
         let trust = known.trust.get(name).copied();
         let old = previous.and_then(|previous| previous.namespaces.get(name));
-        (name.clone(), shared(namespace(name, spec, trust, services), old))
+        let namespace = namespace((name, spec), access.is_visited(name), trust, services);
+        (name.clone(), shared(namespace, old))
     })
     .collect()
 }
@@ -53,14 +54,15 @@ fn with_own_domain<'w>(known: &Known<'w>, rejected: &mut Rejected) -> BTreeMap<&
 }
 
 fn namespace(
-    name: &Name,
-    spec: &GlobalNamespaceSpec,
+    (name, spec): (&Name, &GlobalNamespaceSpec),
+    visited: bool,
     trust: Option<&GlobalNamespaceTrust>,
     services: Services,
 ) -> Namespace {
     Namespace {
         name: name.clone(),
         domain: spec.domain.clone(),
+        visited,
         trust_domain: trust.map(|trust| trust.trust_domain.clone()).unwrap_or_default(),
         roots: trust.map(|trust| trust.roots.clone()).unwrap_or_default(),
         labels: trust.map(|trust| trust.labels.clone()).unwrap_or_default(),
