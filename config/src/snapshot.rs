@@ -269,6 +269,16 @@ impl Snapshot {
         self.strangers.iter().find(closer).is_none().then_some(caller)
     }
 
+    /// Whether an identity of that trust domain and cluster is one of the GNS, now.
+    pub fn is_of(&self, global_namespace: &Name, trust_domain: &str, cluster: &str) -> bool {
+        match self.namespaces.get(global_namespace) {
+            Some(gns) => gns.trust_domain == trust_domain && gns.labels.contains_key(cluster),
+            None => self.foreign.get(global_namespace).is_some_and(|foreign| {
+                foreign.trust_domain == trust_domain && foreign.members.contains(cluster)
+            }),
+        }
+    }
+
     /// The GNS in whose domain the host stands, and what stands before the domain (`cart`, `v1.cart`, or nothing).
     pub fn namespace_of<'h>(&self, host: &'h str) -> Option<(&Arc<Namespace>, &'h str)> {
         self.namespaces.values().find_map(|gns| Some((gns, gns.domain.labels_of(host)?)))

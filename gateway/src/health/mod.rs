@@ -52,8 +52,8 @@ impl Changes {
 /// How one instance is. It is checked for as long as this is held: by a plan, or by a request that it was chosen for.
 pub struct InstanceHealth {
     tracker: Mutex<Tracker>,
-    /// Where it is checked, and the task that does it.
-    watch: Mutex<Option<(SocketAddr, AbortOnDropHandle<()>)>>,
+    /// Where it is checked and how it is spoken to, and the task that does it.
+    watch: Mutex<Option<((SocketAddr, u64), AbortOnDropHandle<()>)>>,
     /// What the tracker believes, for requests to read without its lock.
     belief: AtomicU8,
     streaks: Streaks,
