@@ -87,19 +87,18 @@ fn checks_come_from_the_service_then_the_public_service_then_nobody() {
 
 #[test]
 fn a_gns_that_cannot_be_served_keeps_its_namespaces_from_others() {
-    let gns = |name: &str, namespace: Value, mtls: &str| {
+    let gns = |name: &str, namespace: Value, domain: &str| {
         fact(json!({"resource": {"id": format!("GlobalNamespace/{name}"), "spec": {"GlobalNamespace": {
-            "domain": format!("{name}.internal"),
-            "mtls": mtls,
+            "domain": domain,
             "members": [{"cluster": {"prefix": ""}, "namespace": namespace}],
         }}}}))
     };
     let service = fact(json!({"resource": {"id": "Service/north/vault/keys", "spec": {"Service": {
         "ports": [{"name": "http", "port": 80}],
     }}}}));
-    let open = gns("open", json!({"prefix": ""}), "permissive");
-    let snapshot =
-        compile(&world([open, gns("closed", json!({"exact": "vault"}), "strict"), service]), &place("north"), None);
+    let open = gns("open", json!({"prefix": ""}), "open.internal");
+    let closed = gns("closed", json!({"exact": "vault"}), "alone");
+    let snapshot = compile(&world([open, closed, service]), &place("north"), None);
     assert_eq!(snapshot.namespaces.keys().collect::<Vec<_>>(), [&name("open")]);
     assert!(snapshot.namespaces["open"].services.is_empty());
     assert_eq!(snapshot.rejected[0].key, "GlobalNamespace/closed");

@@ -19,6 +19,7 @@ mod floods;
 mod hostile;
 mod http1;
 mod mesh;
+mod modes;
 mod observability;
 mod operation;
 mod protocols;

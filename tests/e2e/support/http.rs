@@ -173,7 +173,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    async fn over(stream: impl Wire, protocol: Protocol, scheme: &'static str) -> Outcome<Connection> {
+    /// Over a stream that is there.
+    pub async fn over(stream: impl Wire, protocol: Protocol, scheme: &'static str) -> Outcome<Connection> {
         let io = TokioIo::new(stream);
         let sender = match protocol {
             Protocol::Http1 => {
