@@ -18,6 +18,7 @@ mod failover;
 mod floods;
 mod hostile;
 mod http1;
+mod isolation;
 mod mesh;
 mod modes;
 mod observability;

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::{Request, Response};
-use http_body_util::Full;
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -18,7 +20,7 @@ use identity::{
     TrustDomain, pem,
 };
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ServerConfig};
+use rustls::ClientConfig;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -158,12 +160,6 @@ pub async fn serve(at: SocketAddr, member: &Member, identity: &Identity, inside:
     tokio::spawn(accept(listener, acceptor, inside, name));
 }
 
-/// One that shows any certificate, and lets everybody in who speaks TLS at all.
-pub async fn serve_as(at: SocketAddr, config: ServerConfig, name: &'static str) {
-    let (listener, acceptor) = (TcpListener::bind(at).await.unwrap(), TlsAcceptor::from(Arc::new(config)));
-    tokio::spawn(accept(listener, acceptor, Inside::Http1, name));
-}
-
 /// One in plain text, with a name likewise.
 pub async fn serve_plain(at: SocketAddr, name: &'static str) {
     let listener = TcpListener::bind(at).await.unwrap();
@@ -202,10 +198,17 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, inside: Inside, na
     }
 }
 
-type Answered = std::future::Ready<Result<Response<Full<bytes::Bytes>>, Infallible>>;
+type Answered = std::future::Ready<Result<Response<BoxBody<Bytes, hyper::Error>>, Infallible>>;
 
+/// A POST gets its body back as it comes, all else the name.
 fn answer(name: &'static str) -> impl Fn(Request<Incoming>) -> Answered + Copy {
-    move |_| std::future::ready(Ok(Response::new(Full::from(name))))
+    move |request| {
+        let body = match *request.method() {
+            Method::POST => request.into_body().boxed(),
+            _ => Full::from(name).map_err(|never| match never {}).boxed(),
+        };
+        std::future::ready(Ok(Response::new(body)))
+    }
 }
 
 /// The manifest of a service: `version` is as in `tls: mesh, instances: […]`.
