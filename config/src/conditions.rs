@@ -115,7 +115,8 @@ impl<'w> Overview<'w> {
     /// The services of which the mode leaves something out.
     fn unfit_services(&self, gns: &Name, mode: MtlsMode) -> Option<Condition> {
         let of_gns = self.instances.iter().filter(|(of, ..)| *of == gns);
-        let unfit: Vec<_> = of_gns.filter(|(.., spec)| mode.unfit(spec).is_some()).map(|(_, id, _)| id.to_string()).collect();
+        let unfit: Vec<_> =
+            of_gns.filter(|(.., spec)| mode.unfit(spec).is_some()).map(|(_, id, _)| id.to_string()).collect();
         let examples = unfit.get(..EXAMPLES).unwrap_or(&unfit).join(", ");
         let message = format!(
             "{} services have instances that are no endpoints, since they do not speak as this mode wants it: \

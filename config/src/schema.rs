@@ -7,7 +7,8 @@ use schemars::SchemaGenerator;
 use serde_json::{Map, Value, json};
 
 use crate::resource::{
-    API_VERSION, AccessPolicySpec, CertificateSpec, ClusterSpec, GlobalNamespaceSpec, Kind, NodeSpec, PublicServiceSpec, ServiceSpec,
+    API_VERSION, AccessPolicySpec, CertificateSpec, ClusterSpec, GlobalNamespaceSpec, Kind, NodeSpec,
+    PublicServiceSpec, ServiceSpec,
 };
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(build);

@@ -273,9 +273,10 @@ impl Snapshot {
     pub fn is_of(&self, global_namespace: &Name, trust_domain: &str, cluster: &str) -> bool {
         match self.namespaces.get(global_namespace) {
             Some(gns) => gns.trust_domain == trust_domain && gns.labels.contains_key(cluster),
-            None => self.foreign.get(global_namespace).is_some_and(|foreign| {
-                foreign.trust_domain == trust_domain && foreign.members.contains(cluster)
-            }),
+            None => self
+                .foreign
+                .get(global_namespace)
+                .is_some_and(|foreign| foreign.trust_domain == trust_domain && foreign.members.contains(cluster)),
         }
     }
 

@@ -45,7 +45,10 @@ fn the_guide_shows_every_kind_and_all_of_it_is_right() {
     let read: Vec<String> = guide().iter().flat_map(|example| ids(example)).collect();
     let mut kinds: Vec<&str> = read.iter().filter_map(|id| id.split('/').next()).collect();
     kinds.dedup();
-    assert_eq!(kinds, ["Cluster", "Node", "Service", "GlobalNamespace", "AccessPolicy", "PublicService", "Certificate"]);
+    assert_eq!(
+        kinds,
+        ["Cluster", "Node", "Service", "GlobalNamespace", "AccessPolicy", "PublicService", "Certificate"]
+    );
 }
 
 #[test]

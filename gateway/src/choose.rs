@@ -110,7 +110,11 @@ type Candidates<'p> = SmallVec<[Candidate<'p>; 4]>;
 /// Where the next attempt goes; nothing when there is nowhere left.
 pub fn next(core: &Core, plan: &Plan, wanted: &Wanted, tried: &Tried, number: u32) -> Option<Destination> {
     let own = &plan.snapshot.place.cluster;
-    let here = wanted.service.ports.get(&wanted.port).and_then(|port| port.pool(wanted.version.as_ref(), wanted.from.is_some()));
+    let here = wanted
+        .service
+        .ports
+        .get(&wanted.port)
+        .and_then(|port| port.pool(wanted.version.as_ref(), wanted.from.is_some()));
     if wanted.reach == Reach::Here {
         return instance(wanted, here?, tried);
     }

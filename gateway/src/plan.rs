@@ -308,8 +308,7 @@ impl TunnelSource {
     /// Whether both name the same gateway, and believe in the same roots.
     fn same_ends(&self, other: &TunnelSource) -> bool {
         let (a, b) = (&self.namespace, &other.namespace);
-        same_identity(&self.identity, &other.identity)
-            && (&a.trust_domain, &a.roots) == (&b.trust_domain, &b.roots)
+        same_identity(&self.identity, &other.identity) && (&a.trust_domain, &a.roots) == (&b.trust_domain, &b.roots)
     }
 }
 

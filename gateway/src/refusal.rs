@@ -160,7 +160,9 @@ impl Refusal {
             Refusal::Misdirected => "This connection was opened for another host.",
             Refusal::UnknownCaller => "This caller's address belongs to no namespace of the mesh.",
             Refusal::ForeignCaller => "This caller belongs to another global namespace.",
-            Refusal::IdentityRequired => "The caller must prove who it is: connect by TLS with a certificate of the mesh.",
+            Refusal::IdentityRequired => {
+                "The caller must prove who it is: connect by TLS with a certificate of the mesh."
+            }
             Refusal::PlainTextOnly => "This service is called in plain text only.",
             Refusal::ForbiddenPeer => "This gateway may not ask for that.",
             Refusal::NotForHere => "The request was sent to the wrong cluster.",

@@ -2,6 +2,8 @@
 //! one to the other, and nothing to whoever listens between clusters.
 
 mod credentials;
+mod dice;
+mod spy;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -11,8 +13,8 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use identity::Facts;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
@@ -21,6 +23,8 @@ use crate::support::http::{Connection, Outcome, Protocol, connect, empty};
 use crate::support::workload::{self, Caller, Inside, Member, register, service};
 use crate::support::{eventually, holds};
 use credentials::{Credential, Proves};
+use dice::{ABOVE, Dice, NAMES, PATHS, metadata};
+use spy::spy;
 
 /// The global namespaces. The first is strict, the second permissive, and one rule leads from the first's cart to the
 /// second's pay.
@@ -65,22 +69,6 @@ struct Probe {
     path: &'static str,
     /// Headers as only gateways may send them.
     metadata: Vec<(&'static str, String)>,
-}
-
-/// A small generator (xorshift): the same probes in each run.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % sides as u64) as usize
-    }
-
-    fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[self.roll(of.len())]
-    }
 }
 
 /// Two clusters with both GNSs.
@@ -192,10 +180,10 @@ impl Lab {
             sni,
             credential,
             protocol: if two { Protocol::Http2 } else { Protocol::Http1 },
-            from: self.from(*dice.pick(&["red", "blue", "nobody"])),
+            from: self.from(dice.pick::<&str>(&["red", "blue", "nobody"])),
             host,
             other_host,
-            path: *dice.pick(&PATHS),
+            path: dice.pick::<&str>(&PATHS),
             metadata: if door == Door::Tunnel || dice.roll(5) == 0 { metadata(dice) } else { vec![] },
             door,
         }
@@ -260,7 +248,12 @@ impl Lab {
         }
     }
 
-    async fn tls(&self, probe: &Probe, tcp: TcpStream, alpn: &[u8]) -> Outcome<tokio_rustls::client::TlsStream<TcpStream>> {
+    async fn tls(
+        &self,
+        probe: &Probe,
+        tcp: TcpStream,
+        alpn: &[u8],
+    ) -> Outcome<tokio_rustls::client::TlsStream<TcpStream>> {
         let connector = TlsConnector::from(Arc::new(self.credentials[probe.credential].config(alpn)));
         let name = ServerName::try_from(probe.sni.clone()).unwrap();
         connector.connect(name, tcp).await.map_err(|error| error.to_string())
@@ -298,8 +291,10 @@ impl Lab {
             Door::Tunnel => {
                 let gns = GNSS[self.labels.iter().position(|label| *label == probe.sni)?];
                 let Proves::Gateway(from) = proves else { return None };
-                let said = |name: &str| probe.metadata.iter().find(|(is, _)| *is == name).map(|(_, value)| value.as_str());
-                let (cluster, service, source) = (said("tombolo-cluster")?, said("tombolo-service")?, said("tombolo-source"));
+                let said =
+                    |name: &str| probe.metadata.iter().find(|(is, _)| *is == name).map(|(_, value)| value.as_str());
+                let (cluster, service, source) =
+                    (said("tombolo-cluster")?, said("tombolo-service")?, said("tombolo-source"));
                 let id = |service: &str| format!("spiffe://{from}.demo.internal/cluster/north/ns/{from}/svc/{service}");
                 let speaks_for = |service: &str| source == Some(id(service).as_str());
                 let lets_in = match from == gns {
@@ -340,60 +335,6 @@ fn may_call(proves: Proves, gns: &str, service: &str) -> bool {
     }
 }
 
-/// Names that lead elsewhere, or nowhere.
-const NAMES: [&str; 12] = [
-    "red.internal",
-    "blue.internal",
-    "cart.blue.internal.red.internal",
-    "cart.red.internal.blue.internal",
-    "nobody.red.internal",
-    "nobody.blue.internal",
-    "web.shop.internal",
-    "shop.example.com",
-    "red.example.com",
-    "blue.example.com",
-    "localhost",
-    "xred.internal",
-];
-
-/// It leads out at the top, and is refused whoever asks.
-const ABOVE: &str = "/%2e%2e/%2e%2e/etc";
-
-const PATHS: [&str; 8] = [
-    "/",
-    "/a//b/../c",
-    ABOVE,
-    "/?host=cart.blue.internal",
-    "//cart.blue.internal/",
-    "/.tombolo/report",
-    "/a;b=c/d",
-    "/http://pay.blue.internal/",
-];
-
-/// What a gateway would say of a request in a tunnel, and what it must not.
-fn metadata(dice: &mut Dice) -> Vec<(&'static str, String)> {
-    let gns = dice.pick(&GNSS);
-    let other = dice.pick(&GNSS);
-    let sources = [
-        format!("spiffe://{gns}.demo.internal/cluster/north/ns/{gns}/svc/cart"),
-        format!("spiffe://{gns}.demo.internal/cluster/north/ns/{gns}/svc/pay"),
-        format!("spiffe://{gns}.demo.internal/cluster/south/ns/{gns}/svc/cart"),
-        format!("spiffe://{gns}.demo.internal/cluster/north/gateway/gw-a"),
-        format!("spiffe://{gns}.demo.internal.{other}/cluster/north/ns/{gns}/svc/cart"),
-        "cart".to_owned(),
-        String::new(),
-    ];
-    let mut said = vec![
-        ("tombolo-cluster", (*dice.pick(&["south", "south", "south", "south", "north"])).to_owned()),
-        ("tombolo-service", (*dice.pick(&["cart", "pay", "cart", "pay", "pay", "web", ""])).to_owned()),
-        ("tombolo-port", (*dice.pick(&["8080", "8080", "8080", "8080", "x"])).to_owned()),
-    ];
-    if dice.roll(4) > 0 {
-        said.push(("tombolo-source", dice.pick(&sources).clone()));
-    }
-    said
-}
-
 const POLICY: &str = "apiVersion: tombolo.dev/v1alpha1\nkind: AccessPolicy\nmetadata: {name: carts-pay}\n\
     spec: {globalNamespace: blue, from: [{globalNamespace: red, service: cart}], to: [{service: pay}]}\n";
 
@@ -413,7 +354,9 @@ fn manifests(demo: &Demo) -> String {
             format!("{{cidr: {}/24, namespace: {namespace}}}", demo.address(at, third, 0))
         };
         let rows = [(2, "shop"), (3, "red"), (4, "blue")].map(row).join(", ");
-        format!("apiVersion: tombolo.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {name}}}\nspec: {{workloads: [{rows}]}}\n")
+        format!(
+            "apiVersion: tombolo.dev/v1alpha1\nkind: Cluster\nmetadata: {{name: {name}}}\nspec: {{workloads: [{rows}]}}\n"
+        )
     };
     // The demo keeps `*.example.com` for its own GNS.
     let shop = "apiVersion: tombolo.dev/v1alpha1\nkind: GlobalNamespace\nmetadata: {name: shop}\n\
@@ -518,35 +461,6 @@ async fn of_ten_thousand_probes_none_reaches_what_it_may_not() {
     }
 }
 
-/// Passes on what comes, both ways, and keeps all of it.
-async fn spy(at: SocketAddr, to: SocketAddr, heard: Arc<Mutex<Vec<u8>>>) {
-    let listener = TcpListener::bind(at).await.unwrap();
-    tokio::spawn(async move {
-        loop {
-            let (client, _) = listener.accept().await.unwrap();
-            let Ok(server) = TcpStream::connect(to).await else { continue };
-            let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-            tokio::spawn(pass(from_client, to_server, heard.clone()));
-            tokio::spawn(pass(from_server, to_client, heard.clone()));
-        }
-    });
-}
-
-async fn pass(
-    mut from: impl tokio::io::AsyncRead + Unpin,
-    mut to: impl tokio::io::AsyncWrite + Unpin,
-    heard: Arc<Mutex<Vec<u8>>>,
-) {
-    let mut part = vec![0; 16 * 1024];
-    while let Ok(length @ 1..) = from.read(&mut part).await {
-        heard.lock().unwrap().extend(&part[..length]);
-        if to.write_all(&part[..length]).await.is_err() {
-            return;
-        }
-    }
-    _ = to.shutdown().await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_listens_between_clusters_hears_no_name() {
     let demo = Demo::with(&["--quiet", "--no-restart"]).await;
@@ -559,7 +473,8 @@ async fn who_listens_between_clusters_hears_no_name() {
     for (gateway, at) in spies {
         spy(at, gateway, heard.clone()).await;
     }
-    let gateways = ["gw-a", "gw-b"].into_iter().zip(spies).map(|(name, (_, at))| format!("{{name: {name}, eastWest: \"{at}\"}}"));
+    let gateways =
+        ["gw-a", "gw-b"].into_iter().zip(spies).map(|(name, (_, at))| format!("{{name: {name}, eastWest: \"{at}\"}}"));
     let gateways = gateways.collect::<Vec<_>>().join(", ");
     let rows = format!("{{cidr: {}/24, namespace: red}}", demo.address(1, 3, 0));
     demo.cli(|cli| {
@@ -570,7 +485,12 @@ async fn who_listens_between_clusters_hears_no_name() {
     });
     let at = SocketAddr::new(demo.address(1, 1, 77), 9443);
     workload::serve(at, &south[0], &south[0].workload("red", "quokka"), Inside::Http1, "wombat-body").await;
-    register(&demo, 1, "quokka", &[service("south", "red", "quokka", &format!("port: {SERVICE}, protocol: http"), "mesh", &[at])]);
+    register(
+        &demo,
+        1,
+        "quokka",
+        &[service("south", "red", "quokka", &format!("port: {SERVICE}, protocol: http"), "mesh", &[at])],
+    );
     let caller = Caller::new(north[0].workload("red", "platypus"), demo.address(0, 3, 1));
     let through = async || {
         let before = heard.lock().unwrap().len();

@@ -427,7 +427,8 @@ async fn nothing_crosses_between_global_namespaces_until_a_policy_lets_it() {
     let mut back = clerk.http(gateway(demo, 0, SERVICE), "sealed.open.internal", &open, Protocol::Http1).await.unwrap();
     refused(&back.get("/").await.unwrap(), 403).unwrap();
     // On a connection that is open, too, a policy counts no longer than it is there.
-    let mut open_still = cart.1.http(gateway(demo, 0, SERVICE), "books.safe.internal", &safe, Protocol::Http1).await.unwrap();
+    let mut open_still =
+        cart.1.http(gateway(demo, 0, SERVICE), "books.safe.internal", &safe, Protocol::Http1).await.unwrap();
     is_from(&open_still.get("/").await.unwrap(), "books").unwrap();
     demo.cli(|cli| cli.run(&["delete", "AccessPolicy/safe/carts-read"]).success());
     eventually("the policy is gone", async || refused(&open_still.get("/").await?, 403)).await;

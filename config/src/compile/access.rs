@@ -48,9 +48,9 @@ impl<'w> Access<'w> {
     /// Who of other GNSs may call the service; in a GNS that is visited, only those of this cluster's own count.
     pub(super) fn allowed(&self, gns: &Name, service: &Name) -> Vec<Allowed> {
         let here = self.is_here(gns);
-        let rules = self.rules(gns).filter(|(spec, source)| {
-            spec.opens(service) && (here || self.is_here(&source.global_namespace))
-        });
+        let rules = self
+            .rules(gns)
+            .filter(|(spec, source)| spec.opens(service) && (here || self.is_here(&source.global_namespace)));
         let allowed: BTreeSet<_> = rules.map(|(_, source)| allowed(source)).collect();
         allowed.into_iter().collect()
     }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::resource::{
-    AccessPolicySpec, CertificateSpec, ClusterSpec, GlobalNamespaceSpec, Name, PublicServiceSpec, Resource, ResourceId, ServiceSpec, Spec,
+    AccessPolicySpec, CertificateSpec, ClusterSpec, GlobalNamespaceSpec, Name, PublicServiceSpec, Resource, ResourceId,
+    ServiceSpec, Spec,
 };
 use crate::validate;
 use crate::world::{ClusterGateways, Fact, GlobalNamespaceTrust, HostCertificate, RemoteService, World};

@@ -24,13 +24,13 @@ pub(super) fn compile(
     let reached = sound.into_iter().filter(|(name, _)| access.is_here(name) || access.is_visited(name));
     reached
         .map(|(name, spec)| {
-        let services = services.remove(name).unwrap_or_default();
-        let trust = known.trust.get(name).copied();
-        let old = previous.and_then(|previous| previous.namespaces.get(name));
-        let namespace = namespace((name, spec), access.is_visited(name), trust, services);
-        (name.clone(), shared(namespace, old))
-    })
-    .collect()
+            let services = services.remove(name).unwrap_or_default();
+            let trust = known.trust.get(name).copied();
+            let old = previous.and_then(|previous| previous.namespaces.get(name));
+            let namespace = namespace((name, spec), access.is_visited(name), trust, services);
+            (name.clone(), shared(namespace, old))
+        })
+        .collect()
 }
 
 /// A domain belongs to the first GNS, by name, that claims it or a domain above or below it. A GNS without its domain is

@@ -180,7 +180,13 @@ mod tests {
 
     #[test]
     fn the_text_form_round_trips() {
-        for text in ["Cluster/north", "Service/north/shop/cart", "PublicService/shop/web", "Node/north/n1", "AccessPolicy/shop/in"] {
+        for text in [
+            "Cluster/north",
+            "Service/north/shop/cart",
+            "PublicService/shop/web",
+            "Node/north/n1",
+            "AccessPolicy/shop/in",
+        ] {
             assert_eq!(text.parse::<ResourceId>().unwrap().to_string(), text);
         }
         for wrong in ["", "Cluster", "Cluster/a/b", "Pod/x", "Service/north/cart", "Cluster/North"] {

@@ -12,7 +12,11 @@ pub(super) fn check(spec: &AccessPolicySpec, faults: &mut Faults) {
     for (i, source) in spec.from.iter().enumerate() {
         if source.global_namespace == spec.global_namespace {
             let what = "a rule within a global namespace, where every service may call every other,";
-            faults.unsupported(format_args!("spec.from[{i}].globalNamespace"), what, "name another, or remove the line");
+            faults.unsupported(
+                format_args!("spec.from[{i}].globalNamespace"),
+                what,
+                "name another, or remove the line",
+            );
         }
     }
     let sources = spec.from.iter().map(|source| match &source.service {

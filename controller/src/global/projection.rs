@@ -249,6 +249,60 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_tells_each_side_what_it_must_know_of_the_other_and_no_more() {
+        let mut view = view();
+        let trust = |gns: &str| {
+            let trust = json!({"globalNamespace": gns, "trustDomain": gns, "roots": [], "labels": {}});
+            (name(gns), Arc::new(serde_json::from_value(trust).unwrap()))
+        };
+        let made = Arc::get_mut(&mut view.made).unwrap();
+        made.trust = [trust("shop"), trust("bank")].into();
+        let policy =
+            json!({"globalNamespace": "bank", "from": [{"globalNamespace": "shop"}], "to": [{"service": "cart"}]});
+        view.desired = desired_state(&[
+            ("Cluster/north", json!({})),
+            ("Cluster/south", json!({})),
+            ("GlobalNamespace/shop", gns("shop.internal", &["north"], "shop")),
+            ("GlobalNamespace/bank", gns("bank.internal", &["south"], "bank")),
+            ("PublicService/bank/web", json!({"globalNamespace": "bank", "service": "cart", "port": 80, "hosts": []})),
+            ("AccessPolicy/bank/in", policy),
+        ]);
+        let (north, south) = (project_anew(&view, &name("north")), project_anew(&view, &name("south")));
+        for told in
+            ["AccessPolicy/bank/in", "GlobalNamespace/bank", "trust/bank", "trust/shop", "remote/south/bank/cart"]
+        {
+            assert!(keys(&north).contains(&told), "{told}");
+        }
+        assert!(!keys(&north).contains(&"PublicService/bank/web") && north.secrets.is_empty());
+        assert!(keys(&south).contains(&"trust/shop") && keys(&south).contains(&"AccessPolicy/bank/in"));
+        for untold in ["GlobalNamespace/shop", "remote/north/shop/cart"] {
+            assert!(!keys(&south).contains(&untold), "{untold}");
+        }
+        let closed = serde_json::from_value(json!({"globalNamespace": "bank", "from": [{"globalNamespace": "shop"}],
+            "to": [{"service": "other"}]}));
+        let spec = Spec::AccessPolicy(closed.unwrap());
+        let id = ResourceId::AccessPolicy { global_namespace: name("bank"), name: name("in") };
+        let desired = Arc::get_mut(&mut view.desired).unwrap();
+        let stored = desired.resources.get_mut(&id).unwrap();
+        stored.resource = Arc::new(Resource { id, labels: BTreeMap::new(), spec });
+        assert!(!keys(&project_anew(&view, &name("north"))).contains(&"remote/south/bank/cart"));
+    }
+
+    #[test]
+    fn of_other_clusters_only_endpoints_are_counted() {
+        let mut view = view();
+        let strict = json!({"domain": "shop.internal", "mtls": "strict",
+            "members": [{"cluster": {"prefix": ""}, "namespace": {"exact": "shop"}}]});
+        view.desired = desired_state(&[
+            ("Cluster/north", json!({})),
+            ("Cluster/south", json!({})),
+            ("GlobalNamespace/shop", strict),
+        ]);
+        let south = project_anew(&view, &name("south"));
+        assert_eq!(tree(&south.entries["remote/north/shop/cart"])["remote"]["versions"], json!({}));
+    }
+
+    #[test]
     fn no_instance_leaves_its_cluster() {
         let view = view();
         for cluster in ["north", "south", "west"] {

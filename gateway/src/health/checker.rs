@@ -10,8 +10,8 @@ use decide::health::{Probed, Shown, State, Tally, Why, may_eject};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::InstanceHealth;
 use super::probe::{Checked, probe};
+use super::{InstanceHealth, Watch};
 use crate::plan::PlannedService;
 use crate::upstream::secure::{Inside, Security};
 
@@ -41,9 +41,10 @@ impl Checker {
             // What cannot be asked says nothing.
             return;
         }
-        let (at, number) = (Checked { address, security: security.clone(), inside: inside(service) }, security.number());
+        let (at, number) =
+            (Checked { address, security: security.clone(), inside: inside(service) }, security.number());
         let mut watch = health.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        if watch.as_ref().is_some_and(|(now, _)| *now == (address, number)) {
+        if watch.as_ref().is_some_and(|watch| watch.at == (address, number)) {
             return;
         }
         let round = Round {
@@ -57,7 +58,7 @@ impl Checker {
         };
         let stop = self.stop.clone();
         let task = tokio::spawn(async move { _ = stop.run_until_cancelled(round.run()).await });
-        *watch = Some(((address, number), AbortOnDropHandle::new(task)));
+        *watch = Some(Watch { at: (address, number), _task: AbortOnDropHandle::new(task) });
     }
 
     /// Tells whoever follows health that there are other instances now: peers and DNS servers then need not wait for the

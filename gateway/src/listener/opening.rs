@@ -273,8 +273,13 @@ mod tests {
     #[tokio::test]
     async fn a_client_hello_is_told_by_six_bytes_however_they_come() {
         let hello = [22, 3, 1, 2, 0, 1, 0, 9];
-        let sent_and_expected: [(&[u8], bool); 5] =
-            [(&hello, true), (&[22, 3, 9], false), (&[22, 3, 1, 0, 5, 2], false), (b"\x16hello", false), (b"SSH", false)];
+        let sent_and_expected: [(&[u8], bool); 5] = [
+            (&hello, true),
+            (&[22, 3, 9], false),
+            (&[22, 3, 1, 0, 5, 2], false),
+            (b"\x16hello", false),
+            (b"SSH", false),
+        ];
         for (sent, expected) in sent_and_expected {
             let (client, mut inbound) = pair().await;
             let asking = async {

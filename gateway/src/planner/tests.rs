@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod incremental;
+mod renewal;
 mod thread;
 
 use std::collections::HashMap;
@@ -15,8 +16,8 @@ use config::world::{Fact, World};
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
-use super::*;
 use super::tls::{belief, believed, tunnel_tls, view};
+use super::*;
 use crate::plan::{MeshPort, Own, TunnelSource, TunnelTls};
 use config::snapshot::Namespace;
 

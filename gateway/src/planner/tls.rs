@@ -59,7 +59,9 @@ impl Build<'_> {
         let own = members.filter_map(|(name, _)| {
             let (identity, belief) = (identities.get(name)?, beliefs.get(name)?);
             let before = self.previous.own.get(name).filter(|before| before.same(identity, belief));
-            let new = || Arc::new(Own { identity: identity.clone(), trust: Arc::new(view([belief])), belief: belief.clone() });
+            let new = || {
+                Arc::new(Own { identity: identity.clone(), trust: Arc::new(view([belief])), belief: belief.clone() })
+            };
             Some((name.clone(), before.cloned().unwrap_or_else(new)))
         });
         own.collect()
@@ -74,7 +76,8 @@ impl Build<'_> {
         let mut tunnels = BTreeMap::new();
         for (name, own) in own {
             let Some(namespace) = snapshot.namespaces.get(name) else { continue };
-            let admitted = admitted(namespace).into_iter().filter_map(|gns| Some((gns.clone(), beliefs.get(gns)?.clone())));
+            let admitted =
+                admitted(namespace).into_iter().filter_map(|gns| Some((gns.clone(), beliefs.get(gns)?.clone())));
             let source = TunnelSource {
                 identity: own.identity.clone(),
                 namespace: namespace.clone(),
@@ -152,11 +155,8 @@ impl Build<'_> {
 
 /// How the instances of a service in a namespace of this cluster are dialled by mutual TLS.
 pub(super) fn instances(own: &Own, namespace: &Name, service: &Name, server_name: &str, cluster: &Name) -> Security {
-    let role = Role::Workload {
-        cluster: cluster.to_string(),
-        namespace: namespace.to_string(),
-        service: service.to_string(),
-    };
+    let role =
+        Role::Workload { cluster: cluster.to_string(), namespace: namespace.to_string(), service: service.to_string() };
     let made = || {
         let id = SpiffeId::new(own.belief.domain.clone(), role).map_err(|error| error.to_string())?;
         let name = ServerName::try_from(server_name.to_owned()).map_err(|error| error.to_string())?;
@@ -256,12 +256,7 @@ fn clients(
 fn caller_tls(source: CallerSource, cluster: &Name) -> Result<Arc<CallerTls>, String> {
     let trust = Arc::new(view(source.beliefs.values()));
     let domains: BTreeSet<TrustDomain> = source.beliefs.values().map(|belief| belief.domain.clone()).collect();
-    let accept = Accept {
-        domains,
-        roles: [RoleKind::Workload].into(),
-        cluster: Some(cluster.to_string()),
-        id: None,
-    };
+    let accept = Accept { domains, roles: [RoleKind::Workload].into(), cluster: Some(cluster.to_string()), id: None };
     let server = |alpn: &[&[u8]]| {
         identity::tls::caller_server_config(&source.identity, trust.clone(), accept.clone(), alpn)
             .map(Arc::new)

@@ -54,7 +54,13 @@ impl Line {
                 Door::Tunnel { .. } => header(SOURCE),
                 door => caller(door),
             };
-            line.texts = Texts::new([head.method.as_str().as_bytes(), host, head.raw_path(), user_agent, source.unwrap_or_default()]);
+            line.texts = Texts::new([
+                head.method.as_str().as_bytes(),
+                host,
+                head.raw_path(),
+                user_agent,
+                source.unwrap_or_default(),
+            ]);
         }
         line
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use identity::{Identity, KeyedCertificate, PrivateKey};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType, date_time_ymd,
 };
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring::{default_provider, sign::any_supported_type};
@@ -101,7 +101,11 @@ fn bad(gns: &'static str, north: &Member, south: &Member, other: &Member) -> Vec
         whole("no URI", ca.sign(params(&[]))),
         {
             let signed = ca.sign(params(&[&id]));
-            Credential::bad(format!("{gns}: another's key"), &signed.chain, &KeyPair::generate().unwrap().serialize_pem())
+            Credential::bad(
+                format!("{gns}: another's key"),
+                &signed.chain,
+                &KeyPair::generate().unwrap().serialize_pem(),
+            )
         },
     ];
     let malformed = [

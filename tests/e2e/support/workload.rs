@@ -16,11 +16,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use identity::ca::{IssuingCa, Lifetimes};
 use identity::{
-    Accept, Identity, KeyedCertificate, Pinned, PrivateKey, Role, RoleKind, SigningRequest, SpiffeId, Trust, TrustBundle,
-    TrustDomain, pem,
+    Accept, Identity, KeyedCertificate, Pinned, PrivateKey, Role, RoleKind, SigningRequest, SpiffeId, Trust,
+    TrustBundle, TrustDomain, pem,
 };
-use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::ClientConfig;
+use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -122,13 +122,7 @@ impl Caller {
     }
 
     /// A connection for requests.
-    pub async fn http(
-        &self,
-        at: SocketAddr,
-        host: &str,
-        gateway: &Member,
-        protocol: Protocol,
-    ) -> Outcome<Connection> {
+    pub async fn http(&self, at: SocketAddr, host: &str, gateway: &Member, protocol: Protocol) -> Outcome<Connection> {
         let alpn: &[u8] = if protocol == Protocol::Http2 { b"h2" } else { b"http/1.1" };
         let stream = self.tls(at, host, gateway, alpn).await?;
         holds(stream.get_ref().1.alpn_protocol() == Some(alpn), || "another protocol was chosen".to_owned())?;
