@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::compile::membership::Membership;
 use crate::resource::{
-    CertificateSource, Condition, ConditionStatus, GlobalNamespaceSpec, Name, Port, Protocol, PublicServiceSpec,
-    ResourceId, Scheme, Spec, TlsMode,
+    AccessPolicySpec, CertificateSource, Condition, ConditionStatus, GlobalNamespaceSpec, MtlsMode, Name, Port,
+    Protocol, PublicServiceSpec, ResourceId, Scheme, ServiceSpec, Spec, TlsMode,
 };
 use crate::world::{Fact, World};
 
@@ -21,6 +21,8 @@ pub struct Overview<'w> {
     places: BTreeSet<(&'w Name, &'w Name)>,
     /// The ports of each GNS's services.
     services: BTreeMap<(&'w Name, &'w Name), BTreeMap<u16, Protocol>>,
+    /// The services whose instances are known, with their GNS.
+    instances: Vec<(&'w Name, &'w ResourceId, &'w ServiceSpec)>,
 }
 
 /// The conditions of one resource. Those that only members can tell (`Ready`) are not among them.
@@ -41,6 +43,7 @@ impl<'w> Overview<'w> {
             clusters: BTreeSet::new(),
             places: BTreeSet::new(),
             services: BTreeMap::new(),
+            instances: Vec::new(),
         };
         world.facts.values().for_each(|fact| overview.take(fact));
         overview
@@ -55,6 +58,8 @@ impl<'w> Overview<'w> {
                 }
                 (ResourceId::Service { cluster, namespace, name }, Spec::Service(spec)) => {
                     self.service((cluster, namespace), name, &spec.ports);
+                    let owner = self.membership.owner(cluster, namespace);
+                    self.instances.extend(owner.map(|gns| (gns, &resource.id, spec)));
                 }
                 _ => {}
             },
@@ -84,8 +89,71 @@ impl<'w> Overview<'w> {
             (ResourceId::Certificate { global_namespace, .. }, Spec::Certificate(_)) => {
                 vec![resolved(self.unknown_global_namespace(global_namespace).into_iter().collect())]
             }
+            (ResourceId::AccessPolicy { .. }, Spec::AccessPolicy(spec)) => vec![resolved(self.unresolved_access(spec))],
+            (ResourceId::Service { cluster, namespace, .. }, Spec::Service(spec)) => {
+                let gns = self.membership.owner(cluster, namespace);
+                gns.and_then(|gns| self.unfit(gns, spec)).into_iter().collect()
+            }
             _ => Vec::new(),
         }
+    }
+
+    fn mode(&self, gns: &Name) -> Option<MtlsMode> {
+        match &self.world.resource(&ResourceId::GlobalNamespace(gns.clone()))?.spec {
+            Spec::GlobalNamespace(spec) => Some(spec.mtls),
+            _ => None,
+        }
+    }
+
+    /// What of a service the mode of its GNS leaves out.
+    fn unfit(&self, gns: &Name, spec: &ServiceSpec) -> Option<Condition> {
+        let unfit = self.mode(gns)?.unfit(spec)?;
+        let message = sentence(&unfit.explain(gns));
+        Some(condition("Endpoints", ConditionStatus::False, "MtlsMode", message))
+    }
+
+    /// The services of which the mode leaves something out.
+    fn unfit_services(&self, gns: &Name, mode: MtlsMode) -> Option<Condition> {
+        let of_gns = self.instances.iter().filter(|(of, ..)| *of == gns);
+        let unfit: Vec<_> =
+            of_gns.filter(|(.., spec)| mode.unfit(spec).is_some()).map(|(_, id, _)| id.to_string()).collect();
+        let examples = unfit.get(..EXAMPLES).unwrap_or(&unfit).join(", ");
+        let message = format!(
+            "{} services have instances that are no endpoints, since they do not speak as this mode wants it: \
+             {examples}. `tombolo describe` says of each what to do.",
+            unfit.len()
+        );
+        (!unfit.is_empty()).then(|| condition("LeftOut", ConditionStatus::True, "MtlsMode", message))
+    }
+
+    /// What a policy names and isn't there, or can't be called across its boundary.
+    fn unresolved_access(&self, spec: &AccessPolicySpec) -> Vec<Unresolved> {
+        let unknown = |gns| self.unknown_global_namespace(gns);
+        let no_service = |gns, service: &Name| {
+            (unknown(gns).is_none() && !self.services.contains_key(&(gns, service))).then(|| {
+                let message = format!(
+                    "No member namespace of GlobalNamespace/{gns} has a service {service}: start it, or correct the name."
+                );
+                ("UnknownService", message)
+            })
+        };
+        let off = |gns: &Name| {
+            (self.mode(gns) == Some(MtlsMode::Off)).then(|| {
+                let message = format!(
+                    "GlobalNamespace/{gns} is mtls: off, and between global namespaces every hop is mutual TLS: \
+                     write mtls: permissive or strict there."
+                );
+                ("MtlsMode", message)
+            })
+        };
+        let own = &spec.global_namespace;
+        let sources = spec.from.iter().flat_map(|source| {
+            let gns = &source.global_namespace;
+            let service = source.service.as_ref().and_then(|service| no_service(gns, service));
+            unknown(gns).into_iter().chain(service).chain(off(gns))
+        });
+        let targets = spec.to.iter().filter_map(|target| no_service(own, &target.service));
+        unknown(own).into_iter().chain(off(own)).chain(sources).chain(targets).collect()
     }
 
     fn global_namespace(&self, name: &Name, spec: &GlobalNamespaceSpec) -> Vec<Condition> {
@@ -94,7 +162,7 @@ impl<'w> Overview<'w> {
             0 => no_match(spec),
             _ => condition("Matches", ConditionStatus::True, "Clusters", format!("Matches={count} clusters.")),
         };
-        [matches].into_iter().chain(self.overlap(name)).collect()
+        [matches].into_iter().chain(self.overlap(name)).chain(self.unfit_services(name, spec.mtls)).collect()
     }
 
     /// The namespaces that this GNS's rows match and that another gets.
@@ -197,6 +265,12 @@ fn named_clusters(scheme: &Scheme) -> Vec<&Name> {
         Scheme::Weighted(weights) => weights.keys().collect(),
         Scheme::ActivePassive(clusters) => clusters.iter().collect(),
     }
+}
+
+/// With a capital and a full stop.
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).chain(['.']).collect()).unwrap_or_default()
 }
 
 fn joined<'p>(ports: impl Iterator<Item = &'p u16>) -> String {

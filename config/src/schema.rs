@@ -7,7 +7,8 @@ use schemars::SchemaGenerator;
 use serde_json::{Map, Value, json};
 
 use crate::resource::{
-    API_VERSION, CertificateSpec, ClusterSpec, GlobalNamespaceSpec, Kind, NodeSpec, PublicServiceSpec, ServiceSpec,
+    API_VERSION, AccessPolicySpec, CertificateSpec, ClusterSpec, GlobalNamespaceSpec, Kind, NodeSpec,
+    PublicServiceSpec, ServiceSpec,
 };
 
 static SCHEMA: LazyLock<Value> = LazyLock::new(build);
@@ -46,6 +47,7 @@ fn manifest(kind: Kind, generator: &mut SchemaGenerator) -> Value {
         Kind::GlobalNamespace => generator.subschema_for::<GlobalNamespaceSpec>(),
         Kind::PublicService => generator.subschema_for::<PublicServiceSpec>(),
         Kind::Certificate => generator.subschema_for::<CertificateSpec>(),
+        Kind::AccessPolicy => generator.subschema_for::<AccessPolicySpec>(),
     };
     let name = generator.subschema_for::<crate::resource::Name>();
     // Of these kinds nothing in the spec is required.

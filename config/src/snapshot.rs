@@ -3,7 +3,7 @@
 //!
 //! All of it is `Eq`: by that `Arc` compares parts that are shared by where they are, without a look at what is in them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -32,8 +32,11 @@ pub struct Snapshot {
     pub place: Place,
     /// How new.
     pub revision: RevisionPair,
-    /// The global namespaces of which this cluster is a member.
+    /// The global namespaces of which this cluster is a member, and those that its workloads may call something in.
     pub namespaces: BTreeMap<Name, Arc<Namespace>>,
+    /// Whom to believe in the other global namespaces whose services may call some of this cluster.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub foreign: BTreeMap<Name, Arc<Foreign>>,
     /// The hosts that are published, by those global namespaces.
     pub public_hosts: HashMap<Host, Arc<PublicHost>>,
     /// Which plain-text callers belong to which GNS; the longest prefix first.
@@ -55,6 +58,9 @@ pub struct Namespace {
     pub name: Name,
     /// A service answers as `<service>.<domain>`.
     pub domain: Host,
+    /// Whether this cluster is no member, and its workloads may only call what is among the services.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub visited: bool,
     /// Its SPIFFE trust domain.
     pub trust_domain: String,
     /// The certificates of its CA, in PEM. Empty until the controller has made one: then there are no tunnels.
@@ -69,6 +75,29 @@ pub struct Namespace {
     pub leaf_lifetime: Span,
     /// Its services, wherever they run.
     pub services: BTreeMap<Name, Arc<Service>>,
+}
+
+/// A global namespace that is not served here, but allowed in: how to know who comes from it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Foreign {
+    /// Its SPIFFE trust domain.
+    pub trust_domain: String,
+    /// The certificates of its CA, in PEM.
+    pub roots: Vec<String>,
+    /// Its clusters.
+    pub members: BTreeSet<Name>,
+}
+
+/// Callers from another global namespace.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Allowed {
+    /// Which.
+    pub global_namespace: Name,
+    /// Only this service of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<Name>,
 }
 
 /// A service of a GNS: all its parts, in all clusters.
@@ -87,6 +116,9 @@ pub struct Service {
     pub versions: BTreeMap<Name, Arc<Version>>,
     /// The versions that run elsewhere, by cluster, each with how many instances it has, sick or well.
     pub remote: BTreeMap<Name, BTreeMap<Name, u32>>,
+    /// Who of other global namespaces may call it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed: Vec<Allowed>,
 }
 
 /// A version's instances in this cluster.
@@ -111,6 +143,9 @@ pub struct Endpoint {
     pub weight: u32,
     /// On which node it runs.
     pub node: Option<Name>,
+    /// The namespace that stands in the identity which it must prove by mutual TLS; nothing where it speaks plain text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Name>,
 }
 
 impl Endpoint {
@@ -220,6 +255,7 @@ impl Snapshot {
             place,
             revision: RevisionPair::default(),
             namespaces: BTreeMap::new(),
+            foreign: BTreeMap::new(),
             public_hosts: HashMap::new(),
             callers: Vec::new(),
             strangers: Vec::new(),
@@ -233,6 +269,17 @@ impl Snapshot {
         let caller = self.callers.iter().find(|caller| caller.cidr.contains(address))?;
         let closer = |range: &&Cidr| range.prefix() > caller.cidr.prefix() && range.contains(address);
         self.strangers.iter().find(closer).is_none().then_some(caller)
+    }
+
+    /// Whether an identity of that trust domain and cluster is one of the GNS, now.
+    pub fn is_of(&self, global_namespace: &Name, trust_domain: &str, cluster: &str) -> bool {
+        match self.namespaces.get(global_namespace) {
+            Some(gns) => gns.trust_domain == trust_domain && gns.labels.contains_key(cluster),
+            None => self
+                .foreign
+                .get(global_namespace)
+                .is_some_and(|foreign| foreign.trust_domain == trust_domain && foreign.members.contains(cluster)),
+        }
     }
 
     /// The GNS in whose domain the host stands, and what stands before the domain (`cart`, `v1.cart`, or nothing).

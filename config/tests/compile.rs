@@ -87,19 +87,18 @@ fn checks_come_from_the_service_then_the_public_service_then_nobody() {
 
 #[test]
 fn a_gns_that_cannot_be_served_keeps_its_namespaces_from_others() {
-    let gns = |name: &str, namespace: Value, mtls: &str| {
+    let gns = |name: &str, namespace: Value, domain: &str| {
         fact(json!({"resource": {"id": format!("GlobalNamespace/{name}"), "spec": {"GlobalNamespace": {
-            "domain": format!("{name}.internal"),
-            "mtls": mtls,
+            "domain": domain,
             "members": [{"cluster": {"prefix": ""}, "namespace": namespace}],
         }}}}))
     };
     let service = fact(json!({"resource": {"id": "Service/north/vault/keys", "spec": {"Service": {
         "ports": [{"name": "http", "port": 80}],
     }}}}));
-    let open = gns("open", json!({"prefix": ""}), "permissive");
-    let snapshot =
-        compile(&world([open, gns("closed", json!({"exact": "vault"}), "strict"), service]), &place("north"), None);
+    let open = gns("open", json!({"prefix": ""}), "open.internal");
+    let closed = gns("closed", json!({"exact": "vault"}), "alone");
+    let snapshot = compile(&world([open, closed, service]), &place("north"), None);
     assert_eq!(snapshot.namespaces.keys().collect::<Vec<_>>(), [&name("open")]);
     assert!(snapshot.namespaces["open"].services.is_empty());
     assert_eq!(snapshot.rejected[0].key, "GlobalNamespace/closed");
@@ -188,4 +187,94 @@ proptest! {
             prop_assert_eq!(&host.routes.last().unwrap().path, &config::resource::RoutePath::PathPrefix("/".into()));
         }
     }
+}
+
+/// A GNS whose rows name a cluster and a namespace of its own name, with its trust.
+fn application(name: &str, cluster: &str, mtls: &str) -> [Fact; 2] {
+    let gns = json!({"resource": {"id": format!("GlobalNamespace/{name}"), "spec": {"GlobalNamespace": {
+        "domain": format!("{name}.internal"), "mtls": mtls,
+        "members": [{"cluster": {"exact": cluster}, "namespace": {"exact": name}}]}}}});
+    let trust = json!({"trust": {"globalNamespace": name, "trustDomain": format!("{name}.mesh"), "roots": ["root"],
+        "labels": {cluster: format!("{name}.t.invalid")}}});
+    [fact(gns), fact(trust)]
+}
+
+fn policy(spec: Value) -> Fact {
+    fact(json!({"resource": {"id": "AccessPolicy/bank/in", "spec": {"AccessPolicy": spec}}}))
+}
+
+fn running(cluster: &str, namespace: &str, name: &str, tls: &str) -> Fact {
+    fact(json!({"resource": {"id": format!("Service/{cluster}/{namespace}/{name}"), "spec": {"Service": {
+        "ports": [{"name": "http", "port": 80}],
+        "versions": [{"name": "v1", "tls": tls, "instances": [{"address": "10.0.0.1"}]}]}}}}))
+}
+
+#[test]
+fn a_mode_leaves_out_whoever_does_not_speak_it_and_names_them() {
+    for (mode, sealed, bare) in [("permissive", 1, 1), ("strict", 1, 0), ("off", 0, 1)] {
+        let services = [running("north", "shop", "sealed", "mesh"), running("north", "shop", "bare", "none")];
+        let world = world(application("shop", "north", mode).into_iter().chain(services));
+        let snapshot = compile(&world, &place("north"), None);
+        let instances = |service: &str| &snapshot.namespaces["shop"].services[service].versions["v1"].instances;
+        assert_eq!((instances("sealed").len(), instances("bare").len()), (sealed, bare), "{mode}");
+        let of = instances("sealed").first().and_then(|endpoint| endpoint.tls.clone());
+        assert_eq!(of, (sealed == 1).then(|| name("shop")), "the namespace is a part of the identity");
+        let rejected: Vec<_> = snapshot.rejected.iter().map(|rejection| rejection.key.as_str()).collect();
+        let expected: &[&str] = match mode {
+            "strict" => &["Service/north/shop/bare"],
+            "off" => &["Service/north/shop/sealed"],
+            _ => &[],
+        };
+        assert_eq!(rejected, expected);
+    }
+}
+
+#[test]
+fn a_policy_opens_what_it_names_to_whom_it_names_where_they_meet() {
+    let both = || application("shop", "north", "permissive").into_iter().chain(application("bank", "south", "strict"));
+    let remote = |name: &str| {
+        fact(json!({"remote": {"cluster": "south", "namespace": "bank", "name": name,
+            "ports": [{"name": "http", "port": 80}], "versions": {"v1": 1}}}))
+    };
+    let spec = json!({"globalNamespace": "bank", "from": [{"globalNamespace": "shop", "service": "cart"}],
+        "to": [{"service": "ledger"}]});
+    let all = both().chain([policy(spec.clone()), remote("ledger"), remote("vault")]);
+    let north = compile(&world(all), &place("north"), None);
+    let bank = &north.namespaces["bank"];
+    assert!(bank.visited && bank.services.keys().eq([&name("ledger")]), "no more of it is known there");
+    assert_eq!(bank.services["ledger"].allowed[0].service, Some(name("cart")));
+    let running = [running("south", "bank", "ledger", "mesh"), running("south", "bank", "vault", "mesh")];
+    let south = compile(&world(both().chain([policy(spec.clone())]).chain(running.clone())), &place("south"), None);
+    let allowed = |service: &str| south.namespaces["bank"].services[service].allowed.len();
+    assert_eq!((allowed("ledger"), allowed("vault")), (1, 0));
+    assert!(south.foreign["shop"].members.contains("north") && !south.namespaces.contains_key("shop"));
+    assert!(south.is_of(&name("shop"), "shop.mesh", "north") && !south.is_of(&name("shop"), "shop.mesh", "south"));
+    // Neither without the policy, nor where one of the two has turned mutual TLS off.
+    let closed = compile(&world(both().chain(running.clone())), &place("south"), None);
+    assert!(closed.foreign.is_empty() && closed.namespaces["bank"].services["ledger"].allowed.is_empty());
+    let off = application("shop", "north", "off").into_iter().chain(application("bank", "south", "strict"));
+    let off = compile(&world(off.chain([policy(spec)]).chain(running)), &place("south"), None);
+    assert!(off.foreign.is_empty() && off.namespaces["bank"].services["ledger"].allowed.is_empty());
+}
+
+#[test]
+fn conditions_say_what_a_mode_leaves_out_and_what_a_policy_lacks() {
+    let spec = json!({"globalNamespace": "bank", "from": [{"globalNamespace": "shop", "service": "cart"}, {"globalNamespace": "none"}]});
+    let facts = application("shop", "north", "off").into_iter().chain(application("bank", "north", "strict"));
+    let world = world(facts.chain([policy(spec), running("north", "bank", "bare", "none")]));
+    let said = |id: &str| {
+        let conditions = config::conditions::conditions(&world, &id.parse().unwrap());
+        conditions
+            .into_iter()
+            .map(|it| format!("{} {:?} {} {}", it.kind, it.status, it.reason, it.message))
+            .collect::<String>()
+    };
+    let policy = said("AccessPolicy/bank/in");
+    for word in ["ResolvedRefs False", "no GlobalNamespace/none", "mtls: off", "service cart"] {
+        assert!(policy.contains(word), "{word}: {policy}");
+    }
+    let service = said("Service/north/bank/bare");
+    assert!(service.contains("Endpoints False MtlsMode Instances of v1 speak plain text"), "{service}");
+    assert!(said("GlobalNamespace/bank").contains("LeftOut True MtlsMode 1 services"));
+    assert!(!said("GlobalNamespace/shop").contains("LeftOut"));
 }

@@ -45,7 +45,10 @@ fn the_guide_shows_every_kind_and_all_of_it_is_right() {
     let read: Vec<String> = guide().iter().flat_map(|example| ids(example)).collect();
     let mut kinds: Vec<&str> = read.iter().filter_map(|id| id.split('/').next()).collect();
     kinds.dedup();
-    assert_eq!(kinds, ["Cluster", "Node", "Service", "GlobalNamespace", "PublicService", "Certificate"]);
+    assert_eq!(
+        kinds,
+        ["Cluster", "Node", "Service", "GlobalNamespace", "AccessPolicy", "PublicService", "Certificate"]
+    );
 }
 
 #[test]
@@ -149,7 +152,7 @@ fn the_schema_closes_every_object_and_explains_every_field() {
     let schema = schema();
     let definitions = schema["$defs"].as_object().unwrap();
     definitions.iter().for_each(|(name, schema)| visit(schema, name));
-    assert_eq!(schema["oneOf"].as_array().unwrap().len(), 6);
+    assert_eq!(schema["oneOf"].as_array().unwrap().len(), 7);
 }
 
 proptest::proptest! {

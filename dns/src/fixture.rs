@@ -51,6 +51,7 @@ fn service(text: &str, versions: &[&str], remote: &[(&str, &str)]) -> (Name, Arc
         health_check,
         versions: versions.iter().map(version).collect(),
         remote: remote.iter().map(|(cluster, version)| (name(cluster), names([(*version, 1)]))).collect(),
+        allowed: Vec::new(),
     };
     (name(text), Arc::new(service))
 }
@@ -88,6 +89,7 @@ pub(crate) fn snapshot() -> Snapshot {
     let namespace = Namespace {
         name: name("shop"),
         domain: host("shop.internal"),
+        visited: false,
         trust_domain: "shop.mesh".into(),
         roots: Vec::new(),
         labels: BTreeMap::new(),

@@ -25,6 +25,8 @@ pub struct Wanted {
     pub port: u16,
     /// Only this version of it.
     pub version: Option<Name>,
+    /// The GNS that the call comes from, when it is another than the service's.
+    pub from: Option<Name>,
     /// How far it may go from here.
     pub reach: Reach,
     /// The host through which it is published, which says how clusters share the work; else they do so by round robin.
@@ -108,14 +110,18 @@ type Candidates<'p> = SmallVec<[Candidate<'p>; 4]>;
 /// Where the next attempt goes; nothing when there is nowhere left.
 pub fn next(core: &Core, plan: &Plan, wanted: &Wanted, tried: &Tried, number: u32) -> Option<Destination> {
     let own = &plan.snapshot.place.cluster;
-    let here = wanted.service.ports.get(&wanted.port).and_then(|port| port.pool(wanted.version.as_ref()));
+    let here = wanted
+        .service
+        .ports
+        .get(&wanted.port)
+        .and_then(|port| port.pool(wanted.version.as_ref(), wanted.from.is_some()));
     if wanted.reach == Reach::Here {
         return instance(wanted, here?, tried);
     }
     let table = core.peers.table();
     let mut candidates: Candidates<'_> = here.map(|pool| local(own, pool)).into_iter().collect();
     if !wanted.service.service.remote.is_empty() {
-        let peers = table.get(&wanted.service.service.global_namespace);
+        let peers = table.of(&wanted.service.service.global_namespace, wanted.from.as_ref());
         candidates.extend(peers.into_iter().flat_map(|peers| remotes(wanted, peers)));
     }
     if let Reach::Cluster(only) = &wanted.reach {

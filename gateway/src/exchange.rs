@@ -8,7 +8,7 @@ use bytes::Bytes;
 use config::resource::{Host, Name};
 use decide::forwarded::Peer;
 use http::response::Parts;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, HeaderValue, Response};
 use identity::SpiffeId;
 use pingora_http::{RequestHeader, ResponseHeader};
 
@@ -90,6 +90,26 @@ impl Entry {
     }
 }
 
+/// A workload that has proved who it is.
+#[derive(Debug)]
+pub struct Proven {
+    /// Who.
+    pub id: SpiffeId,
+    /// The same, as tunnels' metadata has it.
+    pub text: HeaderValue,
+    /// The GNS whose gateway it asked for.
+    pub opened_for: Name,
+}
+
+impl Proven {
+    /// A peer of this identity, that asked for a gateway of the GNS.
+    pub fn new(id: SpiffeId, opened_for: Name) -> Self {
+        // A SPIFFE ID of ours is plain ASCII.
+        let text = HeaderValue::try_from(id.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unprintable"));
+        Proven { id, text, opened_for }
+    }
+}
+
 /// The doors of a gateway.
 #[derive(Debug, Clone)]
 pub enum Door {
@@ -100,8 +120,11 @@ pub enum Door {
         /// The name that the client asked for (RFC 6066 section 3).
         sni: Host,
     },
-    /// From a workload of this cluster, in plain text, on a service's own port.
-    Mesh,
+    /// From a workload of this cluster, on a service's own port.
+    Mesh {
+        /// Who it is, where it has proved that by mutual TLS.
+        caller: Option<Arc<Proven>>,
+    },
     /// From another cluster's gateway, which has shown this identity of this GNS.
     Tunnel {
         /// The GNS in whose identity both sides speak.
@@ -112,12 +135,25 @@ pub enum Door {
 }
 
 impl Door {
+    /// From a workload that has not proved who it is.
+    pub fn mesh() -> Self {
+        Door::Mesh { caller: None }
+    }
+
+    /// Who called, where that is proven here.
+    pub fn caller(&self) -> Option<&Arc<Proven>> {
+        match self {
+            Door::Mesh { caller } => caller.as_ref(),
+            Door::PublicHttp | Door::PublicHttps { .. } | Door::Tunnel { .. } => None,
+        }
+    }
+
     /// As in log and metric labels.
     pub fn as_str(&self) -> &'static str {
         match self {
             Door::PublicHttp => "http",
             Door::PublicHttps { .. } => "https",
-            Door::Mesh => "mesh",
+            Door::Mesh { .. } => "mesh",
             Door::Tunnel { .. } => "tunnel",
         }
     }

@@ -5,6 +5,7 @@
 //! accepts connections, [`plan`] is what it decides by, [`upstream`] and [`tunnel`] carry it on, [`health`] says
 //! where it may go, [`refusal`] and [`respond`] are how it ends when it may not, and [`record`] is what is left of it.
 
+pub mod access;
 pub mod choose;
 pub mod connections;
 pub mod descriptors;

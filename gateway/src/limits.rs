@@ -51,7 +51,7 @@ impl Limits {
                 header_count: self.head.header_count.saturating_add(ORIGIN_FIELDS),
                 ..self.head
             },
-            Door::PublicHttp | Door::PublicHttps { .. } | Door::Mesh => self.head,
+            Door::PublicHttp | Door::PublicHttps { .. } | Door::Mesh { .. } => self.head,
         }
     }
 

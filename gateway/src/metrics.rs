@@ -153,7 +153,8 @@ impl Metrics {
         self.tunnels.reset();
         for PeerReport { global_namespace, cluster, gateway, tunnels, .. } in peers {
             let labels = [global_namespace.as_str(), cluster.as_str(), gateway.as_str()];
-            self.tunnels.with_label_values(&labels).set(tunnels.into());
+            // Those for calls from other GNSs count, too.
+            self.tunnels.with_label_values(&labels).add(tunnels.into());
         }
     }
 

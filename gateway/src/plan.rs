@@ -8,16 +8,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 use config::resource::{Host, Name, Protocol, RoutePath};
-use config::snapshot::{HostTls, Namespace, PublicHost, Service, Snapshot};
+use config::snapshot::{Foreign, HostTls, Namespace, PublicHost, Service, Snapshot};
 use config::wire::Rejection;
 use decide::balance::{Cursor, SmoothWeighted};
 use decide::retry::Budget;
 use decide::route::{Pattern, Routes};
 use http::HeaderValue;
+use identity::trust::TrustView;
+use identity::{Identity, SpiffeId, TrustBundle, TrustDomain};
 use rustls::{ClientConfig, ServerConfig};
 
 use crate::health::{Changes, Target};
 use crate::metrics::ServiceMetrics;
+use crate::planner::same_identity;
+use crate::upstream::secure::Security;
 pub use pool::Pool;
 
 /// What the request path decides by. Replaced whole, and read once by each request.
@@ -30,6 +34,14 @@ pub struct Plan {
     pub mesh: BTreeMap<u16, MeshPort>,
     /// The published hosts.
     pub hosts: HashMap<Host, Arc<PlannedHost>>,
+    /// GNS → whom to believe there.
+    pub beliefs: BTreeMap<Name, Arc<Belief>>,
+    /// GNS → in whose name this gateway speaks there. A GNS in which it has no identity yet is absent.
+    pub own: BTreeMap<Name, Arc<Own>>,
+    /// GNS that is called → what tunnels out of another GNS need, by that one.
+    pub crossings: BTreeMap<Name, BTreeMap<Name, Arc<CrossingTls>>>,
+    /// GNS that is called → for workloads that come with certificates.
+    pub callers: BTreeMap<Name, Arc<CallerTls>>,
     /// GNS → what tunnels need. A GNS in which this gateway has no identity yet is absent.
     pub tunnels: BTreeMap<Name, Arc<TunnelTls>>,
     /// What could not be made ready, and why.
@@ -116,6 +128,8 @@ pub struct PlannedService {
     pub budget: Arc<Budget>,
     /// Whether the ailing instances take requests too; see [`census`](crate::health::census). Kept likewise.
     pub panic: Arc<AtomicBool>,
+    /// How its instances are spoken to that want mutual TLS; nothing when none does.
+    pub secured: Option<Secured>,
     /// Its metrics.
     pub metrics: Arc<ServiceMetrics>,
     /// How often the health of its instances has changed; kept likewise.
@@ -134,6 +148,14 @@ impl PlannedService {
     }
 }
 
+/// How a service's instances are dialled by mutual TLS.
+pub struct Secured {
+    /// In whose name; nothing while the gateway has no identity.
+    pub own: Option<Arc<Own>>,
+    /// By the namespace in which they run, which is a part of their identity.
+    pub by_namespace: BTreeMap<Name, Security>,
+}
+
 /// One port of a service: the same instances as the others, each at its own address.
 pub struct PlannedPort {
     /// What is spoken on it.
@@ -144,17 +166,103 @@ pub struct PlannedPort {
     pub all: Pool,
     /// The instances of each version.
     pub versions: BTreeMap<Name, Pool>,
+    /// Those that callers of other GNSs reach; nothing while nobody of another may call.
+    pub crossing: Option<Crossing>,
+}
+
+/// The instances that speak mutual TLS: between two GNSs every hop does.
+pub struct Crossing {
+    /// All of them.
+    pub all: Pool,
+    /// Those of each version.
+    pub versions: BTreeMap<Name, Pool>,
 }
 
 impl PlannedPort {
-    /// The instances of a version, or all.
-    pub fn pool(&self, version: Option<&Name>) -> Option<&Pool> {
+    /// The instances of a version, or all; of them those that a caller of the same GNS reaches, or of another.
+    pub fn pool(&self, version: Option<&Name>, crossing: bool) -> Option<&Pool> {
+        let (all, versions) = match (crossing, &self.crossing) {
+            (false, _) => (&self.all, &self.versions),
+            (true, Some(crossing)) => (&crossing.all, &crossing.versions),
+            (true, None) => return None,
+        };
         match version {
-            Some(version) => self.versions.get(version),
-            None => Some(&self.all),
+            Some(version) => versions.get(version),
+            None => Some(all),
         }
     }
 }
+
+/// Whom to believe in one GNS.
+pub struct Belief {
+    /// What it was made of.
+    pub source: Foreign,
+    /// Its trust domain.
+    pub domain: TrustDomain,
+    /// Its roots.
+    pub bundle: Arc<TrustBundle>,
+}
+
+impl PartialEq for Belief {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
+
+/// In whose name this gateway speaks in a GNS, and whom it believes there.
+pub struct Own {
+    /// Who it is.
+    pub identity: Arc<Identity>,
+    /// Whom it believes: as it was when this was made, but for members that came or went since.
+    pub belief: Arc<Belief>,
+    /// The same, as verifiers ask.
+    pub trust: Arc<TrustView>,
+}
+
+impl Own {
+    /// Whether connections in the name of the one are as good as those in the name of the other.
+    pub fn same(&self, identity: &Identity, belief: &Belief) -> bool {
+        let (mine, theirs) = (&self.belief.source, &belief.source);
+        same_identity(&self.identity, identity)
+            && (&mine.trust_domain, &mine.roots) == (&theirs.trust_domain, &theirs.roots)
+    }
+}
+
+/// For workloads that come with certificates.
+pub struct CallerTls {
+    /// What it was made of.
+    pub source: CallerSource,
+    /// For requests.
+    pub http: Arc<ServerConfig>,
+    /// For streams.
+    pub stream: Arc<ServerConfig>,
+}
+
+/// What the TLS of callers is made of.
+pub struct CallerSource {
+    /// Who this gateway is to them.
+    pub identity: Arc<Identity>,
+    /// Whose workloads may say who they are.
+    pub beliefs: BTreeMap<Name, Arc<Belief>>,
+}
+
+impl CallerSource {
+    /// Whether the same would be made of both.
+    pub fn same(&self, other: &CallerSource) -> bool {
+        same_identity(&self.identity, &other.identity) && self.beliefs == other.beliefs
+    }
+}
+
+/// For tunnels out of one GNS into another.
+pub struct CrossingTls {
+    /// What it was made of: who this gateway is in the one, and the other.
+    pub source: TunnelSource,
+    /// For dialling, by cluster.
+    pub clients: Clients,
+}
+
+/// For dialling the gateways of clusters.
+pub type Clients = BTreeMap<Name, Dialling>;
 
 /// What tunnels of one GNS need.
 pub struct TunnelTls {
@@ -165,7 +273,7 @@ pub struct TunnelTls {
     /// For tunnels that come in.
     pub server: Arc<ServerConfig>,
     /// For tunnels that go out, by cluster.
-    pub clients: BTreeMap<Name, Dialling>,
+    pub clients: Clients,
 }
 
 /// What the dialling of a cluster's gateways needs.
@@ -184,12 +292,14 @@ pub struct TunnelSource {
     pub identity: Arc<identity::Identity>,
     /// The GNS.
     pub namespace: Arc<Namespace>,
+    /// Other GNSs, whose gateways may come in too.
+    pub admitted: BTreeMap<Name, Arc<Belief>>,
 }
 
 impl TunnelSource {
     /// Whether the same would be made of both.
     pub fn same(&self, other: &TunnelSource) -> bool {
-        self.same_ends(other) && self.namespace.labels == other.namespace.labels
+        self.same_ends(other) && self.namespace.labels == other.namespace.labels && self.admitted == other.admitted
     }
 
     /// Whether the same would be made of both for dialling this cluster, whatever other clusters are members.
@@ -200,8 +310,7 @@ impl TunnelSource {
     /// Whether both name the same gateway, and believe in the same roots.
     fn same_ends(&self, other: &TunnelSource) -> bool {
         let (a, b) = (&self.namespace, &other.namespace);
-        self.identity.keyed().facts().fingerprint == other.identity.keyed().facts().fingerprint
-            && (&a.trust_domain, &a.roots) == (&b.trust_domain, &b.roots)
+        same_identity(&self.identity, &other.identity) && (&a.trust_domain, &a.roots) == (&b.trust_domain, &b.roots)
     }
 }
 
@@ -213,6 +322,10 @@ impl Plan {
             services: BTreeMap::new(),
             mesh: BTreeMap::new(),
             hosts: HashMap::new(),
+            beliefs: BTreeMap::new(),
+            own: BTreeMap::new(),
+            crossings: BTreeMap::new(),
+            callers: BTreeMap::new(),
             tunnels: BTreeMap::new(),
             rejected: Vec::new(),
         }
@@ -228,9 +341,28 @@ impl Plan {
         self.services.values().flat_map(BTreeMap::values)
     }
 
-    /// For dialling the gateways of a cluster in a GNS.
-    pub fn tunnel_client(&self, global_namespace: &Name, cluster: &Name) -> Option<&Dialling> {
-        self.tunnels.get(global_namespace)?.clients.get(cluster)
+    /// For dialling the gateways of a cluster in a GNS: in this gateway's identity there, or in that `from` another GNS.
+    pub fn tunnel_client(&self, global_namespace: &Name, from: Option<&Name>, cluster: &Name) -> Option<&Dialling> {
+        let clients = match from {
+            None => &self.tunnels.get(global_namespace)?.clients,
+            Some(from) => &self.crossings.get(global_namespace)?.get(from)?.clients,
+        };
+        clients.get(cluster)
+    }
+
+    /// Of which GNS the gateway at the far end of a tunnel of this GNS is: the GNS itself, or another that is let in;
+    /// nothing when its cluster is no member (any more), or nobody of that GNS may call anything (any more).
+    pub fn peer(&self, global_namespace: &Name, peer: &SpiffeId) -> Option<Peer<'_>> {
+        let is_of = |source: &Foreign| {
+            let cluster = peer.cluster().unwrap_or_default();
+            source.trust_domain == peer.trust_domain().as_str() && source.members.contains(cluster)
+        };
+        if self.beliefs.get(global_namespace).is_some_and(|belief| is_of(&belief.source)) {
+            return Some(Peer::Own);
+        }
+        let admitted = &self.tunnels.get(global_namespace)?.source.admitted;
+        let of = admitted.iter().find(|(_, belief)| is_of(&belief.source))?;
+        Some(Peer::Other(of.0))
     }
 
     /// The GNS whose gateways of this cluster bear the opaque name.
@@ -239,5 +371,24 @@ impl Plan {
         self.tunnels.iter().find(|(_, tls)| {
             tls.source.namespace.labels.get(own).is_some_and(|host| host.as_str().eq_ignore_ascii_case(label))
         })
+    }
+}
+
+/// Of which GNS the far end of a tunnel is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer<'p> {
+    /// The tunnel's own.
+    Own,
+    /// Another.
+    Other(&'p Name),
+}
+
+impl<'p> Peer<'p> {
+    /// The other GNS.
+    pub fn other(self) -> Option<&'p Name> {
+        match self {
+            Peer::Own => None,
+            Peer::Other(other) => Some(other),
+        }
     }
 }

@@ -3,17 +3,17 @@
 
 mod mesh;
 mod service;
+mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use config::live::Publisher;
 use config::resource::Name;
-use config::snapshot::{HostTls, Namespace, PublicHost, Snapshot};
+use config::snapshot::{HostTls, PublicHost, Snapshot};
 use config::wire::Rejection;
 use decide::route::Routes;
-use identity::trust::TrustView;
-use identity::{Accept, Bundles, KeyedCertificate, RoleKind, Trust, TrustBundle, TrustDomain, fingerprint};
+use identity::KeyedCertificate;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::default_provider;
@@ -25,13 +25,11 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::health::checker::Checker;
 use crate::inputs::{Identities, Inputs, Secrets};
 use crate::metrics::Metrics;
-use crate::plan::{Dialling, HostServer, Plan, PlannedHost, PlannedRoute, PlannedService, TunnelSource, TunnelTls};
+use crate::plan::{HostServer, Plan, PlannedHost, PlannedRoute, PlannedService};
 use crate::upstream::pool::Pools;
-
-/// What tunnels of requests speak (RFC 7301): HTTP/2.
-pub const REQUESTS_ALPN: &[u8] = b"h2";
-/// What the tunnel of one stream speaks: `tunnel/stream.rs`.
-pub const STREAM_ALPN: &[u8] = b"tombolo-stream/1";
+use service::Here;
+pub(crate) use tls::same_identity;
+pub use tls::{MESH_ALPN, REQUESTS_ALPN, STREAM_ALPN};
 
 /// So many sessions of clients can be resumed; older ones are forgotten.
 const SESSIONS: usize = 8_192;
@@ -114,22 +112,24 @@ struct Build<'a> {
 impl Build<'_> {
     fn plan(&self, snapshot: Arc<Snapshot>, identities: &Identities) -> Plan {
         let mut rejected = snapshot.rejected.clone();
-        let own = &snapshot.place.cluster;
-        let services: BTreeMap<_, BTreeMap<_, _>> = snapshot
-            .namespaces
-            .iter()
-            .map(|(name, gns)| {
-                (name.clone(), gns.services.iter().map(|(n, s)| (n.clone(), self.service(s, own))).collect())
-            })
-            .collect();
+        let beliefs = self.beliefs(&snapshot, &mut rejected);
+        let own = self.own(&snapshot, identities, &beliefs);
+        let services = snapshot.namespaces.iter().map(|(name, gns)| {
+            let here = Here { cluster: &snapshot.place.cluster, domain: &gns.domain, own: own.get(name) };
+            let services = gns.services.iter().map(|(name, service)| (name.clone(), self.service(service, &here)));
+            (name.clone(), services.collect())
+        });
+        let services: BTreeMap<_, BTreeMap<_, _>> = services.collect();
         let hosts = snapshot.public_hosts.iter().map(|(name, host)| {
             let services = services.get(&host.global_namespace);
             (name.clone(), self.host(host, services, &mut rejected))
         });
         let hosts = hosts.collect();
-        let tunnels = self.tunnels(&snapshot, identities, &mut rejected);
+        let tunnels = self.tunnels(&snapshot, (&own, &beliefs), &mut rejected);
+        let crossings = self.crossings(&snapshot, (&own, &beliefs), &mut rejected);
+        let callers = self.callers(&snapshot, (&own, &beliefs), &mut rejected);
         let mesh = mesh::ports(&services, &mut rejected);
-        Plan { snapshot, services, mesh, hosts, tunnels, rejected }
+        Plan { snapshot, services, mesh, hosts, beliefs, own, tunnels, crossings, callers, rejected }
     }
 
     fn host(
@@ -170,29 +170,6 @@ impl Build<'_> {
         let config = Arc::new(self.public.server(&keyed).map_err(|error| error.to_string())?);
         Ok(Some(HostServer { source: certificate.clone(), config }))
     }
-
-    fn tunnels(
-        &self,
-        snapshot: &Snapshot,
-        identities: &Identities,
-        rejected: &mut Vec<Rejection>,
-    ) -> BTreeMap<Name, Arc<TunnelTls>> {
-        let mut tunnels = BTreeMap::new();
-        for (name, namespace) in &snapshot.namespaces {
-            let Some(identity) = identities.get(name) else { continue };
-            let source = TunnelSource { identity: identity.clone(), namespace: namespace.clone() };
-            let before = self.previous.tunnels.get(name);
-            let tls = match before.filter(|before| before.source.same(&source)) {
-                Some(same) => Ok(same.clone()),
-                None => tunnel_tls(source, &snapshot.place.cluster, before.map(Arc::as_ref)),
-            };
-            match tls {
-                Ok(tls) => drop(tunnels.insert(name.clone(), tls)),
-                Err(reason) => rejected.push(Rejection { key: format!("trust/{name}"), reason }),
-            }
-        }
-        tunnels
-    }
 }
 
 /// What all public hosts share of TLS, so that each costs little. A session belongs to the name that it was made for
@@ -217,45 +194,6 @@ impl PublicTls {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(config)
     }
-}
-
-/// What a cluster is dialled with stays the one that was, where it can: each new one costs the tunnels to it.
-fn tunnel_tls(source: TunnelSource, own: &Name, before: Option<&TunnelTls>) -> Result<Arc<TunnelTls>, String> {
-    let domain: TrustDomain = source.namespace.trust_domain.parse().map_err(|error| format!("{error}"))?;
-    let trust = Arc::new(trust_view(&source.namespace, &domain)?);
-    let accept = Accept::new(domain.clone(), [RoleKind::Gateway]);
-    let both = [REQUESTS_ALPN, STREAM_ALPN];
-    let server = identity::tls::tunnel_server_config(&source.identity, trust.clone(), accept, &both)
-        .map_err(|error| error.to_string())?;
-    let others = source.namespace.labels.keys().filter(|cluster| *cluster != own);
-    let clients = others.map(|cluster| {
-        let same = before.filter(|before| before.source.same_towards(&source, cluster));
-        if let Some(kept) = same.and_then(|before| before.clients.get(cluster)) {
-            return Ok((cluster.clone(), kept.clone()));
-        }
-        let dial = |alpn| {
-            let (trust, domain) = (trust.clone(), domain.clone());
-            identity::tls::tunnel_client_config(&source.identity, trust, domain, cluster.as_str(), &[alpn])
-                .map(Arc::new)
-                .map_err(|error| error.to_string())
-        };
-        Ok::<_, String>((cluster.clone(), Dialling { requests: dial(REQUESTS_ALPN)?, stream: dial(STREAM_ALPN)? }))
-    });
-    let clients = clients.collect::<Result<_, _>>()?;
-    let roots = trust.roots(&domain).map(|bundle| bundle.certificates().map(fingerprint).collect()).unwrap_or_default();
-    Ok(Arc::new(TunnelTls { clients, server: Arc::new(server), source, roots }))
-}
-
-/// What is believed in a GNS: its roots, and the clusters that are its members now.
-fn trust_view(namespace: &Namespace, domain: &TrustDomain) -> Result<TrustView, String> {
-    let mut roots = Vec::new();
-    for pem in &namespace.roots {
-        roots.extend(identity::pem::decode_certificates(pem).map_err(|error| error.to_string())?);
-    }
-    let bundle = TrustBundle::new(roots).map_err(|error| error.to_string())?;
-    let members = namespace.labels.keys().map(|cluster| (domain.clone(), cluster.to_string())).collect();
-    let bundles = Bundles::from_iter([(domain.clone(), bundle)]);
-    Ok(TrustView { bundles, members, revoked: Default::default() })
 }
 
 #[cfg(test)]

@@ -54,6 +54,13 @@ impl Record {
         }
     }
 
+    /// Who called, as a peer gateway says of a stream.
+    pub fn source(&mut self, source: &str) {
+        if self.kept {
+            self.line.source(source);
+        }
+    }
+
     /// The service was found.
     pub fn service(&mut self, global_namespace: &Name, service: &Name) {
         self.line.global_namespace = Some(global_namespace.clone());

@@ -27,6 +27,10 @@ pub enum Refusal {
     UnknownCaller,
     /// The caller belongs to another GNS.
     ForeignCaller,
+    /// The caller must prove who it is, by mutual TLS.
+    IdentityRequired,
+    /// The global namespace speaks plain text only.
+    PlainTextOnly,
     /// The peer gateway asked for something that it may not.
     ForbiddenPeer,
     /// The request came through a tunnel, but is for another cluster.
@@ -76,6 +80,8 @@ impl Refusal {
             Refusal::Misdirected => "misdirected",
             Refusal::UnknownCaller => "unknown_caller",
             Refusal::ForeignCaller => "foreign_caller",
+            Refusal::IdentityRequired => "identity_required",
+            Refusal::PlainTextOnly => "plain_text_only",
             Refusal::ForbiddenPeer => "forbidden_peer",
             Refusal::NotForHere => "not_for_here",
             Refusal::UnknownService => "unknown_service",
@@ -108,6 +114,7 @@ impl Refusal {
             Refusal::UnknownHost => StatusCode::NOT_FOUND,
             Refusal::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Refusal::UnknownCaller | Refusal::ForeignCaller | Refusal::ForbiddenPeer => StatusCode::FORBIDDEN,
+            Refusal::IdentityRequired | Refusal::PlainTextOnly => StatusCode::FORBIDDEN,
             Refusal::NotForHere => StatusCode::LOOP_DETECTED,
             Refusal::UnknownService | Refusal::UnknownPort | Refusal::NoInstance => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::ConnectFailed | Refusal::WrongProtocol | Refusal::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
@@ -153,6 +160,10 @@ impl Refusal {
             Refusal::Misdirected => "This connection was opened for another host.",
             Refusal::UnknownCaller => "This caller's address belongs to no namespace of the mesh.",
             Refusal::ForeignCaller => "This caller belongs to another global namespace.",
+            Refusal::IdentityRequired => {
+                "The caller must prove who it is: connect by TLS with a certificate of the mesh."
+            }
+            Refusal::PlainTextOnly => "This service is called in plain text only.",
             Refusal::ForbiddenPeer => "This gateway may not ask for that.",
             Refusal::NotForHere => "The request was sent to the wrong cluster.",
             Refusal::UnknownService => "The service is not known here.",

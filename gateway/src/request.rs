@@ -22,7 +22,7 @@ use crate::respond;
 use crate::runtime::Core;
 use crate::upstream::Outgoing;
 use admit::Admitted;
-pub use admit::is_member;
+pub use admit::peer_of;
 use attempt::{Answer, Failure};
 use replay::Replay;
 
@@ -59,10 +59,10 @@ pub async fn serve<E: Exchange>(core: &Core, exchange: &mut E) {
             fulfil(core, (plan, unanswered), exchange, &order, &mut record).await
         }
         Ok((Admitted::Redirect(location), _)) => respond::redirect(exchange, &location, &mut record).await,
-        Ok((Admitted::Report(global_namespace), unanswered)) => {
+        Ok((Admitted::Report(global_namespace, told), unanswered)) => {
             // It lasts as long as its tunnel: it must keep neither a plan in memory nor a stopping gateway waiting.
             drop((plan, in_flight, unanswered));
-            return reply::report(core, exchange, &global_namespace).await;
+            return reply::report(core, exchange, &global_namespace, told.as_ref()).await;
         }
         Err(refusal) => Err(refusal),
     };

@@ -114,12 +114,13 @@ impl Drop for InFlight<'_> {
 }
 
 impl Core {
-    /// What this gateway says to its peers about a GNS.
-    pub fn report(&self, global_namespace: &Name) -> Arc<Report> {
+    /// What this gateway says about a GNS to its peers: to those of the GNS, or to those of another, whose services may
+    /// call some of it.
+    pub fn report(&self, global_namespace: &Name, told: Option<&Name>) -> Arc<Report> {
         // The count first: what changes meanwhile is then seen by the next one who asks.
         let changes = *self.changes.borrow();
         let plan = self.plan.load();
-        self.reports.get(changes, &plan, global_namespace, || self.make_report(&plan, global_namespace))
+        self.reports.get(changes, &plan, (global_namespace, told), || self.make_report(&plan, global_namespace, told))
     }
 
     /// A request begins: a stopping gateway waits for it until the guard is dropped.
@@ -142,12 +143,20 @@ impl Core {
         }
     }
 
-    fn make_report(&self, plan: &Plan, global_namespace: &Name) -> Report {
+    fn make_report(&self, plan: &Plan, global_namespace: &Name, told: Option<&Name>) -> Report {
         let mut services = BTreeMap::new();
         for (name, planned) in plan.services.get(global_namespace).into_iter().flatten() {
             let Some(port) = planned.ports.values().next() else { continue };
+            let pools = match told {
+                None => &port.versions,
+                Some(other) => {
+                    let lets_in = planned.service.allowed.iter().any(|allowed| allowed.global_namespace == *other);
+                    let Some(crossing) = port.crossing.as_ref().filter(|_| lets_in) else { continue };
+                    &crossing.versions
+                }
+            };
             let versions: BTreeMap<_, _> =
-                port.versions.iter().map(|(version, pool)| (version.clone(), pool.healthy())).collect();
+                pools.iter().map(|(version, pool)| (version.clone(), pool.healthy())).collect();
             if !versions.is_empty() {
                 services.insert(name.clone(), versions);
             }
@@ -174,7 +183,7 @@ impl Core {
                 let here = planned.ports.values().next().map_or(0, |port| port.all.healthy());
                 let counts = view.services.entry(gns.clone()).or_default().entry(name.clone()).or_default();
                 counts.insert(plan.snapshot.place.cluster.clone(), here);
-                for (cluster, peers) in table.get(gns).into_iter().flatten() {
+                for (cluster, peers) in table.of(gns, None).into_iter().flatten() {
                     let healthy = peers.iter().map(|peer| peer.healthy(name, None)).max().unwrap_or(0);
                     counts.insert(cluster.clone(), healthy);
                 }

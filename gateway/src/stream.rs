@@ -14,7 +14,7 @@ use decide::proxy_header::Addresses;
 use tokio_rustls::server::TlsStream;
 
 use crate::choose::{self, Tried, Wanted};
-use crate::exchange::Entry;
+use crate::exchange::{Entry, Proven};
 use crate::listener::opening::Inbound;
 use crate::plan::Plan;
 use crate::record::Record;
@@ -22,7 +22,7 @@ use crate::refusal::Refusal;
 use crate::runtime::Core;
 use crate::tunnel::stream::Asked;
 use attempt::{Connected, Upstream};
-use ends::Client;
+use ends::{Client, Workload};
 
 /// No more attempts are made. None of the stream's bytes has gone out before the last of them, so each may go anywhere.
 const MOST_ATTEMPTS: u32 = 3;
@@ -35,10 +35,21 @@ struct Order {
     wanted: Wanted,
     /// Between whom the client's connection was made.
     between: Addresses,
+    /// Who called, where that is proven here.
+    caller: Option<Arc<Proven>>,
 }
 
 /// Serves a stream from a workload, or from outside.
 pub async fn serve(core: &Core, client: Inbound, entry: &Entry, between: Addresses) {
+    serve_as(core, client, entry, between).await;
+}
+
+/// Serves a stream from a workload that has proved who it is.
+pub async fn serve_proven(core: &Core, client: Box<TlsStream<Inbound>>, entry: &Entry, between: Addresses) {
+    serve_as(core, Workload(client), entry, between).await;
+}
+
+async fn serve_as<C: Client>(core: &Core, client: C, entry: &Entry, between: Addresses) {
     let _in_flight = core.begin();
     let plan = core.plan.get();
     let order = admit::admit(&plan, entry, between);
@@ -48,8 +59,11 @@ pub async fn serve(core: &Core, client: Inbound, entry: &Entry, between: Address
 /// Serves a stream that a peer gateway hands over.
 pub async fn serve_peer(core: &Core, mut peer: TlsStream<Inbound>, entry: &Entry) {
     let _in_flight = core.begin();
-    let record = core.log.begin_stream(entry);
+    let mut record = core.log.begin_stream(entry);
     let asked = tokio::time::timeout(ASKING, Asked::read(&mut peer)).await.unwrap_or(Err(Refusal::ClientGone));
+    if let Ok(Asked { source: Some(source), .. }) = &asked {
+        record.source(source);
+    }
     let plan = core.plan.get();
     let order = asked.and_then(|asked| admit::from_peer(&plan, entry, asked));
     fulfil(core, plan, peer, order, record).await;

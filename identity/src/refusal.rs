@@ -38,6 +38,9 @@ pub enum Refusal {
     /// Not the cluster that was dialled, or that this port serves.
     #[error("{0} is not of cluster {1:?}")]
     Cluster(SpiffeId, String),
+    /// Not the one peer that is expected there.
+    #[error("{0} answers where {1} is expected")]
+    Other(SpiffeId, SpiffeId),
     /// The root that the token pins did not come with the handshake.
     #[error("the peer did not send the root certificate that the token pins: is the token another mesh's?")]
     NotPinned,
@@ -84,6 +87,7 @@ impl Refusal {
             Self::TrustDomain(_) => "trust_domain",
             Self::Role(..) => "role",
             Self::Cluster(..) => "cluster",
+            Self::Other(..) => "other_peer",
             Self::NotPinned => "not_pinned",
             Self::NoRoots(_) => "no_roots",
             Self::Path(_, error) => path_code(error),

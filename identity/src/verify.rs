@@ -32,13 +32,29 @@ pub struct Accept {
     pub roles: BTreeSet<RoleKind>,
     /// The one cluster, where only one can be right.
     pub cluster: Option<String>,
+    /// The one peer, where only one can be right.
+    pub id: Option<SpiffeId>,
 }
 
 impl Accept {
     /// Accept these roles in this trust domain, of any cluster.
     #[must_use]
     pub fn new(domain: TrustDomain, roles: impl IntoIterator<Item = RoleKind>) -> Self {
-        Self { domains: [domain].into(), roles: roles.into_iter().collect(), cluster: None }
+        Self { domains: [domain].into(), roles: roles.into_iter().collect(), cluster: None, id: None }
+    }
+
+    /// Accept this peer, and nobody else.
+    #[must_use]
+    pub fn only(id: SpiffeId) -> Self {
+        let this = Self::new(id.trust_domain().clone(), [id.role().kind()]);
+        Self { id: Some(id), ..this }
+    }
+
+    /// Accept peers of these trust domains, too.
+    #[must_use]
+    pub fn and_domains(mut self, domains: impl IntoIterator<Item = TrustDomain>) -> Self {
+        self.domains.extend(domains);
+        self
     }
 
     /// Accept nobody of another cluster.
@@ -53,6 +69,9 @@ impl Accept {
         }
         if !self.roles.contains(&id.role().kind()) {
             return Err(Refusal::Role(id.clone(), id.role().kind()));
+        }
+        if let Some(only) = self.id.as_ref().filter(|only| *only != id) {
+            return Err(Refusal::Other(id.clone(), only.clone()));
         }
         match self.cluster.as_deref() {
             Some(cluster) if id.cluster() != Some(cluster) => Err(Refusal::Cluster(id.clone(), cluster.to_owned())),

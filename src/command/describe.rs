@@ -15,8 +15,8 @@ use super::{context, kind};
 /// Tells everything about resources, with the reasons of their conditions.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Cluster/NAME, GlobalNamespace/NAME, PublicService/GNS/NAME, Certificate/GNS/NAME, Node/CLUSTER/NAME or
-    /// Service/CLUSTER/NAMESPACE/NAME
+    /// Cluster/NAME, GlobalNamespace/NAME, PublicService/GNS/NAME, Certificate/GNS/NAME, AccessPolicy/GNS/NAME,
+    /// Node/CLUSTER/NAME or Service/CLUSTER/NAMESPACE/NAME
     #[arg(value_name = "KIND/…/NAME", required = true, value_parser = kind::id)]
     ids: Vec<ResourceId>,
     #[command(flatten)]

@@ -12,6 +12,7 @@ fn short_forms(kind: Kind) -> &'static [&'static str] {
         Kind::GlobalNamespace => &["gns"],
         Kind::PublicService => &["ps"],
         Kind::Certificate => &["cert", "certs"],
+        Kind::AccessPolicy => &["ap"],
     }
 }
 

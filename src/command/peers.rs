@@ -37,7 +37,11 @@ fn table(peers: &[PeerRow]) -> String {
         let from = format!("{from_cluster}/{from_gateway}");
         let to = format!("{}/{}", report.cluster, report.gateway);
         let (tunnels, fault) = (report.tunnels.to_string(), report.fault.as_deref().unwrap_or_default());
-        table.row([&from, report.global_namespace.as_str(), &to, &report.address, &tunnels, fault]);
+        let gns = match &report.from {
+            Some(calling) => format!("{calling}>{}", report.global_namespace),
+            None => report.global_namespace.to_string(),
+        };
+        table.row([&from, &gns, &to, &report.address, &tunnels, fault]);
     }
     table.to_string()
 }

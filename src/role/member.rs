@@ -7,7 +7,7 @@ use std::time::Duration;
 use config::compile::compile;
 use config::live::{self, Live};
 use config::resource::{GatewayAddresses, Name};
-use config::snapshot::{Place, Snapshot};
+use config::snapshot::{Namespace, Place, Snapshot};
 use config::wire::{Ack, MemberRole, TrustReport};
 use controller::member::holdings::{Need, Needs};
 use controller::member::{self, Followed, Member, Standing};
@@ -142,7 +142,8 @@ fn snapshot_of(followed: Option<&Followed>, place: &Place, previous: Option<&Sna
 
 /// Only gateways speak in the name of a GNS.
 fn needs_of(snapshot: &Snapshot, role: MemberRole) -> Needs {
-    let namespaces = snapshot.namespaces.values().filter(|_| role == MemberRole::Gateway);
+    let mine = |gns: &&Arc<Namespace>| role == MemberRole::Gateway && !gns.visited;
+    let namespaces = snapshot.namespaces.values().filter(mine);
     namespaces.filter_map(|gns| Some((gns.name.clone(), Need::of(gns)?))).collect()
 }
 

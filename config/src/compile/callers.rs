@@ -24,7 +24,10 @@ pub(super) fn compile(
         if !seen.insert(row.cidr) {
             continue;
         }
-        match membership.owner(&place.cluster, &row.namespace).filter(|gns| namespaces.contains_key(*gns)) {
+        match membership
+            .owner(&place.cluster, &row.namespace)
+            .filter(|gns| namespaces.get(*gns).is_some_and(|gns| !gns.visited))
+        {
             Some(gns) => {
                 callers.push(Caller { cidr: row.cidr, namespace: row.namespace.clone(), global_namespace: gns.clone() })
             }

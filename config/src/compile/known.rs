@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::resource::{
-    CertificateSpec, ClusterSpec, GlobalNamespaceSpec, Name, PublicServiceSpec, Resource, ResourceId, ServiceSpec, Spec,
+    AccessPolicySpec, CertificateSpec, ClusterSpec, GlobalNamespaceSpec, Name, PublicServiceSpec, Resource, ResourceId,
+    ServiceSpec, Spec,
 };
 use crate::validate;
 use crate::world::{ClusterGateways, Fact, GlobalNamespaceTrust, HostCertificate, RemoteService, World};
@@ -22,6 +23,7 @@ pub(super) struct Known<'w> {
     pub(super) unserved: BTreeSet<&'w Name>,
     pub(super) public_services: BTreeMap<Scoped<'w>, (&'w ResourceId, &'w PublicServiceSpec)>,
     pub(super) certificates: BTreeMap<Scoped<'w>, &'w CertificateSpec>,
+    pub(super) access_policies: BTreeMap<Scoped<'w>, &'w AccessPolicySpec>,
     pub(super) services: Vec<LocalService<'w>>,
     pub(super) remote_services: Vec<&'w RemoteService>,
     pub(super) gateways: BTreeMap<&'w Name, &'w ClusterGateways>,
@@ -88,6 +90,9 @@ impl<'w> Known<'w> {
             }
             (ResourceId::Certificate { global_namespace, name }, Spec::Certificate(spec)) => {
                 self.certificates.insert((global_namespace, name), spec);
+            }
+            (ResourceId::AccessPolicy { global_namespace, name }, Spec::AccessPolicy(spec)) => {
+                self.access_policies.insert((global_namespace, name), spec);
             }
             (ResourceId::Service { cluster, namespace, name }, Spec::Service(spec)) => {
                 self.services.push(LocalService { id, cluster, namespace, name, spec });

@@ -4,6 +4,7 @@
 //! No world makes this fail. What cannot be served as it is written is left out, named in [`Snapshot::rejected`], and
 //! changes nothing for others.
 
+mod access;
 mod callers;
 mod gateways;
 mod known;
@@ -18,6 +19,7 @@ use crate::snapshot::{Place, Snapshot};
 use crate::wire::Rejection;
 use crate::world::World;
 
+use access::Access;
 use known::Known;
 use membership::Membership;
 
@@ -27,14 +29,16 @@ pub fn compile(world: &World, place: &Place, previous: Option<&Snapshot>) -> Sna
     let mut rejected = Rejected::default();
     let known = Known::of(world, &mut rejected);
     let membership = Membership::of(known.global_namespaces.iter().map(|(name, spec)| (*name, *spec)));
-    let services = services::compile(&known, place, &membership, previous, &mut rejected);
-    let namespaces = namespaces::compile(&known, place, &membership, services, previous, &mut rejected);
+    let access = Access::of(&known, place, &membership);
+    let services = services::compile(&known, place, (&membership, &access), previous, &mut rejected);
+    let namespaces = namespaces::compile(&known, &access, services, previous, &mut rejected);
     let public_hosts = public::compile(&known, &namespaces, previous, &mut rejected);
     let (callers, strangers) = callers::compile(&known, place, &membership, &namespaces);
     Snapshot {
         place: place.clone(),
         revision: world.revision,
         gateways: gateways::compile(&known, previous),
+        foreign: access::foreign(&known, &namespaces, previous),
         namespaces,
         public_hosts,
         callers,

@@ -4,32 +4,32 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::resource::{GlobalNamespaceSpec, Name, ResourceId};
-use crate::snapshot::{Namespace, Place, Service, Snapshot};
+use crate::snapshot::{Namespace, Service, Snapshot};
 use crate::world::GlobalNamespaceTrust;
 
+use super::access::Access;
 use super::known::Known;
-use super::membership::Membership;
 use super::{Rejected, shared};
 
 pub(super) type Services = BTreeMap<Name, Arc<Service>>;
 
 pub(super) fn compile(
     known: &Known<'_>,
-    place: &Place,
-    membership: &Membership<'_>,
+    access: &Access<'_>,
     mut services: BTreeMap<Name, Services>,
     previous: Option<&Snapshot>,
     rejected: &mut Rejected,
 ) -> BTreeMap<Name, Arc<Namespace>> {
     let sound = with_own_domain(known, rejected);
-    let mine = sound.into_iter().filter(|(name, _)| membership.has_member(name, &place.cluster));
-    mine.map(|(name, spec)| {
-        let services = services.remove(name).unwrap_or_default();
-        let trust = known.trust.get(name).copied();
-        let old = previous.and_then(|previous| previous.namespaces.get(name));
-        (name.clone(), shared(namespace(name, place, spec, trust, services), old))
-    })
-    .collect()
+    let reached = sound.into_iter().filter(|(name, _)| access.is_here(name) || access.is_visited(name));
+    reached
+        .map(|(name, spec)| {
+            let services = services.remove(name).unwrap_or_default();
+            let trust = known.trust.get(name).copied();
+            let old = previous.and_then(|previous| previous.namespaces.get(name));
+            (name.clone(), shared(namespace((name, spec), access, trust, services), old))
+        })
+        .collect()
 }
 
 /// A domain belongs to the first GNS, by name, that claims it or a domain above or below it. A GNS without its domain is
@@ -53,19 +53,19 @@ fn with_own_domain<'w>(known: &Known<'w>, rejected: &mut Rejected) -> BTreeMap<&
 }
 
 fn namespace(
-    name: &Name,
-    place: &Place,
-    spec: &GlobalNamespaceSpec,
+    (name, spec): (&Name, &GlobalNamespaceSpec),
+    access: &Access<'_>,
     trust: Option<&GlobalNamespaceTrust>,
     services: Services,
 ) -> Namespace {
     Namespace {
         name: name.clone(),
         domain: spec.domain.clone(),
+        visited: access.is_visited(name),
         trust_domain: trust.map(|trust| trust.trust_domain.clone()).unwrap_or_default(),
         roots: trust.map(|trust| trust.roots.clone()).unwrap_or_default(),
         labels: trust.map(|trust| trust.labels.clone()).unwrap_or_default(),
-        order: trust.map(|trust| trust.order(&place.cluster)).unwrap_or_default(),
+        order: trust.map(|trust| trust.order(access.cluster())).unwrap_or_default(),
         mtls: spec.mtls,
         leaf_lifetime: spec.certificates.leaf_lifetime,
         services,

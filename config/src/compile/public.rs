@@ -27,7 +27,8 @@ pub(super) fn compile(
     previous: Option<&Snapshot>,
     rejected: &mut Rejected,
 ) -> HashMap<Host, Arc<PublicHost>> {
-    let held = held(known, rejected).into_iter().filter(|(_, (public, _))| namespaces.contains_key(public.gns));
+    let is_member = |gns: &Name| namespaces.get(gns).is_some_and(|gns| !gns.visited);
+    let held = held(known, rejected).into_iter().filter(|(_, (public, _))| is_member(public.gns));
     held.map(|(host, (public, entry))| {
         let old = previous.and_then(|previous| previous.public_hosts.get(host));
         let certificate = certificate(known, public).map(|tls| shared(tls, old.and_then(|o| o.certificate.as_ref())));

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::resource::{HealthCheck, Instance, Name, Port, Protocol, ProxyProtocol, ServiceSpec};
+use crate::resource::{HealthCheck, Instance, InstanceTls, MtlsMode, Name, Port, Protocol, ProxyProtocol, ServiceSpec};
 use crate::snapshot::{Accept, Check, Endpoint, Place, Service, Snapshot, Version};
 use crate::world::Key;
 
+use super::access::Access;
 use super::known::Known;
 use super::membership::Membership;
 use super::namespaces::Services;
@@ -22,7 +23,7 @@ struct Part<'w> {
 }
 
 enum Body<'w> {
-    Local(&'w ServiceSpec),
+    Local { namespace: &'w Name, spec: &'w ServiceSpec },
     Remote { cluster: &'w Name, versions: &'w BTreeMap<Name, u32> },
 }
 
@@ -32,26 +33,38 @@ type Of<'w> = (&'w Name, &'w Name);
 pub(super) fn compile(
     known: &Known<'_>,
     place: &Place,
-    membership: &Membership<'_>,
+    (membership, access): (&Membership<'_>, &Access<'_>),
     previous: Option<&Snapshot>,
     rejected: &mut Rejected,
 ) -> BTreeMap<Name, Services> {
     let checks = public_checks(known);
     let mut services: BTreeMap<Name, Services> = BTreeMap::new();
-    for ((gns, name), parts) in parts(known, place, membership) {
+    for ((gns, name), parts) in parts(known, place, (membership, access)) {
+        let allowed = access.allowed(gns, name);
+        if access.is_visited(gns) && allowed.is_empty() {
+            continue;
+        }
+        let mode = known.global_namespaces.get(gns).map_or_else(MtlsMode::default, |spec| spec.mtls);
         let parts = agreeing(parts, rejected);
+        parts.iter().for_each(|part| part.tell_unfit(gns, mode, rejected));
         let old = previous.and_then(|previous| previous.namespaces.get(gns)?.services.get(name));
-        let service = service((gns, name), &parts, checks.get(&(gns, name)).copied(), old);
+        let service = service((gns, name), mode, &parts, checks.get(&(gns, name)).copied(), old);
+        let service = Service { allowed, ..service };
         services.entry(gns.clone()).or_default().insert(name.clone(), shared(service, old));
     }
     services
 }
 
-fn parts<'w>(known: &Known<'w>, place: &Place, membership: &Membership<'w>) -> BTreeMap<Of<'w>, Vec<Part<'w>>> {
+fn parts<'w>(
+    known: &Known<'w>,
+    place: &Place,
+    (membership, access): (&Membership<'w>, &Access<'w>),
+) -> BTreeMap<Of<'w>, Vec<Part<'w>>> {
     let mut owners = BTreeMap::new();
-    // Many services share a namespace. A GNS without this cluster has no services here.
+    // Many services share a namespace. A GNS without this cluster has no services here, but for those that are called.
     let mut owner = |cluster: &'w Name, namespace: &'w Name| -> Option<&'w Name> {
-        let owner = || membership.owner(cluster, namespace).filter(|gns| membership.has_member(gns, &place.cluster));
+        let reached = |gns: &&Name| access.is_here(gns) || access.is_visited(gns);
+        let owner = || membership.owner(cluster, namespace).filter(reached);
         *owners.entry((cluster, namespace)).or_insert_with(owner)
     };
     let mut parts: BTreeMap<Of<'w>, Vec<Part<'w>>> = BTreeMap::new();
@@ -61,7 +74,7 @@ fn parts<'w>(known: &Known<'w>, place: &Place, membership: &Membership<'w>) -> B
             key: Key::Resource(local.id.clone()),
             ports: &local.spec.ports,
             rank: (false, local.cluster, local.namespace),
-            body: Body::Local(local.spec),
+            body: Body::Local { namespace: local.namespace, spec: local.spec },
         });
     }
     for remote in known.remote_services.iter().filter(|remote| remote.cluster != place.cluster) {
@@ -97,7 +110,7 @@ fn disagreement(first: &Part<'_>, other: &Part<'_>) -> Option<String> {
         return Some(format!("its ports differ from those of {}, with which it is one service", first.key));
     }
     // Callers don't see these, but one cluster's gateways read them from the first part for all instances.
-    let both_local = matches!((&first.body, &other.body), (Body::Local(_), Body::Local(_)));
+    let both_local = matches!((&first.body, &other.body), (Body::Local { .. }, Body::Local { .. }));
     (both_local && targets(first.ports) != targets(other.ports)).then(|| {
         format!("its ports' targets or proxyProtocol differ from those of {}, with which it is one service", first.key)
     })
@@ -114,14 +127,15 @@ fn targets(ports: &[Port]) -> BTreeSet<(u16, u16, Option<ProxyProtocol>)> {
 
 fn service(
     (gns, name): Of<'_>,
+    mode: MtlsMode,
     parts: &[Part<'_>],
     public: Option<&HealthCheck>,
     old: Option<&Arc<Service>>,
 ) -> Service {
     let ports = parts.first().map(|part| part.ports.to_vec()).unwrap_or_default();
     let locals = || parts.iter().filter_map(Part::local);
-    let versions = versions(locals(), &ports, old);
-    let written = locals().find_map(|spec| spec.health_check.as_ref()).or(public);
+    let versions = versions(locals(), mode, &ports, old);
+    let written = locals().find_map(|(_, spec)| spec.health_check.as_ref()).or(public);
     Service {
         global_namespace: gns.clone(),
         name: name.clone(),
@@ -129,30 +143,44 @@ fn service(
         ports,
         versions,
         remote: remote(parts),
+        allowed: Vec::new(),
     }
 }
 
 impl<'w> Part<'w> {
-    fn local(&self) -> Option<&'w ServiceSpec> {
+    /// Its namespace, and what it is.
+    fn local(&self) -> Option<(&'w Name, &'w ServiceSpec)> {
         match self.body {
-            Body::Local(spec) => Some(spec),
+            Body::Local { namespace, spec } => Some((namespace, spec)),
             Body::Remote { .. } => None,
+        }
+    }
+
+    /// Says which versions are no endpoints in this mode.
+    fn tell_unfit(&self, gns: &Name, mode: MtlsMode, rejected: &mut Rejected) {
+        if let Some(unfit) = self.local().and_then(|(_, spec)| mode.unfit(spec)) {
+            rejected.add(&self.key, unfit.explain(gns));
         }
     }
 }
 
 /// The versions of this cluster, those of several namespaces joined.
 fn versions<'w>(
-    locals: impl Iterator<Item = &'w ServiceSpec>,
+    locals: impl Iterator<Item = (&'w Name, &'w ServiceSpec)>,
+    mode: MtlsMode,
     ports: &[Port],
     old: Option<&Arc<Service>>,
 ) -> BTreeMap<Name, Arc<Version>> {
     let mut instances: BTreeMap<&Name, Vec<Endpoint>> = BTreeMap::new();
     let mut parts = 0;
-    for spec in locals {
+    for (namespace, spec) in locals {
         parts += 1;
         for version in &spec.versions {
-            instances.entry(&version.name).or_default().extend(version.instances.iter().map(endpoint));
+            let endpoints = instances.entry(&version.name).or_default();
+            if mode.serves(version.tls) {
+                let tls = (version.tls == InstanceTls::Mesh).then_some(namespace);
+                endpoints.extend(version.instances.iter().map(|instance| endpoint(instance, tls)));
+            }
         }
     }
     let version = |(name, instances): (&Name, Vec<Endpoint>)| {
@@ -172,12 +200,13 @@ fn without_doubles(mut instances: Vec<Endpoint>, ports: &[Port]) -> Vec<Endpoint
     instances
 }
 
-fn endpoint(instance: &Instance) -> Endpoint {
+fn endpoint(instance: &Instance, tls: Option<&Name>) -> Endpoint {
     Endpoint {
         address: instance.address,
         port: instance.port,
         weight: instance.weight.unwrap_or(1).max(1),
         node: instance.node.clone(),
+        tls: tls.cloned(),
     }
 }
 

@@ -92,6 +92,7 @@ fn identity(kind: Kind, manifest: &Value, defaults: &Defaults) -> Result<Resourc
         },
         Kind::PublicService => ResourceId::PublicService { global_namespace: global_namespace()?, name: name()? },
         Kind::Certificate => ResourceId::Certificate { global_namespace: global_namespace()?, name: name()? },
+        Kind::AccessPolicy => ResourceId::AccessPolicy { global_namespace: global_namespace()?, name: name()? },
     })
 }
 
@@ -109,6 +110,7 @@ fn resource(id: ResourceId, manifest: &Value) -> Result<Resource, Fault> {
         Kind::GlobalNamespace => Spec::GlobalNamespace(parsed(spec, "spec")?),
         Kind::PublicService => Spec::PublicService(parsed(spec, "spec")?),
         Kind::Certificate => Spec::Certificate(parsed(spec, "spec")?),
+        Kind::AccessPolicy => Spec::AccessPolicy(parsed(spec, "spec")?),
     };
     Ok(Resource { id, labels, spec })
 }

@@ -41,6 +41,7 @@ fn spec(spec: &Spec) -> Value {
         Spec::GlobalNamespace(spec) => value(spec),
         Spec::PublicService(spec) => value(spec),
         Spec::Certificate(spec) => value(spec),
+        Spec::AccessPolicy(spec) => value(spec),
     }
 }
 

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::name::{Host, Name};
+use super::service::{InstanceTls, ServiceSpec};
 use super::span::Span;
 
 /// An application boundary over clusters. Services of its member namespaces with the same name are one service.
@@ -63,13 +64,52 @@ impl Matcher {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum MtlsMode {
-    /// Plain text or mutual TLS.
+    /// Plain text or mutual TLS, as the caller likes and the instance has it.
     #[default]
     Permissive,
-    /// Mutual TLS only. Not supported yet.
+    /// Mutual TLS only: callers need a certificate of the GNS, and instances without one are no endpoints.
     Strict,
-    /// Plain text only. Not supported yet.
+    /// Plain text only: instances that speak mutual TLS are no endpoints.
     Off,
+}
+
+impl MtlsMode {
+    /// Whether instances that speak so are endpoints.
+    pub fn serves(self, tls: InstanceTls) -> bool {
+        match self {
+            MtlsMode::Permissive => true,
+            MtlsMode::Strict => tls == InstanceTls::Mesh,
+            MtlsMode::Off => tls == InstanceTls::None,
+        }
+    }
+
+    /// The versions of a service whose instances are no endpoints; nothing when all are.
+    pub fn unfit(self, spec: &ServiceSpec) -> Option<Unfit> {
+        let unfit = spec.versions.iter().filter(|version| !self.serves(version.tls) && !version.instances.is_empty());
+        let versions: Vec<_> = unfit.map(|version| version.name.clone()).collect();
+        (!versions.is_empty()).then_some(Unfit { mode: self, versions })
+    }
+}
+
+/// Versions whose instances are no endpoints, since they do not speak as their GNS does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfit {
+    mode: MtlsMode,
+    versions: Vec<Name>,
+}
+
+impl Unfit {
+    /// Which, why, and what to do.
+    pub fn explain(&self, gns: &Name) -> String {
+        let versions = self.versions.iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
+        let (speak, mode, remedy) = match self.mode {
+            MtlsMode::Off => ("mutual TLS", "off", "write tls: none where they speak plain text, or mtls: permissive"),
+            _ => ("plain text", "strict", "give them certificates and write tls: mesh, or mtls: permissive"),
+        };
+        format!(
+            "instances of {versions} speak {speak}, and GlobalNamespace/{gns} is mtls: {mode}, so they are no endpoints; {remedy}"
+        )
+    }
 }
 
 /// How long certificates live, level by level. Each is at most a third of its issuer's, and none above 90 days.

@@ -17,12 +17,20 @@ pub enum Kind {
     GlobalNamespace,
     PublicService,
     Certificate,
+    AccessPolicy,
 }
 
 impl Kind {
     /// Every kind, in the order in which a reader meets them.
-    pub const ALL: [Kind; 6] =
-        [Kind::Cluster, Kind::Node, Kind::Service, Kind::GlobalNamespace, Kind::PublicService, Kind::Certificate];
+    pub const ALL: [Kind; 7] = [
+        Kind::Cluster,
+        Kind::Node,
+        Kind::Service,
+        Kind::GlobalNamespace,
+        Kind::PublicService,
+        Kind::Certificate,
+        Kind::AccessPolicy,
+    ];
 
     /// As it is written in a manifest.
     pub fn as_str(self) -> &'static str {
@@ -33,6 +41,7 @@ impl Kind {
             Kind::GlobalNamespace => "GlobalNamespace",
             Kind::PublicService => "PublicService",
             Kind::Certificate => "Certificate",
+            Kind::AccessPolicy => "AccessPolicy",
         }
     }
 }
@@ -62,6 +71,8 @@ pub enum ResourceId {
     PublicService { global_namespace: Name, name: Name },
     /// A certificate's name counts in its global namespace.
     Certificate { global_namespace: Name, name: Name },
+    /// An access policy's name counts in the global namespace whose services it opens.
+    AccessPolicy { global_namespace: Name, name: Name },
 }
 
 impl ResourceId {
@@ -74,6 +85,7 @@ impl ResourceId {
             ResourceId::GlobalNamespace(_) => Kind::GlobalNamespace,
             ResourceId::PublicService { .. } => Kind::PublicService,
             ResourceId::Certificate { .. } => Kind::Certificate,
+            ResourceId::AccessPolicy { .. } => Kind::AccessPolicy,
         }
     }
 
@@ -85,7 +97,8 @@ impl ResourceId {
             | ResourceId::Node { name, .. }
             | ResourceId::Service { name, .. }
             | ResourceId::PublicService { name, .. }
-            | ResourceId::Certificate { name, .. } => name,
+            | ResourceId::Certificate { name, .. }
+            | ResourceId::AccessPolicy { name, .. } => name,
         }
     }
 
@@ -95,9 +108,9 @@ impl ResourceId {
             ResourceId::Cluster(_) | ResourceId::GlobalNamespace(_) => vec![],
             ResourceId::Node { cluster, .. } => vec![cluster],
             ResourceId::Service { cluster, namespace, .. } => vec![cluster, namespace],
-            ResourceId::PublicService { global_namespace, .. } | ResourceId::Certificate { global_namespace, .. } => {
-                vec![global_namespace]
-            }
+            ResourceId::PublicService { global_namespace, .. }
+            | ResourceId::Certificate { global_namespace, .. }
+            | ResourceId::AccessPolicy { global_namespace, .. } => vec![global_namespace],
         }
     }
 }
@@ -140,6 +153,9 @@ impl FromStr for ResourceId {
             ("Certificate", [gns, name]) => {
                 Ok(ResourceId::Certificate { global_namespace: gns.clone(), name: name.clone() })
             }
+            ("AccessPolicy", [gns, name]) => {
+                Ok(ResourceId::AccessPolicy { global_namespace: gns.clone(), name: name.clone() })
+            }
             _ => Err(wrong()),
         }
     }
@@ -164,7 +180,13 @@ mod tests {
 
     #[test]
     fn the_text_form_round_trips() {
-        for text in ["Cluster/north", "Service/north/shop/cart", "PublicService/shop/web", "Node/north/n1"] {
+        for text in [
+            "Cluster/north",
+            "Service/north/shop/cart",
+            "PublicService/shop/web",
+            "Node/north/n1",
+            "AccessPolicy/shop/in",
+        ] {
             assert_eq!(text.parse::<ResourceId>().unwrap().to_string(), text);
         }
         for wrong in ["", "Cluster", "Cluster/a/b", "Pod/x", "Service/north/cart", "Cluster/North"] {

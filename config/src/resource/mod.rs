@@ -3,6 +3,7 @@
 //! Parsing here is lenient (a process must understand a newer peer); what people write is checked more strictly by
 //! [`manifest`](crate::manifest).
 
+pub mod access_policy;
 pub mod certificate;
 pub mod cluster;
 pub mod global_namespace;
@@ -19,6 +20,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use access_policy::AccessPolicySpec;
 pub use certificate::{CertificateSpec, SecretRef};
 pub use cluster::{Address, ClusterSpec, GatewayAddresses, Workloads};
 pub use global_namespace::{CertificateLifetimes, GlobalNamespaceSpec, HostPattern, Matcher, MemberRow, MtlsMode};
@@ -60,4 +62,5 @@ pub enum Spec {
     GlobalNamespace(GlobalNamespaceSpec),
     PublicService(PublicServiceSpec),
     Certificate(CertificateSpec),
+    AccessPolicy(AccessPolicySpec),
 }

@@ -120,7 +120,7 @@ pub enum InstanceTls {
     /// Plain text.
     #[default]
     None,
-    /// Mutual TLS with a certificate of the GNS. Not supported yet.
+    /// Mutual TLS, with a certificate of the GNS that names the service.
     Mesh,
 }
 

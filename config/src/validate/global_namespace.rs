@@ -1,4 +1,4 @@
-use crate::resource::{CertificateLifetimes, GlobalNamespaceSpec, Matcher, MtlsMode, Span};
+use crate::resource::{CertificateLifetimes, GlobalNamespaceSpec, Matcher, Span};
 
 use super::Faults;
 
@@ -15,12 +15,6 @@ pub(super) fn check(spec: &GlobalNamespaceSpec, faults: &mut Faults) {
     for (i, row) in spec.members.iter().enumerate() {
         matcher(&row.cluster, &format!("spec.members[{i}].cluster"), faults);
         matcher(&row.namespace, &format!("spec.members[{i}].namespace"), faults);
-    }
-    let remedy = "write permissive, or remove the line";
-    match spec.mtls {
-        MtlsMode::Permissive => {}
-        MtlsMode::Strict => faults.unsupported("spec.mtls", "strict", remedy),
-        MtlsMode::Off => faults.unsupported("spec.mtls", "off", remedy),
     }
     lifetimes(&spec.certificates, faults);
     faults.doubles(&spec.public_hosts, |i| format!("spec.publicHosts[{i}]"), "remove one of them");

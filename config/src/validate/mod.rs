@@ -3,6 +3,7 @@
 //! People's manifests are refused for it; what arrives another way is refused by [`compile`](crate::compile) for its
 //! own scope.
 
+mod access_policy;
 mod certificate;
 mod cluster;
 mod global_namespace;
@@ -53,6 +54,7 @@ pub fn faults(resource: &Resource) -> Vec<Fault> {
         Spec::GlobalNamespace(spec) => global_namespace::check(spec, &mut faults),
         Spec::PublicService(spec) => public_service::check(spec, &mut faults),
         Spec::Certificate(spec) => certificate::check(spec, &mut faults),
+        Spec::AccessPolicy(spec) => access_policy::check(spec, &mut faults),
     }
     faults.0
 }

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::resource::{Instance, InstanceTls, Port, ServiceSpec, Version};
+use crate::resource::{Instance, Port, ServiceSpec, Version};
 
 use super::{Faults, health_check};
 
@@ -37,13 +37,6 @@ fn ports(ports: &[Port], faults: &mut Faults) {
 }
 
 fn version(version: &Version, index: usize, ports: &[Port], faults: &mut Faults) {
-    if version.tls == InstanceTls::Mesh {
-        faults.unsupported(
-            format_args!("spec.versions[{index}].tls"),
-            "mesh",
-            "remove the line: instances speak plain text",
-        );
-    }
     for (i, instance) in version.instances.iter().enumerate() {
         self::instance(instance, format_args!("spec.versions[{index}].instances[{i}]"), ports.len(), faults);
     }

@@ -218,6 +218,9 @@ pub struct MemberReport {
 pub struct PeerReport {
     /// The GNS in whose identity they speak.
     pub global_namespace: Name,
+    /// The other GNS in whose identity the one speaks that sees, where it is for calls from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Name>,
     /// The peer's cluster.
     pub cluster: Name,
     /// The peer's name.

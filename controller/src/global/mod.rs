@@ -1,6 +1,7 @@
 //! The global controller: it holds the desired state, the authorities and what agents see, and tells each cluster what
 //! that cluster must know.
 
+mod access;
 mod admin;
 mod apply;
 pub(crate) mod certificates;

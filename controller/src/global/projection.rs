@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use config::compile::membership::Membership;
-use config::resource::{Name, Resource, ResourceId, Spec};
+use config::resource::{MtlsMode, Name, Resource, ResourceId, Spec};
 use config::wire::{AgentSequence, Entries, RevisionPair};
 use config::world::{Fact, RemoteService};
 
+use super::access::Access;
 use super::observed::Observation;
 use super::telling::Telling;
 use super::view::View;
@@ -17,9 +18,11 @@ use crate::sync::Published;
 /// saves work.
 pub(crate) fn project(view: &View, cluster: &Name, telling: &mut Telling) -> Published {
     let membership = view.membership();
+    let access = Access::of(&view.desired, &membership);
     let mut entries = Entries::new();
-    let facts = desired(view, &membership, cluster).chain(made(view, &membership, cluster));
-    entries.extend(facts.chain(remote(view, &membership, cluster)).filter_map(|fact| telling.tell(fact)));
+    let facts = desired(view, &access, cluster).chain(made(view, (&membership, &access), cluster));
+    let remote = remote(view, (&membership, &access), cluster);
+    entries.extend(facts.chain(remote).filter_map(|fact| telling.tell(fact)));
     entries.extend(view.observations().filter_map(|(_, observation)| observation.gateways()));
     Published {
         revision: RevisionPair { global: view.desired.head, agent: AgentSequence::default() },
@@ -28,16 +31,18 @@ pub(crate) fn project(view: &View, cluster: &Name, telling: &mut Telling) -> Pub
     }
 }
 
-/// The desired resources that concern the cluster: every cluster, and what is in its global namespaces.
-fn desired<'v>(view: &'v View, membership: &'v Membership<'_>, cluster: &'v Name) -> impl Iterator<Item = Fact> + 'v {
+/// The desired resources that concern the cluster: every cluster, what is in its global namespaces, and those that its
+/// workloads may call something in.
+fn desired<'v>(view: &'v View, access: &'v Access<'_>, cluster: &'v Name) -> impl Iterator<Item = Fact> + 'v {
     let resources = view.desired.resources.values().map(|stored| &stored.resource);
-    resources.filter(move |resource| concerns(resource, membership, cluster)).cloned().map(Fact::Resource)
+    resources.filter(move |resource| concerns(resource, access, cluster)).cloned().map(Fact::Resource)
 }
 
-fn concerns(resource: &Resource, membership: &Membership<'_>, cluster: &Name) -> bool {
-    match (&resource.id, global_namespace(resource)) {
-        (ResourceId::Cluster(_), _) => true,
-        (_, Some(gns)) => membership.has_member(gns, cluster),
+fn concerns(resource: &Resource, access: &Access<'_>, cluster: &Name) -> bool {
+    match (&resource.id, &resource.spec, global_namespace(resource)) {
+        (ResourceId::Cluster(_), ..) => true,
+        (_, Spec::GlobalNamespace(_) | Spec::AccessPolicy(_), Some(gns)) => access.reaches(cluster, gns),
+        (.., Some(gns)) => access.is_member(cluster, gns),
         _ => false,
     }
 }
@@ -48,47 +53,66 @@ pub(crate) fn global_namespace(resource: &Resource) -> Option<&Name> {
         Spec::GlobalNamespace(_) => Some(resource.id.name()),
         Spec::PublicService(spec) => Some(&spec.global_namespace),
         Spec::Certificate(spec) => Some(&spec.global_namespace),
+        Spec::AccessPolicy(spec) => Some(&spec.global_namespace),
         Spec::Cluster(_) | Spec::Node(_) | Spec::Service(_) => None,
     }
 }
 
-fn made<'v>(view: &'v View, membership: &'v Membership<'_>, cluster: &'v Name) -> impl Iterator<Item = Fact> + 'v {
-    let trust = view.made.trust.iter().filter(|(gns, _)| membership.has_member(gns, cluster));
+fn made<'v>(
+    view: &'v View,
+    (membership, access): (&'v Membership<'_>, &'v Access<'_>),
+    cluster: &'v Name,
+) -> impl Iterator<Item = Fact> + 'v {
+    let trust = view.made.trust.iter().filter(|(gns, _)| access.believes(cluster, gns));
     let hosts = view.made.host_certificates.iter().filter(|((gns, _), _)| membership.has_member(gns, cluster));
     let trust = trust.map(|(_, trust)| Fact::Trust(Arc::clone(trust)));
     let mesh = view.made.mesh.get(cluster).map(|mesh| Fact::Mesh(Arc::clone(mesh)));
     mesh.into_iter().chain(trust).chain(hosts.map(|(_, certificate)| Fact::HostCertificate(Arc::clone(certificate))))
 }
 
-/// Summaries of the services of other clusters with which this one shares a GNS.
-fn remote<'v>(view: &'v View, membership: &'v Membership<'_>, cluster: &'v Name) -> impl Iterator<Item = Fact> + 'v {
+/// Summaries of the services of other clusters with which this one shares a GNS, or that its workloads may call.
+fn remote<'v>(
+    view: &'v View,
+    (membership, access): (&'v Membership<'_>, &'v Access<'_>),
+    cluster: &'v Name,
+) -> impl Iterator<Item = Fact> + 'v {
     let others = view.observations().filter(move |(other, _)| *other != cluster);
-    others.flat_map(move |(_, seen)| summaries(seen, membership, cluster))
+    others.flat_map(move |(_, seen)| summaries((view, seen), (membership, access), cluster))
 }
 
 fn summaries<'v>(
-    seen: &'v Observation,
-    membership: &'v Membership<'_>,
+    (view, seen): (&'v View, &'v Observation),
+    (membership, access): (&'v Membership<'_>, &'v Access<'_>),
     cluster: &'v Name,
 ) -> impl Iterator<Item = Fact> + 'v {
     seen.resources().filter_map(move |resource| {
-        let summary = summary(resource)?;
-        let gns = membership.owner(&summary.cluster, &summary.namespace)?;
-        membership.has_member(gns, cluster).then(|| Fact::Remote(Arc::new(summary)))
+        let ResourceId::Service { cluster: of, namespace, name } = &resource.id else { return None };
+        let gns = membership.owner(of, namespace).filter(|gns| access.reaches_service(cluster, gns, name))?;
+        Some(Fact::Remote(Arc::new(summary(resource, mode(view, gns))?)))
     })
 }
 
-fn summary(resource: &Resource) -> Option<RemoteService> {
+fn mode(view: &View, gns: &Name) -> MtlsMode {
+    let stored = view.desired.resources.get(&ResourceId::GlobalNamespace(gns.clone()));
+    match stored.map(|stored| &stored.resource.spec) {
+        Some(Spec::GlobalNamespace(spec)) => spec.mtls,
+        _ => MtlsMode::default(),
+    }
+}
+
+/// Of instances only those count that are endpoints in the mode of their GNS.
+fn summary(resource: &Resource, mode: MtlsMode) -> Option<RemoteService> {
     let (ResourceId::Service { cluster, namespace, name }, Spec::Service(spec)) = (&resource.id, &resource.spec) else {
         return None;
     };
     let count = |instances: usize| u32::try_from(instances).unwrap_or(u32::MAX);
+    let served = spec.versions.iter().filter(|version| mode.serves(version.tls));
     Some(RemoteService {
         cluster: cluster.clone(),
         namespace: namespace.clone(),
         name: name.clone(),
         ports: spec.ports.clone(),
-        versions: spec.versions.iter().map(|v| (v.name.clone(), count(v.instances.len()))).collect(),
+        versions: served.map(|v| (v.name.clone(), count(v.instances.len()))).collect(),
     })
 }
 
@@ -223,6 +247,60 @@ mod tests {
         assert!(keys(&west).contains(&"PublicService/bank/web") && keys(&west).contains(&"hostCertificate/bank/web"));
         assert!(keys(&west).contains(&"remote/south/bank/cart") && !keys(&west).contains(&"remote/south/shop/cart"));
         assert_eq!(west.secrets.len(), 1);
+    }
+
+    #[test]
+    fn a_policy_tells_each_side_what_it_must_know_of_the_other_and_no_more() {
+        let mut view = view();
+        let trust = |gns: &str| {
+            let trust = json!({"globalNamespace": gns, "trustDomain": gns, "roots": [], "labels": {}});
+            (name(gns), Arc::new(serde_json::from_value(trust).unwrap()))
+        };
+        let made = Arc::get_mut(&mut view.made).unwrap();
+        made.trust = [trust("shop"), trust("bank")].into();
+        let policy =
+            json!({"globalNamespace": "bank", "from": [{"globalNamespace": "shop"}], "to": [{"service": "cart"}]});
+        view.desired = desired_state(&[
+            ("Cluster/north", json!({})),
+            ("Cluster/south", json!({})),
+            ("GlobalNamespace/shop", gns("shop.internal", &["north"], "shop")),
+            ("GlobalNamespace/bank", gns("bank.internal", &["south"], "bank")),
+            ("PublicService/bank/web", json!({"globalNamespace": "bank", "service": "cart", "port": 80, "hosts": []})),
+            ("AccessPolicy/bank/in", policy),
+        ]);
+        let (north, south) = (project_anew(&view, &name("north")), project_anew(&view, &name("south")));
+        for told in
+            ["AccessPolicy/bank/in", "GlobalNamespace/bank", "trust/bank", "trust/shop", "remote/south/bank/cart"]
+        {
+            assert!(keys(&north).contains(&told), "{told}");
+        }
+        assert!(!keys(&north).contains(&"PublicService/bank/web") && north.secrets.is_empty());
+        assert!(keys(&south).contains(&"trust/shop") && keys(&south).contains(&"AccessPolicy/bank/in"));
+        for untold in ["GlobalNamespace/shop", "remote/north/shop/cart"] {
+            assert!(!keys(&south).contains(&untold), "{untold}");
+        }
+        let closed = serde_json::from_value(json!({"globalNamespace": "bank", "from": [{"globalNamespace": "shop"}],
+            "to": [{"service": "other"}]}));
+        let spec = Spec::AccessPolicy(closed.unwrap());
+        let id = ResourceId::AccessPolicy { global_namespace: name("bank"), name: name("in") };
+        let desired = Arc::get_mut(&mut view.desired).unwrap();
+        let stored = desired.resources.get_mut(&id).unwrap();
+        stored.resource = Arc::new(Resource { id, labels: BTreeMap::new(), spec });
+        assert!(!keys(&project_anew(&view, &name("north"))).contains(&"remote/south/bank/cart"));
+    }
+
+    #[test]
+    fn of_other_clusters_only_endpoints_are_counted() {
+        let mut view = view();
+        let strict = json!({"domain": "shop.internal", "mtls": "strict",
+            "members": [{"cluster": {"prefix": ""}, "namespace": {"exact": "shop"}}]});
+        view.desired = desired_state(&[
+            ("Cluster/north", json!({})),
+            ("Cluster/south", json!({})),
+            ("GlobalNamespace/shop", strict),
+        ]);
+        let south = project_anew(&view, &name("south"));
+        assert_eq!(tree(&south.entries["remote/north/shop/cart"])["remote"]["versions"], json!({}));
     }
 
     #[test]

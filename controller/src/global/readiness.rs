@@ -1,6 +1,6 @@
 //! Whether a resource is `Ready`: whether every member that must serve it said that it does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use config::resource::{Condition, ConditionStatus, Name, Resource, ResourceId};
@@ -50,6 +50,15 @@ fn unmade(view: &View, resource: &Resource) -> Option<Condition> {
     missing.then(|| ready(ConditionStatus::False, "CertificateMissing", message))
 }
 
+/// The clusters whose workloads an access policy lets call something.
+fn callers<'v>(view: &'v View, resource: &'v Resource) -> impl Iterator<Item = &'v Name> {
+    let from = match &resource.spec {
+        config::resource::Spec::AccessPolicy(spec) => spec.from.as_slice(),
+        _ => &[],
+    };
+    from.iter().flat_map(|source| view.members(&source.global_namespace))
+}
+
 /// How far the members are that must serve a resource.
 #[derive(Default)]
 struct Serving {
@@ -67,6 +76,7 @@ impl Serving {
             (_, Some(gns)) => view.members(gns),
             _ => [].into(),
         };
+        let clusters: BTreeSet<&Name> = clusters.into_iter().chain(callers(view, resource)).collect();
         let mut serving = Serving { clusters: clusters.len(), ..Serving::default() };
         for cluster in clusters {
             match reports.get(cluster) {

@@ -189,7 +189,9 @@ fn manifest(
     fresh: Option<Condition>,
 ) -> Value {
     let Some(stored) = view.desired.resources.get(&resource.id) else {
-        return to_manifest(resource, None); // observed: what an agent sees is so, and waits for nobody
+        // Observed: what an agent sees is so, and waits for nobody.
+        let status = (!checks.is_empty()).then_some(Status { revision: 0, conditions: checks });
+        return to_manifest(resource, status.as_ref());
     };
     let conditions = conditions(view, reports, resource, checks).into_iter().chain(fresh).collect();
     let mut manifest = to_manifest(resource, Some(&Status { revision: stored.revision, conditions }));

@@ -114,7 +114,7 @@ impl Bench {
                 plans.changed().await;
             }
             let planned = cpu_time();
-            census::take(&self.plans.load(), &PeerTable::new());
+            census::take(&self.plans.load(), &PeerTable::default());
             let counted = cpu_time();
             tokio::time::sleep(Duration::from_millis(5)).await;
             let stall = Duration::from_micros(self.stall.load(Ordering::Relaxed));

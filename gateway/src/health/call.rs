@@ -8,7 +8,12 @@ use h2::RecvStream;
 use h2::client::SendRequest;
 use http::header::{CONTENT_TYPE, TE, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// A connection.
+pub(super) trait Io: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
 
 /// The method of gRPC's health protocol that is called.
 const CHECK: &str = "/grpc.health.v1.Health/Check";
@@ -18,7 +23,7 @@ const WHOLE_SERVER: [u8; 5] = [0; 5];
 const SERVING: [u8; 7] = [0, 0, 0, 0, 2, 0x08, 0x01];
 
 /// The status of the answer to a GET, by prior knowledge (RFC 9113 section 3.3).
-pub(super) async fn get(stream: TcpStream, at: SocketAddr, path: &str) -> io::Result<u16> {
+pub(super) async fn get(stream: impl Io, at: SocketAddr, path: &str) -> io::Result<u16> {
     let head = head(Method::GET, at, path)?;
     over(stream, async |mut sender| {
         let (answer, _) = sender.send_request(head, true)?;
@@ -28,7 +33,7 @@ pub(super) async fn get(stream: TcpStream, at: SocketAddr, path: &str) -> io::Re
 }
 
 /// Whether the server says that it serves.
-pub(super) async fn serves(stream: TcpStream, at: SocketAddr) -> io::Result<bool> {
+pub(super) async fn serves(stream: impl Io, at: SocketAddr) -> io::Result<bool> {
     let mut head = head(Method::POST, at, CHECK)?;
     head.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("application/grpc"));
     head.headers_mut().insert(TE, http::HeaderValue::from_static("trailers"));
@@ -59,7 +64,7 @@ fn is_ok(headers: &HeaderMap) -> bool {
 
 /// Opens HTTP/2 on the connection for one exchange.
 async fn over<T>(
-    stream: TcpStream,
+    stream: impl Io,
     exchange: impl AsyncFnOnce(SendRequest<Bytes>) -> Result<T, h2::Error>,
 ) -> io::Result<T> {
     let done = async {
@@ -90,7 +95,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use http::HeaderValue;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     /// A server that answers one call with this message and this status.
     async fn server(message: &'static [u8], status: &'static str) -> TcpStream {

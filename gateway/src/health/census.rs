@@ -53,7 +53,7 @@ fn tally(service: &PlannedService) -> Tally {
 /// How many instances are well in other clusters, as far as they are within reach.
 fn elsewhere(service: &PlannedService, peers: &PeerTable) -> usize {
     let service = &service.service;
-    let clusters = peers.get(&service.global_namespace).into_iter().flat_map(|clusters| clusters.values());
+    let clusters = peers.of(&service.global_namespace, None).into_iter().flat_map(|clusters| clusters.values());
     let well = clusters.map(|peers| most(peers, &service.name));
     usize::try_from(well.map(u64::from).sum::<u64>()).unwrap_or(usize::MAX)
 }

@@ -4,15 +4,16 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use config::resource::Name;
+use config::resource::{HealthProtocol, Name, Protocol};
 use config::snapshot::{Check, Endpoint, Service};
 use decide::health::{Probed, Shown, State, Tally, Why, may_eject};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::InstanceHealth;
-use super::probe::probe;
+use super::probe::{Checked, probe};
+use super::{InstanceHealth, Watch};
 use crate::plan::PlannedService;
+use crate::upstream::secure::{Inside, Security};
 
 /// Checks the instances that plans have.
 pub struct Checker {
@@ -28,10 +29,22 @@ impl Checker {
 
     /// Checks the instance, until nobody holds its health any more. One that is checked there already stays so. Must be
     /// called in a tokio runtime.
-    pub fn watch(&self, health: &Arc<InstanceHealth>, service: &Service, version: &Name, endpoint: &Endpoint) {
-        let Some(at) = checked_at(service, endpoint) else { return };
+    pub fn watch(
+        &self,
+        health: &Arc<InstanceHealth>,
+        service: &Service,
+        version: &Name,
+        (endpoint, security): (&Endpoint, &Security),
+    ) {
+        let Some(address) = checked_at(service, endpoint) else { return };
+        if matches!(security, Security::Missing) {
+            // What cannot be asked says nothing.
+            return;
+        }
+        let (at, number) =
+            (Checked { address, security: security.clone(), inside: inside(service) }, security.number());
         let mut watch = health.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        if watch.as_ref().is_some_and(|(now, _)| *now == at) {
+        if watch.as_ref().is_some_and(|watch| watch.at == (address, number)) {
             return;
         }
         let round = Round {
@@ -45,7 +58,7 @@ impl Checker {
         };
         let stop = self.stop.clone();
         let task = tokio::spawn(async move { _ = stop.run_until_cancelled(round.run()).await });
-        *watch = Some((at, AbortOnDropHandle::new(task)));
+        *watch = Some(Watch { at: (address, number), _task: AbortOnDropHandle::new(task) });
     }
 
     /// Tells whoever follows health that there are other instances now: peers and DNS servers then need not wait for the
@@ -117,9 +130,22 @@ fn checked_at(service: &Service, endpoint: &Endpoint) -> Option<SocketAddr> {
     }
 }
 
+/// What is spoken inside TLS where an instance is checked.
+fn inside(service: &Service) -> Inside {
+    let first = service.ports.first().map(|port| port.protocol);
+    match (service.health_check.protocol, first) {
+        (HealthProtocol::Grpc, _) => Inside::Http2,
+        (HealthProtocol::Http, _) if service.health_check.prior_knowledge => Inside::Http2,
+        (HealthProtocol::Http, _) => Inside::Http1,
+        (HealthProtocol::Tcp, Some(Protocol::Http2 | Protocol::Grpc)) => Inside::Http2,
+        (HealthProtocol::Tcp, Some(Protocol::Tcp | Protocol::Tls)) => Inside::Stream,
+        (HealthProtocol::Tcp, Some(Protocol::Http) | None) => Inside::Http1,
+    }
+}
+
 /// The checks of one instance, again and again.
 struct Round {
-    at: SocketAddr,
+    at: Checked,
     check: Check,
     /// Whoever holds the instance lets it be checked; its checks don't hold it.
     health: Weak<InstanceHealth>,
@@ -132,7 +158,7 @@ struct Round {
 impl Round {
     async fn run(self) {
         loop {
-            let probed = probe(self.at, &self.check).await;
+            let probed = probe(&self.at, &self.check).await;
             let Some(wait) = self.learn(probed) else { return };
             // Checks of many instances must not march in step.
             tokio::time::sleep(wait.mul_f64(0.95 + 0.05 * fastrand::f64())).await;
@@ -148,7 +174,7 @@ impl Round {
         }) {
             let Round { global_namespace, service, version, at, .. } = self;
             let state = health.state();
-            tracing::info!(%global_namespace, %service, %version, instance = %at, ?state, "an instance's health changed");
+            tracing::info!(%global_namespace, %service, %version, instance = %at.address, ?state, "an instance's health changed");
             (self.changed)();
         }
         Some(wait)

@@ -52,8 +52,7 @@ impl Changes {
 /// How one instance is. It is checked for as long as this is held: by a plan, or by a request that it was chosen for.
 pub struct InstanceHealth {
     tracker: Mutex<Tracker>,
-    /// Where it is checked, and the task that does it.
-    watch: Mutex<Option<(SocketAddr, AbortOnDropHandle<()>)>>,
+    watch: Mutex<Option<Watch>>,
     /// What the tracker believes, for requests to read without its lock.
     belief: AtomicU8,
     streaks: Streaks,
@@ -61,6 +60,12 @@ pub struct InstanceHealth {
     ramp: Ramp,
     died: Notify,
     changes: Changes,
+}
+
+/// Where an instance is checked and how it is spoken to, and the task that does it.
+struct Watch {
+    at: (SocketAddr, u64),
+    _task: AbortOnDropHandle<()>,
 }
 
 /// The states by their number in [`InstanceHealth::belief`].

@@ -6,16 +6,23 @@ use config::resource::HealthProtocol;
 use config::snapshot::{Accept, Check};
 use decide::health::Probed;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::call;
+use crate::upstream::secure::{Inside, Security, Wire};
 
 /// A status line is no longer than this, in bytes, even with a long reason.
 const STATUS_LINE: usize = 256;
 
+/// Where an instance is checked, and how it is spoken to.
+pub(super) struct Checked {
+    pub(super) address: SocketAddr,
+    pub(super) security: Security,
+    pub(super) inside: Inside,
+}
+
 /// How the instance is, by this check.
-pub(super) async fn probe(at: SocketAddr, check: &Check) -> Probed {
+pub(super) async fn probe(at: &Checked, check: &Check) -> Probed {
     match timeout(check.timeout.duration(), answer(at, check)).await {
         Ok(Ok(true)) => Probed::Well,
         Ok(Ok(false)) => Probed::Ill,
@@ -23,9 +30,9 @@ pub(super) async fn probe(at: SocketAddr, check: &Check) -> Probed {
     }
 }
 
-async fn answer(at: SocketAddr, check: &Check) -> std::io::Result<bool> {
-    let mut stream = TcpStream::connect(at).await?;
-    stream.set_nodelay(true)?;
+async fn answer(checked: &Checked, check: &Check) -> std::io::Result<bool> {
+    let at = checked.address;
+    let mut stream = checked.security.open(at, checked.inside).await.map_err(std::io::Error::other)?;
     match check.protocol {
         HealthProtocol::Http if check.prior_knowledge => {
             call::get(stream, at, &check.path).await.map(|status| accepts(check.accept, status))
@@ -43,11 +50,12 @@ fn accepts(accept: Accept, status: u16) -> bool {
     }
 }
 
-async fn http(stream: &mut TcpStream, at: SocketAddr, check: &Check) -> std::io::Result<bool> {
+async fn http(stream: &mut Wire, at: SocketAddr, check: &Check) -> std::io::Result<bool> {
     let path = &check.path;
     let request =
         format!("GET {path} HTTP/1.1\r\nhost: {at}\r\nuser-agent: tombolo-health\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
+    stream.flush().await?;
     let mut line = Vec::with_capacity(STATUS_LINE);
     while !line.contains(&b'\n') && line.len() < STATUS_LINE {
         if stream.read_buf(&mut line).await? == 0 {

@@ -120,7 +120,7 @@ fn connect(room: usize) -> Talk {
     let (client, server) = duplex(room);
     let script: &'static Script = Box::leak(Box::default());
     let (stop, stopping) = watch::channel(false);
-    let entry = Entry::new(Door::Mesh, Ipv4Addr::LOCALHOST.into(), 80);
+    let entry = Entry::new(Door::mesh(), Ipv4Addr::LOCALHOST.into(), 80);
     let serving = tokio::spawn(async move { serve(script, server, &entry, &Limits::default(), stopping).await });
     Talk { client, serving, script, stop }
 }
@@ -367,7 +367,7 @@ async fn an_idle_connection_is_small() {
     let (_client, server) = duplex(1);
     let script: &'static Script = Box::leak(Box::default());
     let (_stop, stopping) = watch::channel(false);
-    let entry = Entry::new(Door::Mesh, Ipv4Addr::LOCALHOST.into(), 80);
+    let entry = Entry::new(Door::mesh(), Ipv4Addr::LOCALHOST.into(), 80);
     let limits = Limits::default();
     let serving = serve(script, server, &entry, &limits, stopping);
     assert!(size_of_val(&serving) < 2048, "{}", size_of_val(&serving));

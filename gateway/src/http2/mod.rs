@@ -160,7 +160,7 @@ fn settings(entry: &Entry, limits: &Limits) -> Builder {
             settings.initial_connection_window_size(TUNNEL_WINDOW);
             settings.max_header_list_size(head_list(&limits.head(&entry.door)));
         }
-        Door::PublicHttp | Door::PublicHttps { .. } | Door::Mesh => {
+        Door::PublicHttp | Door::PublicHttps { .. } | Door::Mesh { .. } => {
             settings.max_concurrent_streams(limits.streams);
             settings.initial_connection_window_size(limits.streams.saturating_mul(ONE_WINDOW).min(MOST_WINDOW));
             settings.max_header_list_size(u32::try_from(limits.head.header_bytes).unwrap_or(u32::MAX));

@@ -127,7 +127,7 @@ fn serve_on(door: Door, room: usize) -> (DuplexStream, Served) {
 
 /// A client, and what it speaks with.
 async fn connect() -> (SendRequest<Bytes>, JoinHandle<Result<(), h2::Error>>, Served) {
-    let (client, served) = serve_on(Door::Mesh, 1 << 20);
+    let (client, served) = serve_on(Door::mesh(), 1 << 20);
     let (sender, connection) = client::handshake(client).await.unwrap();
     (sender, tokio::spawn(connection), served)
 }
@@ -293,15 +293,15 @@ async fn silence_is_borne_until_a_client_s_first_frame_and_a_peer_s_first_reques
         peer: Arc::new(peer.clone().unwrap_or_else(|error| panic!("{error:?}"))),
     };
     for said in [&[][..], &[&PREFACE[..3]], &[PREFACE]] {
-        assert!(is_silent(Door::Mesh, said).await && is_silent(tunnel(), said).await, "{said:?}");
+        assert!(is_silent(Door::mesh(), said).await && is_silent(tunnel(), said).await, "{said:?}");
     }
-    assert!(!is_silent(Door::Mesh, &[PREFACE, &SETTINGS]).await);
+    assert!(!is_silent(Door::mesh(), &[PREFACE, &SETTINGS]).await);
     assert!(is_silent(tunnel(), &[PREFACE, &SETTINGS]).await);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_flood_ends_the_connection_and_says_why() {
-    let (mut client, served) = serve_on(Door::Mesh, 1 << 20);
+    let (mut client, served) = serve_on(Door::mesh(), 1 << 20);
     client.write_all(&[PREFACE, &SETTINGS, &PRIORITY.repeat(10_000)].concat()).await.unwrap();
     assert!(served.serving.await.unwrap().is_ok());
     assert_eq!(served.script.seen(), ["useless"]);
@@ -327,7 +327,7 @@ async fn bad_requests_are_a_flood_too() {
 
 #[tokio::test(start_paused = true)]
 async fn who_floods_and_reads_nothing_is_not_waited_for() {
-    let (mut client, served) = serve_on(Door::Mesh, 64);
+    let (mut client, served) = serve_on(Door::mesh(), 64);
     // Nothing fits between that is not read: what the gateway says waits, and then the flood comes.
     let ping = [&[0, 0, 8, 6, 0, 0, 0, 0, 0][..], &[0; 8]].concat();
     let flood = [PREFACE, &SETTINGS, &ping.repeat(20), &PRIORITY.repeat(10_000)].concat();

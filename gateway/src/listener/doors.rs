@@ -19,18 +19,19 @@ use super::opening::Inbound;
 use super::sockets::Listening;
 use super::stream::Connection;
 use super::tls::{HandshakeError, Hello};
+use super::workload;
 use crate::connections::{Opener, Ticket};
 use crate::exchange::{Door, Entry};
 use crate::lifetime::Bounds;
 use crate::metrics::Open;
-use crate::plan::{MeshPort, Plan};
+use crate::plan::Plan;
 use crate::planner::STREAM_ALPN;
 use crate::refusal::Refusal;
 use crate::runtime::{Core, Stopping};
 use crate::{http1, http2, listener, stream};
 
 /// What a connection begins with has come within this time: a PROXY header, the first bytes of HTTP.
-const OPENING: Duration = Duration::from_secs(10);
+pub(super) const OPENING: Duration = Duration::from_secs(10);
 
 /// What a listener is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +79,7 @@ async fn enter(
         Purpose::Http => plain(core, io, Entry::new(Door::PublicHttp, client, port)).await,
         Purpose::Https => https(core, port, io, between).await,
         Purpose::EastWest => east_west(core, port, io, client, &mut ticket).await,
-        Purpose::Mesh => mesh(core, io, Entry::new(Door::Mesh, client, port), between).await,
+        Purpose::Mesh => workload::enter(core, io, Entry::new(Door::mesh(), client, port), between).await,
     }
 }
 
@@ -102,24 +103,12 @@ async fn between(core: &Core, purpose: Purpose, io: &mut Inbound, client: Socket
 }
 
 /// A plain connection, to the public HTTP port or to a service's port: HTTP/1, or HTTP/2 by prior knowledge.
-async fn plain(core: &Arc<Core>, mut io: Inbound, entry: Entry) {
+pub(super) async fn plain(core: &Arc<Core>, mut io: Inbound, entry: Entry) {
     match timeout(OPENING, io.speaks_http2()).await {
         Ok(Ok(http2)) => Box::pin(converse(core, Connection::Plain { io, http2 }, entry)).await,
         // It went away by itself, as those do that only look whether somebody listens.
         Ok(Err(error)) => tracing::debug!(client = %entry.client, %error, "a new connection brought no request"),
         Err(_) => no_request(core, &entry),
-    }
-}
-
-/// A connection of a workload, to a service's port.
-async fn mesh(core: &Arc<Core>, io: Inbound, entry: Entry, between: Addresses) {
-    let is_stream = matches!(core.plan.load().mesh.get(&entry.port), Some(MeshPort::Stream(_)));
-    match is_stream {
-        true => {
-            core.metrics.opened(entry.door.as_str(), "stream");
-            Box::pin(stream::serve(core, io, &entry, between)).await;
-        }
-        false => plain(core, io, entry).await,
     }
 }
 
@@ -206,23 +195,23 @@ fn tunnel_door(global_namespace: Name, peer: SpiffeId) -> Door {
 }
 
 /// Who the verified client certificate says that the peer is.
-fn peer(stream: &TlsStream<Inbound>) -> Option<SpiffeId> {
+pub(super) fn peer(stream: &TlsStream<Inbound>) -> Option<SpiffeId> {
     let chain = stream.get_ref().1.peer_certificates()?;
     identity::peer_identity(chain).ok()
 }
 
-fn failed(core: &Core, door: &'static str, client: IpAddr, error: &HandshakeError) {
+pub(super) fn failed(core: &Core, door: &'static str, client: IpAddr, error: &HandshakeError) {
     core.metrics.handshake(error.code());
     core.log.turned_away(door, client, error.code(), error);
 }
 
-fn no_request(core: &Core, entry: &Entry) {
+pub(super) fn no_request(core: &Core, entry: &Entry) {
     core.log.turned_away(entry.door.as_str(), entry.client, "no_request", &"no request within the deadline");
 }
 
 /// In a box, so that what a connection needs for its opening and what it needs afterwards do not add up: it may be idle
 /// for most of its life.
-async fn converse(core: &Arc<Core>, connection: Connection, entry: Entry) {
+pub(super) async fn converse(core: &Arc<Core>, connection: Connection, entry: Entry) {
     core.metrics.opened(entry.door.as_str(), connection.protocol());
     let lifetime = entry.lifetime.clone();
     // Before anything can ask it to end: who follows it must not miss that.

@@ -14,6 +14,9 @@ use tokio::net::TcpStream;
 /// The first bytes of HTTP/2, by prior knowledge (RFC 9113 section 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// The first byte of TLS: a record of the handshake (RFC 8446 section 5.1). No method of HTTP begins with it.
+const HANDSHAKE: u8 = 22;
+
 /// So much is read at once: the head of most requests.
 const READ: usize = 4096;
 
@@ -67,7 +70,7 @@ impl Inbound {
 
     /// Whether HTTP/2 begins. Known at the first byte that differs, so that no request is too short to tell.
     pub async fn speaks_http2(&mut self) -> io::Result<bool> {
-        let mut read = BytesMut::from(&*self.ahead);
+        let mut read = self.take_ahead();
         loop {
             let same = read.iter().zip(HTTP2_PREFACE).take_while(|(byte, expected)| byte == expected).count();
             if same == HTTP2_PREFACE.len() || same < read.len() {
@@ -76,6 +79,47 @@ impl Inbound {
             }
             self.read_more(&mut read).await?;
         }
+    }
+
+    /// Whether TLS begins, as the first byte tells. When this is dropped before that has come, nothing is lost.
+    pub async fn speaks_tls(&mut self) -> io::Result<bool> {
+        if self.ahead.is_empty() {
+            let mut read = BytesMut::new();
+            self.read_more(&mut read).await?;
+            self.ahead = read.freeze();
+        }
+        Ok(self.ahead.first() == Some(&HANDSHAKE))
+    }
+
+    /// Whether a ClientHello begins (RFC 8446 sections 5.1 and 4). Other protocols may have the same first byte, but
+    /// hardly these six. When this is dropped before they have come, nothing is lost.
+    pub async fn begins_hello(&mut self) -> io::Result<bool> {
+        loop {
+            let fits = |(at, byte): (usize, &u8)| match at {
+                0 => *byte == HANDSHAKE,
+                1 => *byte == 3,
+                2 => *byte <= 4,
+                // The record's length, then the handshake's first message.
+                3 | 4 => true,
+                _ => *byte == 1,
+            };
+            let begun = self.ahead.iter().take(6).enumerate();
+            if !begun.clone().all(fits) {
+                return Ok(false);
+            }
+            if begun.len() == 6 {
+                return Ok(true);
+            }
+            let mut more = BytesMut::with_capacity(READ);
+            self.read_more(&mut more).await?;
+            let mut ahead = self.take_ahead();
+            ahead.extend_from_slice(&more);
+            self.ahead = ahead.freeze();
+        }
+    }
+
+    fn take_ahead(&mut self) -> BytesMut {
+        std::mem::take(&mut self.ahead).try_into_mut().unwrap_or_else(|shared| BytesMut::from(&*shared))
     }
 
     async fn read_more(&mut self, to: &mut BytesMut) -> io::Result<()> {
@@ -211,6 +255,38 @@ mod tests {
             assert_eq!(inbound.speaks_http2().await.unwrap(), expected, "{sent}");
             drop(client);
             assert!(rest(inbound).await.starts_with(sent.as_bytes()), "nothing is lost");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_byte_tells_tls_and_is_read_again() {
+        for (sent, expected) in [(&b"\x16\x03\x01"[..], true), (b"GET / HTTP/1.1", false), (b"\x80", false)] {
+            let (mut client, mut inbound) = pair().await;
+            client.write_all(sent).await.unwrap();
+            assert_eq!(inbound.speaks_tls().await.unwrap(), expected, "{sent:?}");
+            assert_eq!(inbound.speaks_tls().await.unwrap(), expected, "asked again");
+            drop(client);
+            assert_eq!(rest(inbound).await, sent);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_hello_is_told_by_six_bytes_however_they_come() {
+        let hello = [22, 3, 1, 2, 0, 1, 0, 9];
+        let sent_and_expected: [(&[u8], bool); 5] = [
+            (&hello, true),
+            (&[22, 3, 9], false),
+            (&[22, 3, 1, 0, 5, 2], false),
+            (b"\x16hello", false),
+            (b"SSH", false),
+        ];
+        for (sent, expected) in sent_and_expected {
+            let (client, mut inbound) = pair().await;
+            let asking = async {
+                assert_eq!(inbound.begins_hello().await.unwrap(), expected, "{sent:?}");
+                assert_eq!(rest(inbound).await, sent);
+            };
+            tokio::join!(asking, drip(client, sent));
         }
     }
 

@@ -7,21 +7,31 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use config::resource::{Name, Port};
+use config::resource::{Host, Name, Port};
 use config::snapshot::{Endpoint, Service, Version};
 use decide::balance::Cursor;
 use decide::retry::Budget;
 use http::HeaderValue;
 
-use super::Build;
+use super::{Build, tls};
 use crate::health::{Changes, InstanceHealth, Target};
-use crate::plan::{PlannedPort, PlannedService, Pool, UNCOUNTED};
+use crate::plan::{Crossing, Own, PlannedPort, PlannedService, Pool, Secured, UNCOUNTED};
 use crate::tunnel::metadata;
+use crate::upstream::secure::Security;
+
+/// Where services run that are planned.
+pub(super) struct Here<'a> {
+    pub(super) cluster: &'a Name,
+    /// Their GNS's.
+    pub(super) domain: &'a Host,
+    /// In whose name the gateway speaks there.
+    pub(super) own: Option<&'a Arc<Own>>,
+}
 
 impl Build<'_> {
-    pub(super) fn service(&self, service: &Arc<Service>, own: &Name) -> Arc<PlannedService> {
+    pub(super) fn service(&self, service: &Arc<Service>, here: &Here<'_>) -> Arc<PlannedService> {
         let before = self.previous.service(&service.global_namespace, service.name.as_str());
-        if let Some(before) = before.filter(|before| before.service == *service) {
+        if let Some(before) = before.filter(|before| before.service == *service && before.speaks_as(here.own)) {
             return before.clone();
         }
         let before = before.map(Arc::as_ref);
@@ -30,9 +40,11 @@ impl Build<'_> {
             let cursor = before.and_then(|before| before.gateways.get(cluster)).cloned();
             (cluster.clone(), cursor.unwrap_or_else(fresh_cursor))
         });
+        let secured = secured(service, before, here);
         Arc::new(PlannedService {
             gateways: gateways.collect(),
-            ports: self.ports(service, before, &changes, own),
+            ports: self.ports(service, before, (&changes, secured.as_ref()), here.cluster),
+            secured,
             service: service.clone(),
             name: metadata::value(&service.name),
             clusters: before.map(|before| before.clusters.clone()).unwrap_or_default(),
@@ -51,7 +63,7 @@ impl Build<'_> {
         &self,
         service: &Service,
         before: Option<&PlannedService>,
-        changes: &Changes,
+        (changes, secured): (&Changes, Option<&Secured>),
         own: &Name,
     ) -> BTreeMap<u16, PlannedPort> {
         let versions = service.versions.values().map(|version| {
@@ -59,14 +71,19 @@ impl Build<'_> {
             let healths = version.instances.iter().enumerate().map(|(at, endpoint)| {
                 let kept = placed.index(at, endpoint).and_then(|index| placed.health(index, service));
                 let health = kept.unwrap_or_else(|| Arc::new(InstanceHealth::new(&service.health_check, changes)));
-                self.checker.watch(&health, service, &version.name, endpoint);
-                health
+                let security = security(endpoint, secured);
+                self.checker.watch(&health, service, &version.name, (endpoint, &security));
+                (health, security)
             });
             let healths: Vec<_> = healths.collect();
             (version, placed, healths)
         });
         let versions: Vec<_> = versions.collect();
-        let port = |port: &Port| (port.port, self.port(port, &versions, before, changes, own));
+        let port = |port: &Port| {
+            let planned = self.port(port, &versions, before, changes, own);
+            let crossing = (!service.allowed.is_empty()).then(|| crossing(&planned, changes));
+            (port.port, PlannedPort { crossing, ..planned })
+        };
         service.ports.iter().map(port).collect()
     }
 
@@ -82,11 +99,15 @@ impl Build<'_> {
         let (mut all, mut pools) = (Vec::new(), BTreeMap::new());
         for (version, placed, healths) in versions {
             let instances = version.instances.iter().zip(healths).enumerate();
-            let targets = instances.map(|(at, (endpoint, health))| {
+            let targets = instances.map(|(at, (endpoint, (health, security)))| {
                 let kept = placed.index(at, endpoint).and_then(|index| kept(before?, version, index));
                 let same = kept.filter(|kept| kept.protocol == port.protocol && Arc::ptr_eq(&kept.health, health));
-                let same = same.filter(|kept| kept.connections.address == endpoint.socket(port));
-                same.cloned().unwrap_or_else(|| Arc::new(self.target(port, version, endpoint, health, own)))
+                let same = same.filter(|kept| {
+                    let connections = &kept.connections;
+                    connections.address == endpoint.socket(port) && connections.security.number() == security.number()
+                });
+                let whom = (endpoint, health, security);
+                same.cloned().unwrap_or_else(|| Arc::new(self.target(port, version, whom, own)))
             });
             let targets: Vec<_> = targets.collect();
             all.extend(targets.iter().cloned());
@@ -96,15 +117,15 @@ impl Build<'_> {
         }
         let cursor = before.map_or_else(fresh_cursor, |before| before.all.cursor.clone());
         let (protocol, proxy_header) = (port.protocol, port.proxy_protocol.is_some());
-        PlannedPort { protocol, proxy_header, all: Pool::new(all, cursor, changes.clone()), versions: pools }
+        let all = Pool::new(all, cursor, changes.clone());
+        PlannedPort { protocol, proxy_header, all, versions: pools, crossing: None }
     }
 
     fn target(
         &self,
         port: &Port,
         version: &Version,
-        endpoint: &Endpoint,
-        health: &Arc<InstanceHealth>,
+        (endpoint, health, security): (&Endpoint, &Arc<InstanceHealth>, &Security),
         own: &Name,
     ) -> Target {
         let socket = endpoint.socket(port);
@@ -114,14 +135,65 @@ impl Build<'_> {
             protocol: port.protocol,
             // Names and socket addresses are plain ASCII.
             served_by: served_by.unwrap_or_else(|_| HeaderValue::from_static("unprintable")),
-            connections: self.pools.of(socket),
+            connections: self.pools.of(socket, security),
             health: health.clone(),
         }
     }
 }
 
-/// A version, where its instances were before, and how they are.
-type Healths<'a> = (&'a Arc<Version>, Placed<'a>, Vec<Arc<InstanceHealth>>);
+/// A version, where its instances were before, and how they are and are spoken to.
+type Healths<'a> = (&'a Arc<Version>, Placed<'a>, Vec<(Arc<InstanceHealth>, Security)>);
+
+impl PlannedService {
+    /// Whether its instances are dialled in this name, as far as that matters.
+    fn speaks_as(&self, own: Option<&Arc<Own>>) -> bool {
+        let same = |secured: &Secured| secured.own.as_ref().map(Arc::as_ptr) == own.map(Arc::as_ptr);
+        self.secured.as_ref().is_none_or(same)
+    }
+}
+
+/// How the instances are dialled that want mutual TLS. What was made in the same name before stays, and with it the
+/// connections.
+fn secured(service: &Service, before: Option<&PlannedService>, here: &Here<'_>) -> Option<Secured> {
+    let before = before.filter(|before| before.speaks_as(here.own)).and_then(|before| before.secured.as_ref());
+    let mut by_namespace: BTreeMap<Name, Security> = BTreeMap::new();
+    let instances = service.versions.values().flat_map(|version| &version.instances);
+    for namespace in instances.filter_map(|endpoint| endpoint.tls.as_ref()) {
+        if by_namespace.contains_key(namespace) {
+            continue;
+        }
+        let kept = before.and_then(|before| before.by_namespace.get(namespace)).cloned();
+        let made = || match here.own {
+            Some(own) => {
+                let server_name = format!("{}.{}", service.name, here.domain);
+                tls::instances(own, namespace, &service.name, &server_name, here.cluster)
+            }
+            None => Security::Missing,
+        };
+        by_namespace.insert(namespace.clone(), kept.unwrap_or_else(made));
+    }
+    (!by_namespace.is_empty()).then(|| Secured { own: here.own.cloned(), by_namespace })
+}
+
+fn security(endpoint: &Endpoint, secured: Option<&Secured>) -> Security {
+    match &endpoint.tls {
+        None => Security::Plain,
+        Some(namespace) => {
+            let known = secured.and_then(|secured| secured.by_namespace.get(namespace));
+            known.cloned().unwrap_or(Security::Missing)
+        }
+    }
+}
+
+/// Of a port's instances those that speak mutual TLS.
+fn crossing(port: &PlannedPort, changes: &Changes) -> Crossing {
+    let of = |pool: &Pool| {
+        let mutual = pool.targets.iter().filter(|target| target.connections.security.is_mutual());
+        Pool::new(mutual.cloned().collect(), pool.cursor.clone(), changes.clone())
+    };
+    let versions = port.versions.iter().map(|(name, pool)| (name.clone(), of(pool)));
+    Crossing { all: of(&port.all), versions: versions.collect() }
+}
 
 /// A port's instance of that index among those of the version.
 fn kept<'p>(port: &'p PlannedPort, version: &Version, index: usize) -> Option<&'p Arc<Target>> {

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod incremental;
+mod renewal;
 mod thread;
 
 use std::collections::HashMap;
@@ -15,8 +16,10 @@ use config::world::{Fact, World};
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
+use super::tls::{belief, believed, tunnel_tls, view};
 use super::*;
-use crate::plan::MeshPort;
+use crate::plan::{MeshPort, Own, TunnelSource, TunnelTls};
+use config::snapshot::Namespace;
 
 const HOST: &str = "shop.example";
 
@@ -152,6 +155,7 @@ fn namespace(root: &str, labels: &[(&str, &str)]) -> Arc<Namespace> {
     Arc::new(Namespace {
         name: "shop".parse().unwrap(),
         domain: "shop.internal".parse().unwrap(),
+        visited: false,
         trust_domain: "shop.mesh".to_owned(),
         roots: vec![root.to_owned()],
         labels: labels.collect(),
@@ -179,8 +183,11 @@ fn a_cluster_that_joins_changes_nothing_for_those_that_are_there() {
     let own: Name = "north".parse().unwrap();
     let (identity, root) = gateway_identity();
     let made = |labels: &[_], identity: &Arc<_>, before| {
-        let source = TunnelSource { identity: Arc::clone(identity), namespace: namespace(&root, labels) };
-        tunnel_tls(source, &own, before).unwrap()
+        let namespace = namespace(&root, labels);
+        let belief = Arc::new(belief(believed(&namespace)).unwrap());
+        let speaker = Own { identity: Arc::clone(identity), trust: Arc::new(view([&belief])), belief };
+        let source = TunnelSource { identity: Arc::clone(identity), namespace, admitted: BTreeMap::new() };
+        tunnel_tls(source, &speaker, &own, before).unwrap()
     };
     let kept = |a: &TunnelTls, b: &TunnelTls, cluster: &str| {
         let name: Name = cluster.parse().unwrap();

@@ -13,6 +13,7 @@ use pingora_http::RequestHeader;
 
 use super::json::Object;
 use crate::exchange::{Door, Entry};
+use crate::tunnel::metadata::SOURCE;
 
 /// What a client or a peer says is cut off after so many bytes, in the line as in what came.
 pub(super) const LONGEST_TEXT: usize = 2_048;
@@ -49,7 +50,17 @@ impl Line {
             let host = head.uri.host().map(str::as_bytes).or_else(|| header(HOST)).unwrap_or_default();
             let user_agent = header(USER_AGENT).unwrap_or_default();
             line.sni = other_sni(&entry.door, host).cloned();
-            line.texts = Texts::new([head.method.as_str().as_bytes(), host, head.raw_path(), user_agent]);
+            let source = match &entry.door {
+                Door::Tunnel { .. } => header(SOURCE),
+                door => caller(door),
+            };
+            line.texts = Texts::new([
+                head.method.as_str().as_bytes(),
+                host,
+                head.raw_path(),
+                user_agent,
+                source.unwrap_or_default(),
+            ]);
         }
         line
     }
@@ -57,8 +68,12 @@ impl Line {
     /// What is known when a stream begins.
     pub(super) fn of_stream(entry: &Entry, kept: bool) -> Self {
         let mut line = Line::of(entry);
-        if let (Door::PublicHttps { sni }, true) = (&entry.door, kept) {
-            line.texts = Texts::new([b"", sni.as_str().as_bytes(), b"", b""]);
+        match (&entry.door, caller(&entry.door)) {
+            (Door::PublicHttps { sni }, _) if kept => {
+                line.texts = Texts::new([b"", sni.as_str().as_bytes(), b"", b"", b""]);
+            }
+            (_, Some(source)) if kept => line.texts = Texts::new([b"", b"", b"", b"", source]),
+            _ => {}
         }
         line
     }
@@ -87,6 +102,13 @@ impl Line {
         }
     }
 
+    /// Who called.
+    pub(super) fn source(&mut self, source: &str) {
+        let came = [Text::Method, Text::Host, Text::Path, Text::UserAgent].map(|text| self.texts.get(text).as_bytes());
+        let [method, host, path, user_agent] = came;
+        self.texts = Texts::new([method, host, path, user_agent, source.as_bytes()]);
+    }
+
     /// Who served it. The last one counts.
     pub(super) fn served_by(&mut self, who: &str) {
         self.texts.set_served_by(who);
@@ -105,6 +127,7 @@ impl Fields for Line {
         to.number("time_ms", self.time_ms);
         to.text("door", self.door);
         to.shown("client", self.client);
+        to.text_if("source", non_empty(self.texts.get(Text::Source)));
         to.text("protocol", self.protocol);
         to.text_if("sni", self.sni.as_ref().map(Host::as_str));
         to.text("method", self.texts.get(Text::Method));
@@ -140,6 +163,11 @@ fn put_marks(marks: &Marks, to: &mut Object<'_>) {
     to.text("span_id", span);
 }
 
+/// Who called, as the connection proves.
+fn caller(door: &Door) -> Option<&[u8]> {
+    door.caller().map(|caller| caller.text.as_bytes())
+}
+
 fn non_empty(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
 }
@@ -150,7 +178,7 @@ fn non_empty(text: &str) -> Option<&str> {
 struct Texts {
     all: String,
     /// Where each of them ends.
-    ends: [usize; 5],
+    ends: [usize; 6],
 }
 
 /// Which text, by its place.
@@ -160,6 +188,7 @@ enum Text {
     Host,
     Path,
     UserAgent,
+    Source,
     ServedBy,
 }
 
@@ -168,9 +197,9 @@ impl Texts {
     const SERVED_BY: usize = 64;
 
     /// Those that came: all but the last.
-    fn new(came: [&[u8]; 4]) -> Self {
+    fn new(came: [&[u8]; 5]) -> Self {
         let room = came.iter().map(|text| text.len().min(LONGEST_TEXT)).sum::<usize>() + Texts::SERVED_BY;
-        let mut texts = Texts { all: String::with_capacity(room), ends: [0; 5] };
+        let mut texts = Texts { all: String::with_capacity(room), ends: [0; 6] };
         for (end, text) in texts.ends.iter_mut().zip(came) {
             texts.all.push_str(&shorten(text));
             *end = texts.all.len();

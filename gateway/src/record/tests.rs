@@ -64,6 +64,7 @@ fn full() -> Record {
     head.insert_header("host", "www.example").unwrap();
     head.insert_header("user-agent", "curl").unwrap();
     let mut record = record(&head, true);
+    record.source("spiffe://shop.mesh/cluster/north/ns/shop/svc/cart");
     record.service(&"shop".parse().unwrap(), &"cart".parse().unwrap());
     record.attempt();
     record.failure(&"north/v1/127.0.0.1:1", &"refused");

@@ -11,12 +11,14 @@ use decide::trace::MARKS;
 use decide::{grpc, headers};
 use http::header::{CONTENT_LENGTH, EXPECT, HOST};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use identity::SpiffeId;
 use pingora_http::RequestHeader;
 
 use super::{Order, Patience, switch};
+use crate::access;
 use crate::choose::{Reach, Wanted};
 use crate::exchange::{Door, Entry, Exchange};
-use crate::plan::{Plan, PlannedHost, PlannedRoute, PlannedService};
+use crate::plan::{Peer, Plan, PlannedHost, PlannedRoute, PlannedService};
 use crate::refusal::Refusal;
 use crate::runtime::Core;
 use crate::tunnel::metadata::{self, REPORT_PATH};
@@ -37,8 +39,8 @@ pub enum Admitted {
     Order(Order),
     /// Its sender is sent to this URL.
     Redirect(String),
-    /// A peer gateway asks how this one is, in that GNS.
-    Report(Name),
+    /// A peer gateway asks how this one is, in that GNS; the peer may be of another.
+    Report(Name, Option<Name>),
 }
 
 /// Where a request shall go.
@@ -46,6 +48,7 @@ struct Route<'p> {
     service: &'p Arc<PlannedService>,
     port: u16,
     version: Option<Name>,
+    from: Option<Name>,
     reach: Reach,
     published: Option<Arc<PublicHost>>,
     tells_server: bool,
@@ -53,8 +56,8 @@ struct Route<'p> {
 
 impl Route<'_> {
     fn wanted(self) -> Wanted {
-        let Route { service, port, version, reach, published, .. } = self;
-        Wanted { service: service.clone(), port, version, reach, published }
+        let Route { service, port, version, from, reach, published, .. } = self;
+        Wanted { service: service.clone(), port, version, from, reach, published }
     }
 }
 
@@ -85,16 +88,14 @@ pub fn admit<E: Exchange>(core: &Core, plan: &Plan, exchange: &mut E) -> Result<
         return Err(Refusal::Dirty("bad_upgrade"));
     }
     let route = match &entry.door {
-        Door::Tunnel { global_namespace, .. } => {
-            if !is_member(plan, entry) {
-                return Err(Refusal::ForbiddenPeer);
-            }
+        Door::Tunnel { global_namespace, peer } => {
+            let of = peer_of(plan, entry).ok_or(Refusal::ForbiddenPeer)?;
             if clean.target.path() == REPORT_PATH && !head.headers.contains_key(metadata::SERVICE) {
-                return Ok(Admitted::Report(global_namespace.clone()));
+                return Ok(Admitted::Report(global_namespace.clone(), of.other().cloned()));
             }
-            from_peer(plan, &head.headers, global_namespace)?
+            from_peer(plan, &head.headers, (global_namespace, peer))?
         }
-        Door::Mesh => from_workload(plan, entry, &clean)?,
+        Door::Mesh { .. } => from_workload(plan, entry, &clean)?,
         Door::PublicHttp | Door::PublicHttps { .. } => {
             let planned = published(plan, entry, &clean)?;
             if matches!(entry.door, Door::PublicHttp) && planned.host.mode == TlsMode::Redirect {
@@ -139,49 +140,56 @@ fn patience(head: &RequestHeader, switch: Option<Switch>) -> Patience {
     Patience { answer: ANSWER_DEADLINE, pause, paced: true }
 }
 
-/// Whether the cluster of the gateway at the other end of a tunnel is still a member of the tunnel's GNS: a tunnel may
-/// outlive that.
-pub fn is_member(plan: &Plan, entry: &Entry) -> bool {
-    let Door::Tunnel { global_namespace, peer } = &entry.door else { return false };
-    let gns = plan.snapshot.namespaces.get(global_namespace);
-    gns.zip(peer.cluster()).is_some_and(|(gns, cluster)| gns.labels.contains_key(cluster))
+/// Of which GNS the gateway at the other end of a tunnel is, as long as it may come in at all: a tunnel may outlive that.
+pub fn peer_of<'p>(plan: &'p Plan, entry: &Entry) -> Option<Peer<'p>> {
+    let Door::Tunnel { global_namespace, peer } = &entry.door else { return None };
+    plan.peer(global_namespace, peer)
 }
 
 /// A peer gateway may only ask for services of the tunnel's GNS, in this cluster.
-fn from_peer<'p>(plan: &'p Plan, headers: &HeaderMap, global_namespace: &Name) -> Result<Route<'p>, Refusal> {
+fn from_peer<'p>(
+    plan: &'p Plan,
+    headers: &HeaderMap,
+    (global_namespace, peer): (&Name, &SpiffeId),
+) -> Result<Route<'p>, Refusal> {
     let asked = metadata::read(headers).ok_or(Refusal::ForbiddenPeer)?;
     if asked.cluster != plan.snapshot.place.cluster.as_str() {
         return Err(Refusal::NotForHere);
     }
     let service = plan.service(global_namespace, asked.service).ok_or(Refusal::UnknownService)?;
+    let from = access::peer(plan, global_namespace, peer, metadata::source(headers), &service.service)?;
     Ok(Route {
         service,
         port: asked.port,
         version: asked.version,
+        from,
         reach: Reach::Here,
         published: None,
         tells_server: true,
     })
 }
 
-/// A workload may call the services of its own GNS: `cart`, `v1.cart` (a version), `south.cart` (a cluster).
+/// A workload may call the services of its own GNS: `cart`, `v1.cart` (a version), `south.cart` (a cluster). What there
+/// is in another GNS is told only to whom it lets in.
 fn from_workload<'p>(plan: &'p Plan, entry: &Entry, clean: &CleanHead<'_>) -> Result<Route<'p>, Refusal> {
-    let caller = plan.snapshot.caller(entry.client).ok_or(Refusal::UnknownCaller)?;
-    let host = clean.authority.host.name().filter(|host| Host::fits(host)).ok_or(Refusal::UnknownHost)?;
-    let (gns, below) = plan.snapshot.namespace_of(host).ok_or(Refusal::UnknownHost)?;
-    if gns.name != caller.global_namespace {
-        return Err(Refusal::ForeignCaller);
+    let caller = entry.door.caller();
+    if caller.is_none() && plan.snapshot.caller(entry.client).is_none() {
+        return Err(Refusal::UnknownCaller);
     }
+    // Whoever came for a GNS is told nothing of other names.
+    let unknown = if caller.is_some() { Refusal::Misdirected } else { Refusal::UnknownHost };
+    let host = clean.authority.host.name().filter(|host| Host::fits(host)).ok_or(unknown)?;
+    let (gns, below) = plan.snapshot.namespace_of(host).ok_or(unknown)?;
     let (part, name) = match below.rsplit_once('.') {
         Some((part, name)) => (Some(part), name),
         None => (None, below),
     };
-    let service = plan.service(&gns.name, name).ok_or(Refusal::UnknownService)?;
+    let (service, from) = access::workload(plan, entry, gns, plan.service(&gns.name, name))?;
     let (version, reach) = match part {
         None => (None, Reach::Everywhere),
         Some(part) => part_of(service, &plan.snapshot.place.cluster, part).ok_or(Refusal::UnknownHost)?,
     };
-    Ok(Route { service, port: entry.port, version, reach, published: None, tells_server: true })
+    Ok(Route { service, port: entry.port, version, from, reach, published: None, tells_server: true })
 }
 
 /// What stands before the service's name: one of its versions, or one of its clusters.
@@ -222,6 +230,7 @@ fn from_outside<'p>(planned: &'p PlannedHost, path: &str) -> Result<Route<'p>, R
         service: route.service.as_ref().ok_or(Refusal::UnknownService)?,
         port: route.port,
         version: None,
+        from: None,
         reach: Reach::Everywhere,
         published: Some(planned.host.clone()),
         tells_server: planned.host.service_info,
@@ -252,7 +261,7 @@ fn outgoing(
     headers::join_cookies(&mut headers);
     // The origin gateway has said to this one what it knows of the client.
     if !matches!(entry.door, Door::Tunnel { .. }) {
-        let is_https = matches!(entry.door, Door::PublicHttps { .. });
+        let is_https = matches!(entry.door, Door::PublicHttps { .. } | Door::Mesh { caller: Some(_) });
         let seen = Seen { peer: &entry.peer, is_https, authority: &authority };
         let trusted = &core.settings.trusted_hops;
         forwarded::restate(&mut headers, &seen, |hop| trusted.iter().any(|range| range.contains(hop)));

@@ -19,7 +19,7 @@ use super::replay::Replay;
 use super::upload::{Step, Upload};
 use super::{Order, Patience};
 use crate::choose::Destination;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Proven};
 use crate::health::Target;
 use crate::record::Record;
 use crate::refusal::Refusal;
@@ -168,7 +168,8 @@ pub async fn run<E: Exchange>(
     replay: &mut Replay,
     record: &mut Record,
 ) -> Result<Answer, Failure> {
-    let started = start(order, destination, number).await;
+    let caller = exchange.entry().door.caller().cloned();
+    let started = start(order, destination, number, caller.as_deref()).await;
     let mut result = match started {
         Ok(call) => converse(exchange, order, call, replay, record).await,
         Err(error) => Err(error.into()),
@@ -180,7 +181,12 @@ pub async fn run<E: Exchange>(
     result
 }
 
-async fn start(order: &Order, destination: &Destination, number: u32) -> Result<Call, CallError> {
+async fn start(
+    order: &Order,
+    destination: &Destination,
+    number: u32,
+    caller: Option<&Proven>,
+) -> Result<Call, CallError> {
     match destination {
         Destination::Instance(target) => upstream::to_instance(target.clone(), &order.outgoing).await,
         Destination::Peer(peer, tunnel) => {
@@ -190,6 +196,7 @@ async fn start(order: &Order, destination: &Destination, number: u32) -> Result<
                 port: order.wanted.port,
                 version: order.wanted.version.as_ref(),
                 attempt: number,
+                source: caller.map(|caller| &caller.text),
             };
             upstream::through(tunnel.clone(), &metadata, &order.outgoing).await
         }

@@ -181,22 +181,27 @@ async fn stream<E: Exchange>(
 }
 
 /// Tells a peer gateway how this one is, for as long as it listens and this one takes requests.
-pub async fn report<E: Exchange>(core: &Core, exchange: &mut E, global_namespace: &Name) {
-    if say(core, exchange, global_namespace).await.is_err() {
+pub async fn report<E: Exchange>(core: &Core, exchange: &mut E, global_namespace: &Name, told: Option<&Name>) {
+    if say(core, exchange, global_namespace, told).await.is_err() {
         tracing::debug!(%global_namespace, "a peer listens no more");
     }
 }
 
-async fn say<E: Exchange>(core: &Core, exchange: &mut E, global_namespace: &Name) -> Result<(), Gone> {
+async fn say<E: Exchange>(
+    core: &Core,
+    exchange: &mut E,
+    global_namespace: &Name,
+    told: Option<&Name>,
+) -> Result<(), Gone> {
     let mut head = ResponseHeader::build(200_u16, Some(2)).map_err(|_| Gone)?;
     head.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson")).map_err(|_| Gone)?;
     head.insert_header(CACHE_CONTROL, HeaderValue::from_static("no-store")).map_err(|_| Gone)?;
     exchange.respond(Box::new(head), false).await?;
     let (mut changes, mut shutdown) = (core.changes.subscribe(), exchange.entry().lifetime.ending());
     let mut said = None;
-    while !*shutdown.borrow_and_update() && admit::is_member(&core.plan.load(), exchange.entry()) {
+    while !*shutdown.borrow_and_update() && admit::peer_of(&core.plan.load(), exchange.entry()).is_some() {
         changes.mark_unchanged();
-        let report = core.report(global_namespace);
+        let report = core.report(global_namespace, told);
         let line = if said.as_ref() == Some(&report) { BEAT_LINE } else { report.line() };
         said = Some(report);
         exchange.write(line, false).await?;

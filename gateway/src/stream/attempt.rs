@@ -19,9 +19,10 @@ use crate::refusal::Refusal;
 use crate::runtime::Core;
 use crate::tunnel::dial::{self, TunnelError};
 use crate::tunnel::metadata::Received;
-use crate::tunnel::pool::{Means, Peer};
+use crate::tunnel::pool::{Means, Peer, PeerKey};
 use crate::tunnel::stream::{Asked, Verdict};
-use crate::upstream::{self, CallError};
+use crate::upstream::CallError;
+use crate::upstream::secure::{Inside, Wire};
 
 /// A peer gateway has made its own attempts by then.
 const VERDICT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,7 +35,7 @@ pub(super) struct Connected {
 }
 
 pub(super) enum Upstream {
-    Instance(TcpStream),
+    Instance(Wire),
     Peer(Box<TlsStream<TcpStream>>),
 }
 
@@ -76,7 +77,7 @@ pub(super) async fn connect(
 }
 
 async fn to_instance(core: &Core, order: &Order, target: &Arc<Target>) -> Result<Connected, Failure> {
-    let mut io = match upstream::pool::connect(target.connections.address).await {
+    let mut io = match target.connections.security.open(target.connections.address, Inside::Stream).await {
         Ok(io) => io,
         Err(error) => {
             let shown = match &error {
@@ -93,6 +94,7 @@ async fn to_instance(core: &Core, order: &Order, target: &Arc<Target>) -> Result
     if order.tells_client() {
         let header = Header { addresses: Some(order.between), extras: Vec::new() };
         io.write_all(&proxy_header::write(&header)).await.map_err(Failure::Header)?;
+        io.flush().await.map_err(Failure::Header)?;
     }
     let served_by = String::from_utf8_lossy(target.served_by.as_bytes()).into_owned();
     Ok(Connected { upstream: Upstream::Instance(io), served_by })
@@ -106,7 +108,8 @@ impl Order {
 }
 
 async fn to_peer(plan: &Plan, order: &Order, peer: &Arc<Peer>) -> Result<Connected, Failure> {
-    let dialling = plan.tunnel_client(&peer.key.global_namespace, &peer.key.cluster);
+    let PeerKey { global_namespace, from, cluster, .. } = &peer.key;
+    let dialling = plan.tunnel_client(global_namespace, from.as_ref(), cluster);
     let means = Means { place: peer.place(), tls: dialling.map(|dialling| dialling.stream.clone()) };
     let mut io = dial::secure(&means).await?;
     let asked = Asked {
@@ -117,6 +120,7 @@ async fn to_peer(plan: &Plan, order: &Order, peer: &Arc<Peer>) -> Result<Connect
             version: order.wanted.version.clone(),
         },
         between: order.between,
+        source: order.caller.as_ref().map(|caller| caller.id.to_string()),
     };
     let asking = async {
         io.write_all(&asked.write()).await?;

@@ -1,12 +1,14 @@
-//! The two ends of a stream: plain sockets, and TLS between gateways.
+//! The two ends of a stream: plain sockets, and TLS.
 
 use std::future::Future;
 use std::io;
 use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
 
@@ -14,6 +16,7 @@ use super::attempt::Connected;
 use crate::listener::opening::Inbound;
 use crate::refusal::Refusal;
 use crate::tunnel::stream::Verdict;
+use crate::upstream::secure::Wire;
 
 /// The kernel asks a silent far end for signs of life after so long, then at this interval.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
@@ -55,6 +58,47 @@ impl Client for server::TlsStream<Inbound> {
     }
 }
 
+/// A workload that speaks TLS with the gateway. What it is told is the stream itself, and nothing else.
+pub(super) struct Workload(pub(super) Box<server::TlsStream<Inbound>>);
+
+impl Client for Workload {
+    /// As without TLS: with a reset.
+    async fn answer(&mut self, connected: &Result<Connected, Refusal>) -> io::Result<()> {
+        if connected.is_err() { break_off(self.0.get_ref().0) } else { Ok(()) }
+    }
+}
+
+/// TLS says itself whether a stream has ended (RFC 8446 section 6.1).
+impl End for Workload {
+    fn begins(&self) -> io::Result<()> {
+        keep_alive(self.0.get_ref().0)
+    }
+
+    fn ends_well(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl AsyncRead for Workload {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.0.as_mut()).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Workload {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(self.0.as_mut()).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.0.as_mut()).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.0.as_mut()).poll_shutdown(cx)
+    }
+}
+
 impl End for Inbound {
     fn begins(&self) -> io::Result<()> {
         keep_alive(self)?;
@@ -66,14 +110,21 @@ impl End for Inbound {
     }
 }
 
-impl End for TcpStream {
+impl End for Wire {
     fn begins(&self) -> io::Result<()> {
-        keep_alive(self)?;
-        break_off(self)
+        keep_alive(self.tcp())?;
+        match self {
+            Wire::Plain(tcp) => break_off(tcp),
+            // TLS says itself whether a stream has ended (RFC 8446 section 6.1).
+            Wire::Tls(_) => Ok(()),
+        }
     }
 
     fn ends_well(&self) -> io::Result<()> {
-        close(self)
+        match self {
+            Wire::Plain(tcp) => close(tcp),
+            Wire::Tls(_) => Ok(()),
+        }
     }
 }
 

@@ -13,8 +13,10 @@ pub const PORT: HeaderName = HeaderName::from_static("tombolo-port");
 pub const VERSION: HeaderName = HeaderName::from_static("tombolo-version");
 /// Which attempt it is, from 1.
 pub const ATTEMPT: HeaderName = HeaderName::from_static("tombolo-attempt");
+/// Who called, as a SPIFFE ID, where the origin gateway was shown one.
+pub const SOURCE: HeaderName = HeaderName::from_static("tombolo-source");
 /// All that a request carries of it.
-pub static OF_REQUEST: [HeaderName; 5] = [CLUSTER, SERVICE, PORT, VERSION, ATTEMPT];
+pub static OF_REQUEST: [HeaderName; 6] = [CLUSTER, SERVICE, PORT, VERSION, ATTEMPT, SOURCE];
 /// In answers: who served, as `CLUSTER/VERSION/INSTANCE`.
 pub const SERVED_BY: HeaderName = HeaderName::from_static("tombolo-served-by");
 /// In answers: why the request was refused.
@@ -44,6 +46,8 @@ pub struct Metadata<'a> {
     pub version: Option<&'a Name>,
     /// Which attempt it is, from 1.
     pub attempt: u32,
+    /// Who called, where that is proven.
+    pub source: Option<&'a HeaderValue>,
 }
 
 impl Metadata<'_> {
@@ -60,6 +64,9 @@ impl Metadata<'_> {
             more => HeaderValue::from(more),
         };
         headers.insert(ATTEMPT, attempt);
+        if let Some(source) = self.source {
+            headers.insert(SOURCE, source.clone());
+        }
     }
 }
 
@@ -87,6 +94,11 @@ pub fn read(headers: &HeaderMap) -> Option<Received<&str>> {
     Some(Received { cluster: name(CLUSTER)?, service: name(SERVICE)?, port: text(PORT)?.parse().ok()?, version })
 }
 
+/// Who called, as the origin gateway says; what is no text can be nobody.
+pub fn source(headers: &HeaderMap) -> Option<&str> {
+    headers.get(SOURCE).map(|source| source.to_str().unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -96,8 +108,18 @@ mod tests {
     fn what_is_written_is_read() {
         let [south, cart, v1] = ["south", "cart", "v1"].map(|name| name.parse().unwrap());
         let mut headers = HeaderMap::new();
-        Metadata { cluster: &value(&south), service: &value(&cart), port: 8080, version: Some(&v1), attempt: 1 }
-            .write(&mut headers);
+        let caller = HeaderValue::from_static("spiffe://shop.mesh/cluster/north/ns/shop/svc/web");
+        let (cluster, service) = (value(&south), value(&cart));
+        let metadata = Metadata {
+            cluster: &cluster,
+            service: &service,
+            port: 8080,
+            version: Some(&v1),
+            attempt: 1,
+            source: Some(&caller),
+        };
+        metadata.write(&mut headers);
+        assert_eq!(source(&headers), caller.to_str().ok());
         let read = read(&headers).unwrap();
         assert_eq!((read.cluster, read.service, read.port, read.version), ("south", "cart", 8080, Some(v1)));
         headers.insert(PORT, HeaderValue::from_static("70000"));

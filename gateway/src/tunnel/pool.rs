@@ -28,8 +28,10 @@ pub const LONGEST_CALLS: Duration = Duration::from_secs(3600);
 /// Which gateway, in which GNS.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerKey {
-    /// The GNS in whose identity both sides speak.
+    /// The GNS in whose identity the peer speaks, and this gateway too, unless it does `from` another.
     pub global_namespace: Name,
+    /// The other GNS in whose identity this gateway speaks, for calls that come from there.
+    pub from: Option<Name>,
     /// The peer's cluster.
     pub cluster: Name,
     /// The peer's name.
@@ -177,6 +179,7 @@ impl Peer {
     pub fn describe(&self) -> PeerReport {
         PeerReport {
             global_namespace: self.key.global_namespace.clone(),
+            from: self.key.from.clone(),
             cluster: self.key.cluster.clone(),
             gateway: self.key.gateway.clone(),
             address: self.means.borrow().place.address.to_string(),
@@ -224,8 +227,44 @@ pub struct Peers {
     table: ArcSwap<PeerTable>,
 }
 
-/// GNS → cluster → its gateways.
-pub type PeerTable = BTreeMap<Name, BTreeMap<Name, Vec<Arc<Peer>>>>;
+/// Cluster → its gateways.
+pub type PeersByCluster = BTreeMap<Name, Vec<Arc<Peer>>>;
+
+/// All peers, found by the GNS that is called, and by whence.
+#[derive(Default)]
+pub struct PeerTable {
+    own: BTreeMap<Name, PeersByCluster>,
+    /// By the GNS that is called, then by the one that calls.
+    crossing: BTreeMap<Name, BTreeMap<Name, PeersByCluster>>,
+}
+
+impl PeerTable {
+    /// The peers in a GNS that take calls from itself, or `from` another.
+    pub fn of(&self, global_namespace: &Name, from: Option<&Name>) -> Option<&PeersByCluster> {
+        match from {
+            None => self.own.get(global_namespace),
+            Some(from) => self.crossing.get(global_namespace)?.get(from),
+        }
+    }
+
+    /// Every peer.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Peer>> {
+        let crossing = self.crossing.values().flat_map(BTreeMap::values);
+        self.own.values().chain(crossing).flat_map(BTreeMap::values).flatten()
+    }
+
+    fn add(&mut self, peer: Arc<Peer>) {
+        let PeerKey { global_namespace, from, cluster, .. } = &peer.key;
+        let clusters = match from {
+            None => self.own.entry(global_namespace.clone()).or_default(),
+            Some(from) => {
+                let crossing = self.crossing.entry(global_namespace.clone()).or_default();
+                crossing.entry(from.clone()).or_default()
+            }
+        };
+        clusters.entry(cluster.clone()).or_default().push(peer);
+    }
+}
 
 impl Peers {
     /// The table as it is now. To be held for a moment only.
@@ -235,16 +274,13 @@ impl Peers {
 
     /// Replaces the table.
     pub(super) fn replace(&self, peers: impl Iterator<Item = Arc<Peer>>) {
-        let mut table = PeerTable::new();
-        for peer in peers {
-            let clusters = table.entry(peer.key.global_namespace.clone()).or_default();
-            clusters.entry(peer.key.cluster.clone()).or_default().push(peer);
-        }
+        let mut table = PeerTable::default();
+        peers.for_each(|peer| table.add(peer));
         self.table.store(Arc::new(table));
     }
 
     /// Every peer.
     pub fn all(&self) -> Vec<Arc<Peer>> {
-        self.table.load().values().flat_map(BTreeMap::values).flatten().cloned().collect()
+        self.table.load().all().cloned().collect()
     }
 }

@@ -18,18 +18,25 @@ pub struct Reports {
 struct Kept {
     changes: u64,
     plan: Weak<Plan>,
-    reports: BTreeMap<Name, Arc<Report>>,
+    /// By the GNS, and by the other one whose gateways are told.
+    reports: BTreeMap<(Name, Option<Name>), Arc<Report>>,
 }
 
 impl Reports {
-    /// The report of a GNS by this plan, after so many changes of health: made now, unless it was already.
-    pub fn get(&self, changes: u64, plan: &Arc<Plan>, gns: &Name, make: impl FnOnce() -> Report) -> Arc<Report> {
+    /// The report of a GNS, to its own gateways or to those of another, by this plan, after so many changes of health: made now, unless it was already.
+    pub fn get(
+        &self,
+        changes: u64,
+        plan: &Arc<Plan>,
+        (gns, told): (&Name, Option<&Name>),
+        make: impl FnOnce() -> Report,
+    ) -> Arc<Report> {
         let plan = Arc::downgrade(plan);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.changes != changes || !kept.plan.ptr_eq(&plan) {
             *kept = Kept { changes, plan, reports: BTreeMap::new() };
         }
-        kept.reports.entry(gns.clone()).or_insert_with(|| Arc::new(make())).clone()
+        kept.reports.entry((gns.clone(), told.cloned())).or_insert_with(|| Arc::new(make())).clone()
     }
 }
 
@@ -49,7 +56,7 @@ mod tests {
         let [one, two] = [(); 2].map(|()| Arc::new(Plan::empty(Arc::new(compile(&World::default(), &place, None)))));
         let made = std::cell::Cell::new(0);
         let get = |changes, plan| {
-            reports.get(changes, plan, &shop, || {
+            reports.get(changes, plan, (&shop, None), || {
                 made.set(made.get() + 1);
                 Report::default()
             });

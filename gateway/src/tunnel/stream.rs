@@ -24,6 +24,8 @@ const SERVICE: u8 = 0xe1;
 const PORT: u8 = 0xe2;
 /// The version, where one was asked for.
 const VERSION: u8 = 0xe3;
+/// Who called, as a SPIFFE ID, where the origin was shown one.
+const SOURCE: u8 = 0xe4;
 
 const ACCEPTED: u8 = 0;
 const REFUSED: u8 = 1;
@@ -35,6 +37,8 @@ pub struct Asked {
     pub wanted: Received<Name>,
     /// Between whom the client's connection was made.
     pub between: Addresses,
+    /// Who called, as a SPIFFE ID, where the origin was shown one; not looked at yet.
+    pub source: Option<String>,
 }
 
 /// What the destination says to it.
@@ -54,6 +58,7 @@ impl Asked {
         let mut extras = vec![text(CLUSTER, cluster), text(SERVICE, service)];
         extras.push(Extra { kind: PORT, value: port.to_be_bytes().into() });
         extras.extend(version.as_ref().map(|version| text(VERSION, version)));
+        extras.extend(self.source.as_ref().map(|source| Extra { kind: SOURCE, value: source.as_bytes().into() }));
         proxy_header::write(&Header { addresses: Some(self.between), extras })
     }
 
@@ -86,7 +91,11 @@ impl Asked {
         };
         let (cluster, service) = (name(value(CLUSTER)?)?, name(value(SERVICE)?)?);
         let port = u16::from_be_bytes(value(PORT)?.try_into().ok()?);
-        Some(Asked { wanted: Received { cluster, service, port, version }, between: header.addresses? })
+        let source = match value(SOURCE) {
+            Some(source) => Some(std::str::from_utf8(source).ok()?.to_owned()),
+            None => None,
+        };
+        Some(Asked { wanted: Received { cluster, service, port, version }, between: header.addresses?, source })
     }
 }
 
@@ -132,6 +141,7 @@ mod tests {
                 source: "192.0.2.1:4000".parse().unwrap(),
                 destination: "192.0.2.2:5432".parse().unwrap(),
             },
+            source: version.map(|_| "spiffe://shop.mesh/cluster/north/ns/shop/svc/web".to_owned()),
         }
     }
 

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::live::Live;
+use config::resource::Name;
+use config::snapshot::Namespace;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -91,22 +93,32 @@ fn wanted(plan: &Plan) -> BTreeMap<PeerKey, Means> {
     let snapshot = &plan.snapshot;
     let mut wanted = BTreeMap::new();
     for gns in snapshot.namespaces.values() {
-        let others = gns.labels.iter().filter(|(cluster, _)| **cluster != snapshot.place.cluster);
-        for (cluster, label) in others {
-            let tls = plan.tunnel_client(&gns.name, cluster).map(|dialling| dialling.requests.clone());
-            for gateway in snapshot.gateways.get(cluster).into_iter().flat_map(|gateways| gateways.iter()) {
-                let Some(address) = gateway.east_west.clone() else { continue };
-                let key = PeerKey {
-                    global_namespace: gns.name.clone(),
-                    cluster: cluster.clone(),
-                    gateway: gateway.name.clone(),
-                };
-                let place = PeerPlace { address, label: label.clone() };
-                wanted.insert(key, Means { place, tls: tls.clone() });
-            }
+        let own = (!gns.visited).then_some(None);
+        let crossing = plan.crossings.get(&gns.name).into_iter().flat_map(BTreeMap::keys).map(Some);
+        for from in own.into_iter().chain(crossing) {
+            want(plan, gns, from, &mut wanted);
         }
     }
     wanted
+}
+
+/// Those of one GNS, in this gateway's identity there or in that `from` another.
+fn want(plan: &Plan, gns: &Namespace, from: Option<&Name>, wanted: &mut BTreeMap<PeerKey, Means>) {
+    let snapshot = &plan.snapshot;
+    for (cluster, label) in gns.labels.iter().filter(|(cluster, _)| **cluster != snapshot.place.cluster) {
+        let tls = plan.tunnel_client(&gns.name, from, cluster).map(|dialling| dialling.requests.clone());
+        for gateway in snapshot.gateways.get(cluster).into_iter().flat_map(|gateways| gateways.iter()) {
+            let Some(address) = gateway.east_west.clone() else { continue };
+            let key = PeerKey {
+                global_namespace: gns.name.clone(),
+                from: from.cloned(),
+                cluster: cluster.clone(),
+                gateway: gateway.name.clone(),
+            };
+            let place = PeerPlace { address, label: label.clone() };
+            wanted.insert(key, Means { place, tls: tls.clone() });
+        }
+    }
 }
 
 /// Keeps one tunnel up.
@@ -186,11 +198,12 @@ impl Keeper {
     }
 
     fn tell(&self, error: &TunnelError) {
-        let PeerKey { global_namespace, cluster, gateway } = &self.peer.key;
+        let PeerKey { global_namespace, from, cluster, gateway } = &self.peer.key;
         let fault = error.to_string();
         if self.peer.describe().fault.as_deref() != Some(&fault) {
             let address = &self.means.borrow().place.address;
-            tracing::warn!(%global_namespace, %cluster, %gateway, %address, %fault, "no tunnel");
+            let from = from.as_ref().map(Name::as_str);
+            tracing::warn!(%global_namespace, from, %cluster, %gateway, %address, %fault, "no tunnel");
         }
         self.peer.set_fault(Some(fault));
         self.metrics.tunnel_failures.inc();

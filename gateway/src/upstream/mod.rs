@@ -4,6 +4,7 @@ pub mod http1;
 pub mod http2;
 mod path;
 pub mod pool;
+pub mod secure;
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The connections to all instances, by address. Plans come and go; connections stay while some plan has their instance.
+//! The connections to all instances, by address and by how they are spoken to. Plans come and go; connections stay while some plan has their instance.
 
 use std::collections::HashMap;
 use std::io;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::secure::Security;
 use super::{CallError, http1, http2};
 
 /// How long a connect to an instance of the same cluster may take. A lost first packet is sent again only then (RFC 6298
@@ -22,6 +23,8 @@ const TIDY: Duration = Duration::from_secs(2);
 pub struct Connections {
     /// Where it is.
     pub address: SocketAddr,
+    /// How it is spoken to.
+    pub security: Security,
     /// Those of HTTP/1.1.
     pub http1: http1::pool::Connections,
     /// Those of HTTP/2.
@@ -30,17 +33,18 @@ pub struct Connections {
 
 /// See the module.
 #[derive(Default)]
-pub struct Pools(Mutex<HashMap<SocketAddr, Arc<Connections>>>);
+pub struct Pools(Mutex<HashMap<(SocketAddr, u64), Arc<Connections>>>);
 
 impl Pools {
-    /// Those to one address.
-    pub fn of(&self, address: SocketAddr) -> Arc<Connections> {
+    /// Those to one address that may be shared by whoever speaks to it so.
+    pub fn of(&self, address: SocketAddr, security: &Security) -> Arc<Connections> {
         let new = || {
-            let (http1, http2) = (http1::pool::Connections::new(address), http2::pool::Connections::new(address));
-            Arc::new(Connections { address, http1, http2 })
+            let http1 = http1::pool::Connections::new(address, security.clone());
+            let http2 = http2::pool::Connections::new(address, security.clone());
+            Arc::new(Connections { address, security: security.clone(), http1, http2 })
         };
         let mut pools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pools.entry(address).or_insert_with(new).clone()
+        pools.entry((address, security.number())).or_insert_with(new).clone()
     }
 
     /// Closes what is idle for too long, again and again, and forgets instances that no plan has any more.

@@ -13,7 +13,7 @@ use rustls::{ClientConfig, Error, ServerConfig};
 use super::enrolment::EnrolmentVerifier;
 use super::verifiers::{ClientVerifier, ServerNames, ServerVerifier, Strictness};
 use crate::keyed::Identity;
-use crate::spiffe::{RoleKind, TrustDomain};
+use crate::spiffe::{RoleKind, SpiffeId, TrustDomain};
 use crate::trust::Trust;
 use crate::verify::Accept;
 
@@ -45,6 +45,34 @@ pub fn tunnel_client_config(
 ) -> Result<ClientConfig, Error> {
     let accept = Accept::new(domain, [RoleKind::Gateway]).only_cluster(cluster);
     let verifier = ServerVerifier::new(accept, trust, ServerNames::Verified);
+    client_config(Some(identity), Arc::new(verifier), alpn)
+}
+
+/// For a gateway's ports to which workloads come: they must show a certificate that `accept` and `trust` allow. There is
+/// no resumption here, either: each connection is verified by what is known when it is opened.
+///
+/// # Errors
+/// When rustls refuses the parts; ours it takes.
+pub fn caller_server_config(
+    identity: &Identity,
+    trust: Arc<dyn Trust>,
+    accept: Accept,
+    alpn: &[&[u8]],
+) -> Result<ServerConfig, Error> {
+    server_config(identity, ClientVerifier::new(accept, trust, Strictness::Mandatory), alpn)
+}
+
+/// For who dials the instances of one service, which all prove that they are `id`: whatever name is dialled.
+///
+/// # Errors
+/// When rustls refuses the parts; ours it takes.
+pub fn instance_client_config(
+    identity: &Identity,
+    trust: Arc<dyn Trust>,
+    id: SpiffeId,
+    alpn: &[&[u8]],
+) -> Result<ClientConfig, Error> {
+    let verifier = ServerVerifier::new(Accept::only(id), trust, ServerNames::Ignored);
     client_config(Some(identity), Arc::new(verifier), alpn)
 }
 

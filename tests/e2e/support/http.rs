@@ -62,7 +62,7 @@ pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Wire for T {}
 
 /// Which HTTP is spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Protocol {
     Http1,
     Http2,
@@ -173,7 +173,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    async fn over(stream: impl Wire, protocol: Protocol, scheme: &'static str) -> Outcome<Connection> {
+    /// Over a stream that is there.
+    pub async fn over(stream: impl Wire, protocol: Protocol, scheme: &'static str) -> Outcome<Connection> {
         let io = TokioIo::new(stream);
         let sender = match protocol {
             Protocol::Http1 => {

@@ -21,6 +21,7 @@ pub mod shop;
 pub mod streams;
 pub mod upstream;
 pub mod websocket;
+pub mod workload;
 
 use std::time::{Duration, Instant};
 

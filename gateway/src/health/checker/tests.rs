@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::plan::{Plan, PlannedPort, Pool, UNCOUNTED};
 use crate::tunnel::pool::PeerTable;
 use crate::upstream::pool::Pools;
+use crate::upstream::secure::Security;
 
 fn name(name: &str) -> Name {
     name.parse().unwrap()
@@ -77,7 +78,7 @@ fn target(changes: &Changes, number: u8) -> Target {
         version: name("v1"),
         protocol: Protocol::Http,
         served_by: HeaderValue::from_static("north/v1"),
-        connections: Pools::default().of(SocketAddr::new(address, 1)),
+        connections: Pools::default().of(SocketAddr::new(address, 1), &Security::Plain),
         health: Arc::new(InstanceHealth::new(&check(), changes)),
     }
 }
@@ -91,8 +92,10 @@ fn service(targets: Vec<Arc<Target>>, changes: Changes) -> PlannedService {
         health_check: check(),
         versions: BTreeMap::new(),
         remote: BTreeMap::new(),
+        allowed: Vec::new(),
     };
-    let port = PlannedPort { protocol: Protocol::Http, proxy_header: false, all: pool, versions: BTreeMap::new() };
+    let (protocol, proxy_header, versions) = (Protocol::Http, false, BTreeMap::new());
+    let port = PlannedPort { protocol, proxy_header, all: pool, versions, crossing: None };
     PlannedService {
         metrics: Arc::new(Metrics::new(&Registry::new()).unwrap().service(&service.global_namespace, &service.name)),
         name: HeaderValue::from_static("cart"),
@@ -102,6 +105,7 @@ fn service(targets: Vec<Arc<Target>>, changes: Changes) -> PlannedService {
         gateways: BTreeMap::new(),
         budget: Arc::new(decide::retry::Budget::new(Instant::now())),
         panic: Arc::default(),
+        secured: None,
         changes,
         counted: UNCOUNTED.into(),
     }
@@ -232,7 +236,7 @@ fn when_more_ail_than_are_well_the_ailing_take_requests_too() {
     )));
     plan.services.insert(name("shop"), BTreeMap::from([(name("cart"), shop.service.clone())]));
     let asked = |panic| {
-        census::take(&plan, &PeerTable::new());
+        census::take(&plan, &PeerTable::default());
         assert_eq!(shop.service.panic.load(Ordering::Relaxed), panic);
         let pool = &shop.service.ports[&8080].all;
         let mut asked: Vec<_> = (0..40).map(|_| pool.next(&[], panic).unwrap().health.state()).collect();

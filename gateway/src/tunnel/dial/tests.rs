@@ -14,7 +14,7 @@ const SECOND: Duration = Duration::from_secs(1);
 fn peer() -> Arc<Peer> {
     let [global_namespace, cluster, gateway] = ["shop", "south", "gw"].map(|name| name.parse().unwrap());
     let place = PeerPlace { address: "127.0.0.1:7445".parse().unwrap(), label: "x.internal".parse().unwrap() };
-    Arc::new(Peer::new(PeerKey { global_namespace, cluster, gateway }, Means { place, tls: None }))
+    Arc::new(Peer::new(PeerKey { global_namespace, from: None, cluster, gateway }, Means { place, tls: None }))
 }
 
 /// The far end, with windows so wide that it may send whatever it likes.

@@ -66,7 +66,7 @@ async fn a_new_identity_or_address_gets_a_new_tunnel_before_the_old_one_goes() {
         tls: tls.map(Arc::new),
     };
     let [global_namespace, cluster, gateway] = ["shop", "south", "gw"].map(|name| name.parse().unwrap());
-    let peer = Arc::new(Peer::new(PeerKey { global_namespace, cluster, gateway }, means(&one, None)));
+    let peer = Arc::new(Peer::new(PeerKey { global_namespace, from: None, cluster, gateway }, means(&one, None)));
     let (here, moved) = (means(&one, Some(client.clone())), means(&two, Some(client.clone())));
     let renewed = means(&one, Some(client));
     tokio::spawn(serve(one, server.clone()));

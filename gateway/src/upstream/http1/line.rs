@@ -8,8 +8,9 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, BytesMut};
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+use crate::upstream::secure::Wire;
 
 /// A connection to an instance. Closed once nobody has it any more. Both halves of a call are polled by one task, so
 /// that neither waits for the other's lock.
@@ -17,15 +18,17 @@ use tokio::net::TcpStream;
 pub struct Line(Arc<Mutex<Open>>);
 
 struct Open {
-    tcp: TcpStream,
+    wire: Wire,
     /// Whether something of the call went out.
     spoken: bool,
+    /// Whether TLS may still hold something back that was sent.
+    held_back: bool,
 }
 
 impl Line {
     /// A connection that was just opened.
-    pub fn new(tcp: TcpStream) -> Self {
-        Line(Arc::new(Mutex::new(Open { tcp, spoken: false })))
+    pub fn new(wire: Wire) -> Self {
+        Line(Arc::new(Mutex::new(Open { wire, spoken: false, held_back: false })))
     }
 
     /// Another call begins, of which nothing went out yet.
@@ -41,18 +44,28 @@ impl Line {
     /// Whether the far end has neither closed it nor sent what nobody asked for.
     pub fn is_silent(&self) -> bool {
         let mut context = Context::from_waker(Waker::noop());
-        self.open().tcp.poll_read_ready(&mut context).is_pending()
+        match &mut self.open().wire {
+            Wire::Plain(tcp) => tcp.poll_read_ready(&mut context).is_pending(),
+            // TLS itself may have something to say, such as a ticket: only what is inside counts.
+            Wire::Tls(tls) => {
+                let mut one = [0];
+                Pin::new(tls.as_mut()).poll_read(&mut context, &mut ReadBuf::new(&mut one)).is_pending()
+            }
+        }
     }
 
     /// Takes about so many more bytes; returns how many, which is none at the end.
     pub fn poll_fill(&self, input: &mut BytesMut, room: usize, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let mut open = self.open();
-        // Whoever waits needs no room yet.
-        ready!(open.tcp.poll_read_ready(context))?;
+        open.let_go(context)?;
+        if let Wire::Plain(tcp) = &open.wire {
+            // Whoever waits needs no room yet.
+            ready!(tcp.poll_read_ready(context))?;
+        }
         if input.capacity() - input.len() < room / 2 {
             input.reserve(room);
         }
-        pin!(open.tcp.read_buf(input)).poll(context)
+        pin!(open.wire.read_buf(input)).poll(context)
     }
 
     /// Sends all of it. What was sent is gone from it, also when the rest must wait.
@@ -62,21 +75,39 @@ impl Line {
             let mut slices = [IoSlice::new(&[]); 4];
             let filled = from.chunks_vectored(&mut slices);
             let slices = slices.get(..filled).unwrap_or_default();
-            match ready!(Pin::new(&mut open.tcp).poll_write_vectored(context, slices))? {
+            match ready!(Pin::new(&mut open.wire).poll_write_vectored(context, slices))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 sent => from.advance(sent),
             }
             open.spoken = true;
+            open.held_back = matches!(open.wire, Wire::Tls(_));
         }
-        Poll::Ready(Ok(()))
+        // Who reads the answer sends on what is held back: nobody has to wait for it here.
+        Poll::Ready(open.let_go(context))
     }
 
     /// Says that nothing more will be sent.
-    pub fn end(&self) -> io::Result<()> {
-        SockRef::from(&self.open().tcp).shutdown(Shutdown::Write)
+    pub fn poll_end(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.open().wire {
+            Wire::Plain(tcp) => Poll::Ready(SockRef::from(&*tcp).shutdown(Shutdown::Write)),
+            Wire::Tls(tls) => Pin::new(tls.as_mut()).poll_shutdown(context),
+        }
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    /// Sends what is held back, as far as the socket takes it now.
+    fn let_go(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if self.held_back
+            && let Poll::Ready(done) = Pin::new(&mut self.wire).poll_flush(context)
+        {
+            self.held_back = false;
+            return done;
+        }
+        Ok(())
     }
 }

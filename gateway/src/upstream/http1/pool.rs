@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::line::Line;
 use crate::upstream::CallError;
-use crate::upstream::pool::connect;
+use crate::upstream::secure::{Inside, Security};
 
 /// A connection that nobody used for so long is closed: sooner than most servers do it.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
@@ -24,20 +24,24 @@ pub struct Connection {
 /// The idle connections to one address, the last used first.
 pub struct Connections {
     address: SocketAddr,
+    security: Security,
     idle: Mutex<Vec<(Instant, Line)>>,
 }
 
 impl Connections {
     /// None yet.
-    pub fn new(address: SocketAddr) -> Self {
-        Connections { address, idle: Mutex::default() }
+    pub fn new(address: SocketAddr, security: Security) -> Self {
+        Connections { address, security, idle: Mutex::default() }
     }
 
     /// A connection that is ready for a request: an idle one, or a new one.
     pub async fn take(&self) -> Result<Connection, CallError> {
         match self.take_idle() {
             Some(line) => Ok(Connection { line, used: true }),
-            None => Ok(Connection { line: Line::new(connect(self.address).await?), used: false }),
+            None => {
+                let wire = self.security.open(self.address, Inside::Http1).await?;
+                Ok(Connection { line: Line::new(wire), used: false })
+            }
         }
     }
 

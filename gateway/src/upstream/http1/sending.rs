@@ -75,7 +75,7 @@ impl Sending {
         }
         self.flush().await?;
         match self.framing {
-            Framing::Switched => self.line.end().map_err(broken),
+            Framing::Switched => poll_fn(|context| self.line.poll_end(context)).await.map_err(broken),
             _ => Ok(()),
         }
     }

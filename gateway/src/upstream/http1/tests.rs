@@ -15,6 +15,7 @@ use super::*;
 use crate::health::InstanceHealth;
 use crate::upstream::Switch;
 use crate::upstream::pool::Pools;
+use crate::upstream::secure::Security;
 
 /// Where an instance listens, and the gateway's view of it.
 struct Instance {
@@ -55,7 +56,7 @@ fn target(at: SocketAddr) -> Target {
         version: "v1".parse().unwrap(),
         protocol: Protocol::Http,
         served_by: HeaderValue::from_static("north/v1"),
-        connections: Pools::default().of(at),
+        connections: Pools::default().of(at, &Security::Plain),
         health: Arc::new(InstanceHealth::new(&check, &Default::default())),
     }
 }

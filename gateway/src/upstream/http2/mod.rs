@@ -49,7 +49,7 @@ pub async fn through(
     metadata: &Metadata<'_>,
     request: &Outgoing,
 ) -> Result<(Option<Sending>, Receiving), CallError> {
-    let mut head = shape(request, metadata::OF_REQUEST.len())?;
+    let mut head = shape(request, Scheme::HTTP, metadata::OF_REQUEST.len())?;
     metadata.write(head.headers_mut());
     let sender = ready(tunnel.sender()).await?;
     open(sender, head, request, Carrier::Tunnel(tunnel))
@@ -58,7 +58,8 @@ pub async fn through(
 /// Opens a stream to an instance and sends the head.
 pub async fn to(target: Arc<Target>, request: &Outgoing) -> Result<(Option<Sending>, Receiving), CallError> {
     let doubtful = target.health.is_sick();
-    let head = shape(request, 0)?;
+    let scheme = if target.connections.security.is_mutual() { Scheme::HTTPS } else { Scheme::HTTP };
+    let head = shape(request, scheme, 0)?;
     let seat = target.connections.http2.take().await?;
     let sender = ready(seat.sender()).await?;
     open(sender, head, request, Carrier::Instance { target, doubtful, seat })
@@ -203,10 +204,10 @@ fn poll_head(
 }
 
 /// The head, with room for so many `more` headers.
-fn shape(request: &Outgoing, more: usize) -> Result<Request<()>, CallError> {
+fn shape(request: &Outgoing, scheme: Scheme, more: usize) -> Result<Request<()>, CallError> {
     let (mut head, ()) = Request::new(()).into_parts();
     head.method = if request.switch.is_some() { Method::CONNECT } else { request.method.clone() };
-    head.uri = uri(request).map_err(|error| CallError::NotSent(error.to_string()))?;
+    head.uri = uri(request, scheme).map_err(|error| CallError::NotSent(error.to_string()))?;
     head.version = Version::HTTP_2;
     head.headers = HeaderMap::with_capacity(request.headers.len() + more);
     for (name, value) in &request.headers {
@@ -218,9 +219,9 @@ fn shape(request: &Outgoing, more: usize) -> Result<Request<()>, CallError> {
     Ok(Request::from_parts(head, ()))
 }
 
-fn uri(request: &Outgoing) -> Result<Uri, http::Error> {
+fn uri(request: &Outgoing, scheme: Scheme) -> Result<Uri, http::Error> {
     let mut parts = uri::Parts::default();
-    parts.scheme = Some(Scheme::HTTP);
+    parts.scheme = Some(scheme);
     parts.authority = Some(Authority::try_from(request.authority.as_bytes())?);
     parts.path_and_query = Some(request.target.to_uri()?);
     Ok(Uri::from_parts(parts)?)

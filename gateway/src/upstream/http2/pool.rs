@@ -1,4 +1,5 @@
-//! Connections to instances that speak HTTP/2 by prior knowledge (RFC 9113 section 3.3): a few, shared by all requests.
+//! Connections to instances that speak HTTP/2, by prior knowledge (RFC 9113 section 3.3) where there is no TLS to agree on
+//! it: a few, shared by all requests.
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
@@ -17,7 +18,8 @@ use tokio::time::timeout;
 use crate::tunnel::dial::TUNNEL_WINDOW;
 use crate::turns::in_turns;
 use crate::upstream::CallError;
-use crate::upstream::pool::{CONNECT_TIMEOUT, connect};
+use crate::upstream::pool::CONNECT_TIMEOUT;
+use crate::upstream::secure::{Inside, Security};
 
 /// Streams on one connection before another is opened: more would wait for one another's packets.
 const STREAMS: usize = 100;
@@ -109,6 +111,7 @@ impl Drop for Seat {
 /// The connections to one address.
 pub struct Connections {
     address: SocketAddr,
+    security: Security,
     open: Mutex<Vec<Arc<Connection>>>,
     /// Whoever needs a new connection waits for one that is being opened: it has room for many.
     /// It holds when the last attempt failed.
@@ -117,8 +120,8 @@ pub struct Connections {
 
 impl Connections {
     /// None yet.
-    pub fn new(address: SocketAddr) -> Self {
-        Connections { address, open: Mutex::default(), opening: tokio::sync::Mutex::default() }
+    pub fn new(address: SocketAddr, security: Security) -> Self {
+        Connections { address, security, open: Mutex::default(), opening: tokio::sync::Mutex::default() }
     }
 
     /// The connection with the fewest streams, or a new one when all are full.
@@ -151,7 +154,7 @@ impl Connections {
     }
 
     async fn open(&self) -> Result<Seat, CallError> {
-        let (stream, mut turns) = in_turns(connect(self.address).await?);
+        let (stream, mut turns) = in_turns(self.security.open(self.address, Inside::Http2).await?);
         let shaking = h2::client::Builder::new()
             .initial_window_size(INSTANCE_WINDOW)
             .initial_connection_window_size(TUNNEL_WINDOW)
