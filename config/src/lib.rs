@@ -10,6 +10,7 @@ pub mod hosts;
 pub mod live;
 pub mod manifest;
 pub mod resource;
+pub mod revoked;
 pub mod schema;
 pub mod snapshot;
 pub mod validate;

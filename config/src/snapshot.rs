@@ -14,6 +14,7 @@ use crate::resource::{
     GatewayAddresses, HealthProtocol, Host, MtlsMode, Name, Port, ResourceId, RoutePath, Scheme, SecretRef, Span,
     TlsMode,
 };
+use crate::revoked::Revoked;
 use crate::wire::{Order, Rejection, RevisionPair};
 
 /// For whom a snapshot is made.
@@ -69,6 +70,9 @@ pub struct Namespace {
     pub labels: BTreeMap<Name, Host>,
     /// Which certificates the gateways of this place are to hold.
     pub order: Order,
+    /// Who of its clusters, gateways and workloads is not believed any more.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub revoked: BTreeSet<Revoked>,
     /// What is asked of callers.
     pub mtls: MtlsMode,
     /// How long a gateway's certificate lives.
@@ -87,6 +91,9 @@ pub struct Foreign {
     pub roots: Vec<String>,
     /// Its clusters.
     pub members: BTreeSet<Name>,
+    /// Who of them is not believed any more.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub revoked: BTreeSet<Revoked>,
 }
 
 /// Callers from another global namespace.

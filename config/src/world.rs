@@ -1,12 +1,13 @@
 //! The world: the set of facts known at one place, and the one way in which it changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::resource::{GatewayAddresses, Host, Name, Port, Resource, ResourceId, SecretRef};
+use crate::revoked::Revoked;
 use crate::wire::{Entries, Entry, Json, Order, Rejection, RevisionPair, Update};
 
 /// One thing known: what people wrote, what an agent saw, or what the controller made.
@@ -72,6 +73,9 @@ pub struct GlobalNamespaceTrust {
     pub roots: Vec<String>,
     /// Its member clusters, each with the opaque name that its gateways bear in this GNS.
     pub labels: BTreeMap<Name, Host>,
+    /// Who of them is not believed any more.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub revoked: BTreeSet<Revoked>,
     /// Which certificates are to be held, by cluster.
     #[serde(default)]
     pub orders: BTreeMap<Name, Order>,

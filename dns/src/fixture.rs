@@ -94,6 +94,7 @@ pub(crate) fn snapshot() -> Snapshot {
         roots: Vec::new(),
         labels: BTreeMap::new(),
         order: Default::default(),
+        revoked: [].into(),
         mtls: MtlsMode::Permissive,
         leaf_lifetime: Span::from_millis(86_400_000),
         services,

@@ -27,6 +27,7 @@ pub mod request;
 pub mod respond;
 pub mod runtime;
 pub mod settings;
+pub mod standings;
 pub mod stream;
 pub mod takeover;
 pub mod trace;

@@ -36,6 +36,8 @@ pub struct Plan {
     pub hosts: HashMap<Host, Arc<PlannedHost>>,
     /// GNS → whom to believe there.
     pub beliefs: BTreeMap<Name, Arc<Belief>>,
+    /// The same for connections that live: all of them together. The same value for as long as nothing of it changes.
+    pub trust: Arc<TrustView>,
     /// GNS → in whose name this gateway speaks there. A GNS in which it has no identity yet is absent.
     pub own: BTreeMap<Name, Arc<Own>>,
     /// GNS that is called → what tunnels out of another GNS need, by that one.
@@ -224,7 +226,8 @@ impl Own {
     pub fn same(&self, identity: &Identity, belief: &Belief) -> bool {
         let (mine, theirs) = (&self.belief.source, &belief.source);
         same_identity(&self.identity, identity)
-            && (&mine.trust_domain, &mine.roots) == (&theirs.trust_domain, &theirs.roots)
+            && (&mine.trust_domain, &mine.roots, &mine.revoked)
+                == (&theirs.trust_domain, &theirs.roots, &theirs.revoked)
     }
 }
 
@@ -299,12 +302,17 @@ pub struct TunnelSource {
 impl TunnelSource {
     /// Whether the same would be made of both.
     pub fn same(&self, other: &TunnelSource) -> bool {
-        self.same_ends(other) && self.namespace.labels == other.namespace.labels && self.admitted == other.admitted
+        let (a, b) = (&self.namespace, &other.namespace);
+        self.same_ends(other) && (&a.labels, &a.revoked) == (&b.labels, &b.revoked) && self.admitted == other.admitted
     }
 
     /// Whether the same would be made of both for dialling this cluster, whatever other clusters are members.
     pub fn same_towards(&self, other: &TunnelSource, cluster: &Name) -> bool {
-        self.same_ends(other) && self.namespace.labels.get(cluster) == other.namespace.labels.get(cluster)
+        let (a, b) = (&self.namespace, &other.namespace);
+        let of = |gns: &Namespace| {
+            gns.revoked.iter().filter(|revoked| revoked.cluster() == cluster).cloned().collect::<Vec<_>>()
+        };
+        self.same_ends(other) && a.labels.get(cluster) == b.labels.get(cluster) && of(a) == of(b)
     }
 
     /// Whether both name the same gateway, and believe in the same roots.
@@ -323,6 +331,7 @@ impl Plan {
             mesh: BTreeMap::new(),
             hosts: HashMap::new(),
             beliefs: BTreeMap::new(),
+            trust: Arc::default(),
             own: BTreeMap::new(),
             crossings: BTreeMap::new(),
             callers: BTreeMap::new(),

@@ -113,6 +113,7 @@ impl Build<'_> {
     fn plan(&self, snapshot: Arc<Snapshot>, identities: &Identities) -> Plan {
         let mut rejected = snapshot.rejected.clone();
         let beliefs = self.beliefs(&snapshot, &mut rejected);
+        let trust = self.trust(&beliefs);
         let own = self.own(&snapshot, identities, &beliefs);
         let services = snapshot.namespaces.iter().map(|(name, gns)| {
             let here = Here { cluster: &snapshot.place.cluster, domain: &gns.domain, own: own.get(name) };
@@ -129,7 +130,7 @@ impl Build<'_> {
         let crossings = self.crossings(&snapshot, (&own, &beliefs), &mut rejected);
         let callers = self.callers(&snapshot, (&own, &beliefs), &mut rejected);
         let mesh = mesh::ports(&services, &mut rejected);
-        Plan { snapshot, services, mesh, hosts, beliefs, own, tunnels, crossings, callers, rejected }
+        Plan { snapshot, services, mesh, hosts, beliefs, trust, own, tunnels, crossings, callers, rejected }
     }
 
     fn host(

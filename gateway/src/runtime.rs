@@ -29,6 +29,7 @@ use crate::plan::{Plan, TunnelTls};
 use crate::planner::Planner;
 use crate::record::{Log, LogError};
 use crate::settings::Settings;
+use crate::standings::Standings;
 use crate::takeover::Offer;
 use crate::tunnel::pool::{PeerKey, Peers};
 use crate::tunnel::report::Report;
@@ -89,6 +90,8 @@ pub struct Core {
     pub sockets: Sockets,
     /// The connections that came in.
     pub connections: Arc<Connections>,
+    /// Those of them, and tunnels that carry one stream, whose peers have proved who they are.
+    pub standings: Standings,
     /// Whether there is too much to do.
     pub overload: Overload,
     /// Cancelled when every connection and check that is left shall end.
@@ -249,6 +252,7 @@ impl Gateway {
             changes,
             sockets,
             connections: Arc::new(connections),
+            standings: Standings::default(),
             cut,
             boot: format!("{:016x}", fastrand::u64(..)),
             stopping: watch::Sender::default(),
@@ -280,6 +284,7 @@ impl Gateway {
         tasks.spawn(async { _ = mesh.await });
         tasks.spawn(planner.run());
         tasks.spawn(keep_gauges(core.clone()));
+        tasks.spawn(follow_trust(core.clone()));
         tasks.spawn(overload::watch(core.clone()));
         let supervisor = Supervisor::new(core.peers.clone(), notifier(&core.changes), core.metrics.clone());
         tasks.spawn(supervisor.run(core.plan.clone()));
@@ -359,6 +364,10 @@ async fn keep_gauges(core: Arc<Core>) {
         }
         tokio::time::sleep(RECOUNT).await;
     }
+}
+
+async fn follow_trust(core: Arc<Core>) {
+    core.standings.follow(core.plan.clone()).await;
 }
 
 fn notifier(changes: &Arc<watch::Sender<u64>>) -> Arc<dyn Fn() + Send + Sync> {

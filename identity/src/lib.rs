@@ -32,4 +32,4 @@ pub use keyed::{Identity, KeyedCertificate};
 pub use refusal::Refusal;
 pub use spiffe::{Role, RoleKind, SpiffeId, TrustDomain};
 pub use trust::{Pinned, Trust, TrustView};
-pub use verify::{Accept, peer_identity};
+pub use verify::{Accept, Standing, peer_identity};

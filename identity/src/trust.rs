@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::bundle::{Bundles, TrustBundle};
 use crate::facts::Serial;
-use crate::spiffe::TrustDomain;
+use crate::spiffe::{SpiffeId, TrustDomain};
 
 /// The current knowledge that verification rests on. It is asked anew in each handshake, so an implementation may
 /// answer out of a value that is replaced while configurations live on.
@@ -17,8 +17,8 @@ pub trait Trust: fmt::Debug + Send + Sync {
     /// Whether `cluster` may hold identities in `domain` now.
     fn is_member(&self, domain: &TrustDomain, cluster: &str) -> bool;
 
-    /// Whether this certificate, a leaf or an issuing CA of `cluster` in `domain`, was revoked.
-    fn is_revoked(&self, domain: &TrustDomain, cluster: Option<&str>, serial: &Serial) -> bool;
+    /// Whether whoever bears this name was revoked, or this certificate: the holder's own, or its issuing CA's.
+    fn is_revoked(&self, id: &SpiffeId, serial: &Serial) -> bool;
 }
 
 /// [`Trust`] as a plain value: what is not in it is not trusted.
@@ -30,6 +30,8 @@ pub struct TrustView {
     pub members: BTreeSet<(TrustDomain, String)>,
     /// Serial numbers of revoked certificates. One number is enough: ours are 128 random bits.
     pub revoked: BTreeSet<Serial>,
+    /// Who is revoked, whatever certificate they show.
+    pub revoked_ids: BTreeSet<SpiffeId>,
 }
 
 impl Trust for TrustView {
@@ -41,8 +43,8 @@ impl Trust for TrustView {
         self.members.contains(&(domain.clone(), cluster.to_owned()))
     }
 
-    fn is_revoked(&self, _: &TrustDomain, _: Option<&str>, serial: &Serial) -> bool {
-        self.revoked.contains(serial)
+    fn is_revoked(&self, id: &SpiffeId, serial: &Serial) -> bool {
+        self.revoked_ids.contains(id) || self.revoked.contains(serial)
     }
 }
 
@@ -71,7 +73,7 @@ impl Trust for Pinned {
         *domain == self.domain
     }
 
-    fn is_revoked(&self, _: &TrustDomain, _: Option<&str>, _: &Serial) -> bool {
+    fn is_revoked(&self, _: &SpiffeId, _: &Serial) -> bool {
         false
     }
 }

@@ -122,7 +122,7 @@ pub fn verify_peer(
     let id = id_of(&facts)?;
     accept.check(&id)?;
     let issuing = verify_path(leaf, intermediates, end, server_name, &id, trust, now)?;
-    check_standing(&id, [Some(&facts.serial), issuing.as_ref()], trust)?;
+    check_standing(&id, [Some(&facts.serial), issuing.as_ref()].into_iter().flatten(), trust)?;
     Ok(id)
 }
 
@@ -205,9 +205,47 @@ fn check_issuing_subject(facts: &Facts, id: &SpiffeId, cluster: &str) -> Result<
     })
 }
 
-fn check_standing(id: &SpiffeId, serials: [Option<&Serial>; 2], trust: &dyn Trust) -> Result<(), Refusal> {
+/// What a connection rests on for as long as it lives: who its peer proved to be, and by which certificates.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    id: SpiffeId,
+    serials: Vec<Serial>,
+}
+
+impl Standing {
+    /// That of a chain which a handshake has already verified.
+    ///
+    /// # Errors
+    /// When there is no certificate, one cannot be read, or the first has not exactly one URI that is a SPIFFE ID.
+    pub fn of(chain: &[CertificateDer<'_>]) -> Result<Self, Refusal> {
+        let facts: Vec<_> = chain.iter().map(|certificate| Facts::read(certificate)).collect::<Result<_, _>>()?;
+        let id = id_of(facts.first().ok_or(Refusal::NoCertificate)?)?;
+        Ok(Standing { id, serials: facts.into_iter().map(|facts| facts.serial).collect() })
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn id(&self) -> &SpiffeId {
+        &self.id
+    }
+
+    /// Whether a handshake with the same certificates would still be believed, as far as that does not depend on the time
+    /// or on roots: an old root goes only when nobody needs it.
+    ///
+    /// # Errors
+    /// When the peer, or one of the certificates, was revoked, or its cluster is no member any more.
+    pub fn check(&self, trust: &dyn Trust) -> Result<(), Refusal> {
+        check_standing(&self.id, self.serials.iter(), trust)
+    }
+}
+
+fn check_standing<'s>(
+    id: &SpiffeId,
+    mut serials: impl Iterator<Item = &'s Serial>,
+    trust: &dyn Trust,
+) -> Result<(), Refusal> {
     let domain = id.trust_domain();
-    if serials.into_iter().flatten().any(|serial| trust.is_revoked(domain, id.cluster(), serial)) {
+    if serials.any(|serial| trust.is_revoked(id, serial)) {
         return Err(Refusal::Revoked(id.clone()));
     }
     match id.cluster() {

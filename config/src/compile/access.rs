@@ -93,5 +93,6 @@ fn trusted(trust: &GlobalNamespaceTrust) -> Foreign {
         trust_domain: trust.trust_domain.clone(),
         roots: trust.roots.clone(),
         members: trust.labels.keys().cloned().collect(),
+        revoked: trust.revoked.clone(),
     }
 }

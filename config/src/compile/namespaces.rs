@@ -66,6 +66,7 @@ fn namespace(
         roots: trust.map(|trust| trust.roots.clone()).unwrap_or_default(),
         labels: trust.map(|trust| trust.labels.clone()).unwrap_or_default(),
         order: trust.map(|trust| trust.order(access.cluster())).unwrap_or_default(),
+        revoked: trust.map(|trust| trust.revoked.clone()).unwrap_or_default(),
         mtls: spec.mtls,
         leaf_lifetime: spec.certificates.leaf_lifetime,
         services,

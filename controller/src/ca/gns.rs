@@ -306,6 +306,7 @@ impl GnsAuthorities {
             roots: roots.all().into_iter().map(|ca| encode_certificates([ca.certificate()])).collect(),
             labels: labels.clone(),
             orders: labels.keys().map(|cluster| (cluster.clone(), roots.order(cluster))).collect(),
+            revoked: BTreeSet::new(),
         })
     }
 

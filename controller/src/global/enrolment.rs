@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use config::resource::Name;
-use identity::{Facts, Serial, Trust, TrustBundle, TrustDomain};
+use identity::{Facts, Serial, SpiffeId, Trust, TrustBundle, TrustDomain};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -149,9 +149,9 @@ impl Trust for Enrolments {
     }
 
     /// Whatever is not known to be issued to the present incarnation counts as revoked.
-    fn is_revoked(&self, _: &TrustDomain, cluster: Option<&str>, serial: &Serial) -> bool {
+    fn is_revoked(&self, id: &SpiffeId, serial: &Serial) -> bool {
         let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
-        let enrolment = cluster.and_then(|cluster| live.get(cluster));
+        let enrolment = id.cluster().and_then(|cluster| live.get(cluster));
         !enrolment.is_some_and(|enrolment| enrolment.certificates.iter().any(|issued| issued.serial == serial.as_str()))
     }
 }

@@ -47,7 +47,7 @@ impl ClientCertificate {
     /// When it has expired, was revoked, or its cluster left.
     pub fn check(&self, trust: &dyn Trust, now: OffsetDateTime) -> Result<(), Stale> {
         let (domain, cluster) = (self.id.trust_domain(), self.id.cluster());
-        let gone = trust.is_revoked(domain, cluster, &self.serial)
+        let gone = trust.is_revoked(&self.id, &self.serial)
             || cluster.is_some_and(|cluster| !trust.is_member(domain, cluster));
         match (gone, self.not_after < now) {
             (true, _) => Err(Stale::Gone(self.id.clone())),

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use config::resource::Name;
 use identity::bundle::BundleError;
 use identity::ca::ControlCa;
-use identity::{Facts, Pinned, Serial, Trust, TrustBundle, TrustDomain};
+use identity::{Facts, Pinned, Serial, SpiffeId, Trust, TrustBundle, TrustDomain};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -128,7 +128,7 @@ impl Trust for Certificates {
         self.pinned.is_member(domain, cluster)
     }
 
-    fn is_revoked(&self, _: &TrustDomain, _: Option<&str>, serial: &Serial) -> bool {
+    fn is_revoked(&self, _: &SpiffeId, serial: &Serial) -> bool {
         let issued = self.issued.read().unwrap_or_else(PoisonError::into_inner);
         issued.get(serial.as_str()).is_some_and(|issued| issued.revoked)
     }

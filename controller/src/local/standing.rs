@@ -85,6 +85,7 @@ mod tests {
             roots: vec!["root".into()],
             labels: BTreeMap::from([("north".parse().unwrap(), "l1.mesh".parse().unwrap())]),
             orders: BTreeMap::new(),
+            revoked: [].into(),
         };
         let mut world = World::default();
         world.facts.insert("trust/shop".into(), Fact::Trust(Arc::new(trust.clone())));

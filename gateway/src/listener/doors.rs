@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use config::resource::{Host, Name, TlsMode};
 use decide::proxy_header::Addresses;
-use identity::SpiffeId;
+use identity::{SpiffeId, Standing};
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -161,19 +161,31 @@ async fn east_west(core: &Arc<Core>, port: u16, io: Inbound, client: IpAddr, tic
         Ok(done) => done,
         Err(error) => return failed(core, "tunnel", client, &error),
     };
-    let Some(peer) = peer(&stream) else {
+    let Some(standing) = standing(&stream) else {
         return core.log.turned_away("tunnel", client, "handshake_failed", &"the certificate names no peer");
     };
+    let peer = standing.id().clone();
     ticket.prove();
     core.metrics.handshake("ok");
     tracing::debug!(%global_namespace, %peer, "a tunnel came in");
     let entry = Entry::new(tunnel_door(global_namespace, peer), client, port);
-    match stream.get_ref().1.alpn_protocol() {
-        Some(STREAM_ALPN) => {
-            core.metrics.opened(entry.door.as_str(), "stream");
-            Box::pin(stream::serve_peer(core, *stream, &entry)).await;
+    let of = entry.clone();
+    let served = async {
+        match stream.get_ref().1.alpn_protocol() {
+            Some(STREAM_ALPN) => {
+                core.metrics.opened(entry.door.as_str(), "stream");
+                Box::pin(stream::serve_peer(core, *stream, &entry)).await;
+            }
+            _ => Box::pin(converse(core, Connection::Tls(stream), entry)).await,
         }
-        _ => Box::pin(converse(core, Connection::Tls(stream), entry)).await,
+    };
+    while_believed(core, standing, &of, served).await;
+}
+
+/// Serves a connection until its peer is no longer believed, and tells when that was so.
+pub(super) async fn while_believed(core: &Core, peer: Standing, entry: &Entry, serving: impl Future<Output = ()>) {
+    if let Err(refusal) = core.standings.serve(&core.plan, peer, serving).await {
+        core.log.turned_away(entry.door.as_str(), entry.client, refusal.code(), &refusal);
     }
 }
 
@@ -194,10 +206,9 @@ fn tunnel_door(global_namespace: Name, peer: SpiffeId) -> Door {
     Door::Tunnel { global_namespace, peer: Arc::new(peer) }
 }
 
-/// Who the verified client certificate says that the peer is.
-pub(super) fn peer(stream: &TlsStream<Inbound>) -> Option<SpiffeId> {
-    let chain = stream.get_ref().1.peer_certificates()?;
-    identity::peer_identity(chain).ok()
+/// What the verified client certificate says of the peer.
+pub(super) fn standing(stream: &TlsStream<Inbound>) -> Option<Standing> {
+    Standing::of(stream.get_ref().1.peer_certificates()?).ok()
 }
 
 pub(super) fn failed(core: &Core, door: &'static str, client: IpAddr, error: &HandshakeError) {

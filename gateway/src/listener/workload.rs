@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use config::resource::MtlsMode;
 use decide::proxy_header::Addresses;
+use identity::Standing;
 use rustls::ServerConfig;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
-use super::doors::{OPENING, converse, failed, no_request, peer, plain};
+use super::doors::{OPENING, converse, failed, no_request, plain, standing, while_believed};
 use super::opening::Inbound;
 use super::stream::Connection;
 use super::tls::{HandshakeError, Hello};
@@ -56,9 +57,10 @@ async fn enter_http(core: &Arc<Core>, mut io: Inbound, entry: Entry) {
     match timeout(OPENING, io.speaks_tls()).await {
         Ok(Ok(false)) => plain(core, io, entry).await,
         Ok(Ok(true)) => match secure(core, io).await {
-            Ok((stream, proven)) => {
-                let entry = Entry { door: Door::Mesh { caller: Some(proven) }, ..entry };
-                Box::pin(converse(core, Connection::Tls(stream), entry)).await;
+            Ok((stream, caller)) => {
+                let entry = Entry { door: Door::Mesh { caller: Some(caller.proven) }, ..entry };
+                let serving = Box::pin(converse(core, Connection::Tls(stream), entry.clone()));
+                while_believed(core, caller.standing, &entry, serving).await;
             }
             Err(error) => failed(core, entry.door.as_str(), entry.client, &error),
         },
@@ -69,7 +71,7 @@ async fn enter_http(core: &Arc<Core>, mut io: Inbound, entry: Entry) {
 }
 
 /// Mutual TLS for requests: the name that the caller asks for says which GNS it calls.
-async fn secure(core: &Core, io: Inbound) -> Result<(Box<TlsStream<Inbound>>, Arc<Proven>), HandshakeError> {
+async fn secure(core: &Core, io: Inbound) -> Result<(Box<TlsStream<Inbound>>, Caller), HandshakeError> {
     let hello = Hello::read(io).await?;
     let asked = asked(&core.plan.load(), hello.name());
     match asked {
@@ -90,17 +92,24 @@ fn asked(plan: &Plan, name: Option<String>) -> Result<(Arc<ServerConfig>, Name),
     }
 }
 
+/// A caller that has proved who it is, and what that rests on.
+struct Caller {
+    proven: Arc<Proven>,
+    standing: Standing,
+}
+
 async fn prove(
     core: &Core,
     hello: Hello,
     config: Arc<ServerConfig>,
     opened_for: Name,
-) -> Result<(Box<TlsStream<Inbound>>, Arc<Proven>), HandshakeError> {
+) -> Result<(Box<TlsStream<Inbound>>, Caller), HandshakeError> {
     let stream = hello.terminate(config).await?;
     let unnamed = || std::io::Error::other("the certificate names no caller");
-    let id = peer(&stream).ok_or_else(unnamed)?;
+    let standing = standing(&stream).ok_or_else(unnamed)?;
     core.metrics.handshake("ok");
-    Ok((stream, Arc::new(Proven::new(id, opened_for))))
+    let proven = Arc::new(Proven::new(standing.id().clone(), opened_for));
+    Ok((stream, Caller { proven, standing }))
 }
 
 async fn enter_stream(core: &Arc<Core>, mut io: Inbound, entry: Entry, between: Addresses, of: StreamPort) {
@@ -119,10 +128,11 @@ async fn enter_stream(core: &Arc<Core>, mut io: Inbound, entry: Entry, between: 
         return pass(core, hello.pass(), &entry, between).await;
     }
     match secure_stream(core, hello, of).await {
-        Ok((stream, proven)) => {
-            let entry = Entry { door: Door::Mesh { caller: Some(proven) }, ..entry };
+        Ok((stream, caller)) => {
+            let entry = Entry { door: Door::Mesh { caller: Some(caller.proven) }, ..entry };
             core.metrics.opened(entry.door.as_str(), "stream");
-            Box::pin(stream::serve_proven(core, stream, &entry, between)).await;
+            let serving = Box::pin(stream::serve_proven(core, stream, &entry, between));
+            while_believed(core, caller.standing, &entry, serving).await;
         }
         Err(error) => failed(core, entry.door.as_str(), entry.client, &error),
     }
@@ -132,7 +142,7 @@ async fn secure_stream(
     core: &Core,
     hello: Hello,
     of: StreamPort,
-) -> Result<(Box<TlsStream<Inbound>>, Arc<Proven>), HandshakeError> {
+) -> Result<(Box<TlsStream<Inbound>>, Caller), HandshakeError> {
     let why = match of.tls {
         _ if !hello.offers(MESH_ALPN) => HandshakeError::NotOfMesh,
         Some(config) => return prove(core, hello, config, of.global_namespace).await,

@@ -160,6 +160,7 @@ fn namespace(root: &str, labels: &[(&str, &str)]) -> Arc<Namespace> {
         roots: vec![root.to_owned()],
         labels: labels.collect(),
         order: Default::default(),
+        revoked: [].into(),
         mtls: Default::default(),
         leaf_lifetime: "1h".parse().unwrap(),
         services: BTreeMap::new(),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use config::resource::{MtlsMode, Name};
+use config::revoked::Revoked;
 use config::snapshot::{Foreign, Namespace, Snapshot};
 use config::wire::Rejection;
 use identity::trust::TrustView;
@@ -46,6 +47,12 @@ impl Build<'_> {
             }
         }
         beliefs
+    }
+
+    /// All that is believed, for connections that live.
+    pub(super) fn trust(&self, beliefs: &Beliefs) -> Arc<TrustView> {
+        let same = self.previous.beliefs.iter().eq(beliefs.iter());
+        if same { self.previous.trust.clone() } else { Arc::new(view(beliefs.values())) }
     }
 
     /// In whose name it speaks, in each GNS in which it has an identity.
@@ -186,6 +193,7 @@ pub(super) fn believed(namespace: &Namespace) -> Foreign {
         trust_domain: namespace.trust_domain.clone(),
         roots: namespace.roots.clone(),
         members: namespace.labels.keys().cloned().collect(),
+        revoked: namespace.revoked.clone(),
     }
 }
 
@@ -204,9 +212,26 @@ pub(super) fn view<'b>(beliefs: impl IntoIterator<Item = &'b Arc<Belief>>) -> Tr
     let mut view = TrustView::default();
     for Belief { source, domain, bundle } in beliefs.into_iter().map(Arc::as_ref) {
         view.bundles.insert(domain.clone(), bundle.clone());
-        view.members.extend(source.members.iter().map(|cluster| (domain.clone(), cluster.to_string())));
+        let members =
+            source.members.iter().filter(|cluster| !source.revoked.contains(&Revoked::Cluster((*cluster).clone())));
+        view.members.extend(members.map(|cluster| (domain.clone(), cluster.to_string())));
+        view.revoked_ids.extend(source.revoked.iter().filter_map(|revoked| name_of(revoked, domain)));
     }
     view
+}
+
+/// What stands in the certificates of whoever is revoked; nothing for a cluster, which is no member then.
+fn name_of(revoked: &Revoked, domain: &TrustDomain) -> Option<SpiffeId> {
+    let role = match revoked {
+        Revoked::Cluster(_) => return None,
+        Revoked::Gateway { cluster, name } => Role::Gateway { cluster: cluster.to_string(), name: name.to_string() },
+        Revoked::Workload { cluster, namespace, service } => Role::Workload {
+            cluster: cluster.to_string(),
+            namespace: namespace.to_string(),
+            service: service.to_string(),
+        },
+    };
+    SpiffeId::new(domain.clone(), role).ok()
 }
 
 pub(super) fn tunnel_tls(

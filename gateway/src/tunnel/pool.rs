@@ -209,7 +209,15 @@ impl Peer {
     /// No new request may find the tunnel, but those that are on it have so long to end in peace.
     pub(super) fn retire(&self, tunnel: &Arc<Tunnel>, last_calls: Duration) {
         self.tunnels.rcu(|tunnels| without(tunnels, tunnel));
-        tunnel.retired.send_replace(Some(last_calls));
+        // Who was cut short once gets no more time.
+        tunnel.retired.send_modify(|left| *left = Some(left.map_or(last_calls, |left| left.min(last_calls))));
+    }
+
+    /// The peer is believed no longer: whatever goes on with it is broken off.
+    pub(super) fn forsake(&self) {
+        for tunnel in self.tunnels.load().iter() {
+            self.retire(tunnel, Duration::ZERO);
+        }
     }
 
     pub(super) fn set_fault(&self, fault: Option<String>) {

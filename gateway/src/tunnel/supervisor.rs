@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use config::live::Live;
 use config::resource::Name;
+use config::revoked::Revoked;
 use config::snapshot::Namespace;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
@@ -58,6 +59,7 @@ impl Supervisor {
         let wanted = wanted(plan);
         let gone: Vec<_> = self.running.extract_if(.., |key, _| !wanted.contains_key(key)).collect();
         let mut differ = !gone.is_empty();
+        gone.iter().filter(|(key, _)| !is_believed(plan, key)).for_each(|(_, running)| running.peer.forsake());
         for (key, means) in wanted {
             if let Some(running) = self.running.get(&key) {
                 running.peer.set_means(means);
@@ -107,7 +109,8 @@ fn want(plan: &Plan, gns: &Namespace, from: Option<&Name>, wanted: &mut BTreeMap
     let snapshot = &plan.snapshot;
     for (cluster, label) in gns.labels.iter().filter(|(cluster, _)| **cluster != snapshot.place.cluster) {
         let tls = plan.tunnel_client(&gns.name, from, cluster).map(|dialling| dialling.requests.clone());
-        for gateway in snapshot.gateways.get(cluster).into_iter().flat_map(|gateways| gateways.iter()) {
+        let gateways = snapshot.gateways.get(cluster).into_iter().flat_map(|gateways| gateways.iter());
+        for gateway in gateways.filter(|gateway| !is_revoked(gns, cluster, &gateway.name)) {
             let Some(address) = gateway.east_west.clone() else { continue };
             let key = PeerKey {
                 global_namespace: gns.name.clone(),
@@ -119,6 +122,17 @@ fn want(plan: &Plan, gns: &Namespace, from: Option<&Name>, wanted: &mut BTreeMap
             wanted.insert(key, Means { place, tls: tls.clone() });
         }
     }
+}
+
+/// Whether a gateway that is no longer wanted is so for other reasons than that nobody believes it.
+fn is_believed(plan: &Plan, PeerKey { global_namespace, cluster, gateway, .. }: &PeerKey) -> bool {
+    let gns = plan.snapshot.namespaces.get(global_namespace);
+    gns.is_none_or(|gns| gns.labels.contains_key(cluster) && !is_revoked(gns, cluster, gateway))
+}
+
+fn is_revoked(gns: &Namespace, cluster: &Name, gateway: &Name) -> bool {
+    let this = Revoked::Gateway { cluster: cluster.clone(), name: gateway.clone() };
+    gns.revoked.contains(&Revoked::Cluster(cluster.clone())) || gns.revoked.contains(&this)
 }
 
 /// Keeps one tunnel up.

@@ -105,6 +105,7 @@ impl Mesh {
             bundles: gns.iter().map(|g| (domain(g.name), bundle([g.ca.certificate()]))).collect(),
             members: gns.iter().flat_map(|g| ["north", "south"].map(|c| (domain(g.name), c.to_owned()))).collect(),
             revoked: [].into(),
+            revoked_ids: [].into(),
         }
     }
 }

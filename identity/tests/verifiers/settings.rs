@@ -125,7 +125,7 @@ impl identity::Trust for Switch {
     fn is_member(&self, domain: &identity::TrustDomain, cluster: &str) -> bool {
         self.0.lock().unwrap().is_member(domain, cluster)
     }
-    fn is_revoked(&self, domain: &identity::TrustDomain, cluster: Option<&str>, serial: &identity::Serial) -> bool {
-        self.0.lock().unwrap().is_revoked(domain, cluster, serial)
+    fn is_revoked(&self, id: &identity::SpiffeId, serial: &identity::Serial) -> bool {
+        self.0.lock().unwrap().is_revoked(id, serial)
     }
 }
