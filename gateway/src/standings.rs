@@ -93,3 +93,83 @@ impl Standings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::future::pending;
+    use std::time::Duration;
+
+    use config::compile::compile;
+    use config::live::{self, Publisher};
+    use config::snapshot::Place;
+    use config::world::World;
+    use identity::SpiffeId;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    fn id(gateway: &str) -> SpiffeId {
+        format!("spiffe://shop.mesh/cluster/north/gateway/{gateway}").parse().unwrap()
+    }
+
+    fn standing(gateway: &str) -> Standing {
+        let mut params = rcgen::CertificateParams::default();
+        params.subject_alt_names = vec![rcgen::SanType::URI(id(gateway).to_string().try_into().unwrap())];
+        let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        Standing::of(&[certificate.der().clone()]).unwrap()
+    }
+
+    /// A plan that believes north's gateways, but for these.
+    fn plan(revoked: &[&str]) -> Arc<Plan> {
+        let snapshot = compile(&World::default(), &Place { cluster: "north".parse().unwrap() }, None);
+        let trust = TrustView {
+            members: [("shop.mesh".parse().unwrap(), "north".to_owned())].into(),
+            revoked_ids: revoked.iter().map(|gateway| id(gateway)).collect(),
+            ..TrustView::default()
+        };
+        Arc::new(Plan { trust: Arc::new(trust), ..Plan::empty(Arc::new(snapshot)) })
+    }
+
+    struct Gateway {
+        standings: Arc<Standings>,
+        publisher: Publisher<Plan>,
+        plan: Live<Plan>,
+    }
+
+    impl Gateway {
+        /// One that follows its plan.
+        fn start(first: Arc<Plan>) -> Self {
+            let (standings, (publisher, plan)) = (Arc::<Standings>::default(), live::channel(first));
+            tokio::spawn({
+                let (standings, plan) = (standings.clone(), plan.clone());
+                async move { standings.follow(plan).await }
+            });
+            Gateway { standings, publisher, plan }
+        }
+
+        async fn serve(&self, gateway: &str, serving: impl Future<Output = ()>) -> Result<(), Refusal> {
+            self.standings.serve(&self.plan, standing(gateway), serving).await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_revoked_is_cut_and_nobody_else() {
+        let gateway = Gateway::start(plan(&[]));
+        let (mut a, mut b) = (Box::pin(gateway.serve("a", pending())), Box::pin(gateway.serve("b", pending())));
+        let moment = Duration::from_millis(1);
+        assert!(timeout(moment, &mut a).await.is_err() && timeout(moment, &mut b).await.is_err());
+        gateway.publisher.publish(plan(&["a"]));
+        assert_eq!(a.await, Err(Refusal::Revoked(id("a"))));
+        assert!(timeout(moment, &mut b).await.is_err());
+        drop(b);
+        assert!(gateway.standings.table().all.is_empty(), "nothing is left of connections that are gone");
+    }
+
+    #[tokio::test]
+    async fn who_was_revoked_between_the_handshake_and_now_is_not_served() {
+        let gateway = Gateway::start(plan(&["a"]));
+        assert_eq!(gateway.serve("a", async { unreachable!() }).await, Err(Refusal::Revoked(id("a"))));
+        assert_eq!(gateway.serve("b", async {}).await, Ok(()));
+    }
+}
