@@ -5,6 +5,7 @@
 
 mod gns;
 mod hosts;
+mod revocations;
 mod rotation;
 mod top_level;
 mod upload;
@@ -13,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use config::resource::{Host, Name, SecretRef};
+use config::revoked::Revoked;
 use config::wire::Order;
 use config::world::{GlobalNamespaceTrust, HostCertificate, MeshTrust};
 use identity::bundle::BundleError;
@@ -31,6 +33,8 @@ use crate::store::{Store, StoreError};
 use crate::vault::{Vault, VaultError};
 
 pub use gns::WantedGns;
+pub use revocations::Revocation;
+use revocations::Revocations;
 pub(crate) use rotation::{Holder, RootStatus, Stage};
 use top_level::TopLevel;
 pub use upload::{UploadFault, check_upload, covers};
@@ -57,6 +61,15 @@ pub enum AuthorityError {
         /// The cluster.
         cluster: Name,
     },
+    /// Believed by nobody, so nothing is signed for it.
+    #[error("the {0} is revoked: `tombolo certs reinstate` takes that back")]
+    Revoked(Revoked),
+    /// Once is enough.
+    #[error("the {0} is revoked already")]
+    RevokedAlready(Revoked),
+    /// There is nothing to take back.
+    #[error("the {0} is not revoked; `tombolo certs` lists who is")]
+    NotRevoked(Revoked),
     /// One rotation at a time.
     #[error("{0} is being replaced already: `tombolo certs` says how far that is, and for whom it waits")]
     Rotating(String),
@@ -107,6 +120,7 @@ pub struct Authorities {
     top_level: TopLevel,
     gns: gns::GnsAuthorities,
     hosts: hosts::HostCertificates,
+    revocations: Revocations,
     vault: Arc<Vault>,
 }
 
@@ -124,7 +138,8 @@ impl Authorities {
         let top_level = TopLevel::open(mesh, store, vault, now)?;
         let gns = gns::GnsAuthorities::open(top_level.signing().domain().clone(), store, Arc::clone(vault))?;
         let hosts = hosts::HostCertificates::open(store, Arc::clone(vault))?;
-        Ok(Authorities { top_level, gns, hosts, vault: Arc::clone(vault) })
+        let revocations = Revocations::open(store)?;
+        Ok(Authorities { top_level, gns, hosts, revocations, vault: Arc::clone(vault) })
     }
 
     /// Makes what is wanted and not there, renews what is two thirds through its life, and drops what is no longer
@@ -187,6 +202,7 @@ impl Authorities {
         csr: &str,
         now: OffsetDateTime,
     ) -> Result<(Chain, Order), AuthorityError> {
+        self.revocations.check(cluster)?;
         let request = crate::http::csr::check(csr, &self.agent_id(cluster)?)?;
         self.top_level.issue_agent(cluster, &request, now)
     }
@@ -204,13 +220,41 @@ impl Authorities {
         csr: &str,
         now: OffsetDateTime,
     ) -> Result<(String, Order), AuthorityError> {
+        self.revocations.check(cluster)?;
         let request = crate::http::csr::check(csr, &self.agent_id(cluster)?)?;
         self.gns.issue_issuing(gns, wanted, cluster, &request, now)
     }
 
     /// Whom to believe in a GNS.
     pub fn trust(&self, gns: &Name) -> Option<GlobalNamespaceTrust> {
-        self.gns.trust(gns)
+        let trust = self.gns.trust(gns)?;
+        Some(GlobalNamespaceTrust { revoked: self.revocations.of(&trust.labels), ..trust })
+    }
+
+    /// From now on nobody believes them, whatever they show.
+    ///
+    /// # Errors
+    /// When they are revoked already, or the store cannot be written.
+    pub(crate) fn revoke(&mut self, revoked: &Revoked, by: &str, now: OffsetDateTime) -> Result<(), AuthorityError> {
+        self.revocations.add(revoked, by, now)
+    }
+
+    /// They are believed again, and so is every certificate of theirs that is still in its life.
+    ///
+    /// # Errors
+    /// When they are not revoked, or the store cannot be written.
+    pub(crate) fn reinstate(&mut self, revoked: &Revoked) -> Result<(), AuthorityError> {
+        self.revocations.remove(revoked)
+    }
+
+    /// Who is believed no longer.
+    pub(crate) fn revocations(&self) -> Vec<Revocation> {
+        self.revocations.all()
+    }
+
+    /// The clusters of which nobody is.
+    pub(crate) fn revoked_clusters(&self) -> BTreeSet<Name> {
+        self.revocations.clusters()
     }
 
     /// Whom the agent of a cluster is to believe, and what to hold.

@@ -13,7 +13,7 @@ use super::holders::Holders;
 use super::link::LinkReport;
 use super::readiness::Reports;
 use super::view::View;
-use crate::ca::{Holder, RootStatus, Stage};
+use crate::ca::{Holder, Revocation, RootStatus, Stage};
 
 /// The levels of the chain, from its end up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -49,6 +49,9 @@ pub struct CertificatesStatus {
     pub rotations: Vec<Rotation>,
     /// Who believes which root.
     pub trust: Vec<TrustRow>,
+    /// Who is believed no longer.
+    #[serde(default)]
+    pub revoked: Vec<Revocation>,
 }
 
 /// One certificate. Moments are in seconds since 1970.
@@ -151,7 +154,7 @@ impl Core {
         let (view, reports) = (self.view(), self.reports());
         let all = Holders::new(&view, &reports, &self.enrolments);
         let mut status =
-            CertificatesStatus { certificates: vec![], rotations: rotations(&view, &reports, &all), trust: vec![] };
+            CertificatesStatus { certificates: vec![], rotations: rotations(&view, &reports, &all), trust: vec![], revoked: view.made.revocations.clone() };
         for (gns, root) in view.made.roots() {
             let holders = all.of(gns);
             status.certificates.extend(root.roots.iter().map(|facts| root_row(gns, root, facts)));

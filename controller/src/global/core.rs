@@ -42,13 +42,15 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Takes a new desired state with what was made for it, and forgets clusters that it doesn't have.
+    /// Takes a new desired state with what was made for it, forgets clusters that it doesn't have, and hears no more of
+    /// those that are revoked.
     fn install(&mut self, desired: Arc<Desired>, made: Arc<Made>) {
         let present: BTreeSet<&Name> = clusters(&desired).collect();
         self.view.observed.retain(|cluster, _| present.contains(cluster));
-        let gone = self.links.iter().filter(|(cluster, _)| !present.contains(cluster));
-        gone.for_each(|(_, link)| link.end.cancel());
-        self.links.retain(|cluster, _| present.contains(cluster));
+        let stays = |cluster: &Name| present.contains(cluster) && !made.revoked_clusters.contains(cluster);
+        for (_, link) in self.links.extract_if(.., |cluster, _| !stays(cluster)) {
+            link.end.cancel();
+        }
         self.view.desired = desired;
         self.view.made = made;
     }
@@ -197,6 +199,8 @@ impl Core {
         if let Err(error) = authorities.retain_keys(&made.needed_keys(&desired)) {
             tracing::warn!(%error, "keys that nothing needs stay in the vault");
         }
+        // First no agent of a revoked cluster comes in, then those that are in go.
+        self.enrolments.shut_out(made.revoked_clusters.clone());
         self.state().install(Arc::clone(&desired), Arc::new(made));
         let present = clusters(&desired).cloned().collect();
         if let Err(error) = authorities.retain_clusters(&present) {

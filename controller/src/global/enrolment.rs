@@ -1,6 +1,6 @@
 //! Which clusters are in the mesh, and with which certificates: what the controller's port believes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -63,18 +63,30 @@ pub(crate) struct Enrolments {
     roots: RwLock<Arc<TrustBundle>>,
     records: Records<Enrolment>,
     live: RwLock<BTreeMap<String, Enrolment>>,
+    /// Clusters that are revoked: in the mesh, but believed by nobody.
+    revoked: RwLock<BTreeSet<Name>>,
 }
 
 impl Enrolments {
     pub(crate) fn open(domain: TrustDomain, roots: TrustBundle, store: &Arc<dyn Store>) -> Result<Self, StoreError> {
         let records: Records<Enrolment> = Records::new(Arc::clone(store));
         let live = RwLock::new(records.all()?);
-        Ok(Enrolments { domain, roots: RwLock::new(Arc::new(roots)), records, live })
+        Ok(Enrolments { domain, roots: RwLock::new(Arc::new(roots)), records, live, revoked: RwLock::default() })
     }
 
     /// From now on these are believed.
     pub(crate) fn believe(&self, roots: TrustBundle) {
         *self.roots.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(roots);
+    }
+
+    /// From now on these clusters' agents are not believed, and no others.
+    pub(crate) fn shut_out(&self, clusters: BTreeSet<Name>) {
+        *self.revoked.write().unwrap_or_else(PoisonError::into_inner) = clusters;
+    }
+
+    fn is_shut_out(&self, cluster: &str) -> bool {
+        let revoked = self.revoked.read().unwrap_or_else(PoisonError::into_inner);
+        revoked.iter().any(|revoked| revoked.as_str() == cluster)
     }
 
     /// The enrolment of a cluster.
@@ -145,7 +157,8 @@ impl Trust for Enrolments {
     }
 
     fn is_member(&self, domain: &TrustDomain, cluster: &str) -> bool {
-        *domain == self.domain && self.live.read().unwrap_or_else(PoisonError::into_inner).contains_key(cluster)
+        let believed = *domain == self.domain && !self.is_shut_out(cluster);
+        believed && self.live.read().unwrap_or_else(PoisonError::into_inner).contains_key(cluster)
     }
 
     /// Whatever is not known to be issued to the present incarnation counts as revoked.

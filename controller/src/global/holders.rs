@@ -26,7 +26,8 @@ impl<'a> Holders<'a> {
     /// Those in a GNS, or, without one, in the control plane: the agents.
     pub(crate) fn of(&self, gns: Option<&Name>) -> Vec<Holder> {
         let is_member = |cluster: &&Name| gns.is_none_or(|gns| self.membership.has_member(gns, cluster));
-        let clusters = self.view.clusters().filter(is_member);
+        let believed = |cluster: &&Name| !self.view.made.revoked_clusters.contains(*cluster);
+        let clusters = self.view.clusters().filter(is_member).filter(believed);
         let enrolled = clusters.filter(|cluster| self.enrolments.get(cluster).is_some());
         enrolled.flat_map(|cluster| of_cluster(cluster, self.reports.get(cluster), gns)).collect()
     }

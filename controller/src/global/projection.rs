@@ -23,7 +23,9 @@ pub(crate) fn project(view: &View, cluster: &Name, telling: &mut Telling) -> Pub
     let facts = desired(view, &access, cluster).chain(made(view, (&membership, &access), cluster));
     let remote = remote(view, (&membership, &access), cluster);
     entries.extend(facts.chain(remote).filter_map(|fact| telling.tell(fact)));
-    entries.extend(view.observations().filter_map(|(_, observation)| observation.gateways()));
+    // To a cluster that nobody believes nobody needs the way; it itself is told nothing any more.
+    let believed = view.observations().filter(|(cluster, _)| !view.made.revoked_clusters.contains(*cluster));
+    entries.extend(believed.filter_map(|(_, observation)| observation.gateways()));
     Published {
         revision: RevisionPair { global: view.desired.head, agent: AgentSequence::default() },
         entries: Arc::new(entries),
@@ -76,7 +78,8 @@ fn remote<'v>(
     (membership, access): (&'v Membership<'_>, &'v Access<'_>),
     cluster: &'v Name,
 ) -> impl Iterator<Item = Fact> + 'v {
-    let others = view.observations().filter(move |(other, _)| *other != cluster);
+    let others = view.observations();
+    let others = others.filter(move |(other, _)| *other != cluster && !view.made.revoked_clusters.contains(*other));
     others.flat_map(move |(_, seen)| summaries((view, seen), (membership, access), cluster))
 }
 

@@ -13,7 +13,7 @@ use config::world::{Fact, GlobalNamespaceTrust, HostCertificate, MeshTrust, Worl
 use time::OffsetDateTime;
 
 use super::observed::Observation;
-use crate::ca::{Authorities, RootStatus, Wanted, WantedGns, lifetimes};
+use crate::ca::{Authorities, Revocation, RootStatus, Wanted, WantedGns, lifetimes};
 use crate::store::{Desired, Stored};
 use crate::vault::VaultError;
 
@@ -34,6 +34,10 @@ pub(crate) struct Made {
     pub(crate) secrets: BTreeMap<SecretRef, Secret>,
     /// What the agent of each cluster is told of the control plane.
     pub(crate) mesh: BTreeMap<Name, Arc<MeshTrust>>,
+    /// The clusters of which nobody is believed.
+    pub(crate) revoked_clusters: BTreeSet<Name>,
+    /// Who is believed no longer, for people.
+    pub(crate) revocations: Vec<Revocation>,
     /// The top-level CA; nothing only in tests.
     pub(crate) top_level: Option<RootStatus>,
     /// The CA of each GNS.
@@ -148,6 +152,8 @@ impl Made {
             made.trust.extend(authorities.trust(gns).map(|trust| (gns.clone(), Arc::new(trust))));
             made.gns_roots.extend(authorities.gns_root(gns).map(|root| (gns.clone(), root)));
         }
+        made.revoked_clusters = authorities.revoked_clusters();
+        made.revocations = authorities.revocations();
         made.top_level = Some(authorities.mesh_root());
         made.hosts_due = authorities.hosts_due();
         made.mesh =

@@ -1,6 +1,6 @@
 //! The certificates of members: when a successor enrols under a member's name, its predecessor's count no more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use config::resource::Name;
 use identity::bundle::BundleError;
 use identity::ca::ControlCa;
-use identity::{Facts, Pinned, Serial, SpiffeId, Trust, TrustBundle, TrustDomain};
+use identity::{Facts, Pinned, Role, Serial, SpiffeId, Trust, TrustBundle, TrustDomain};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -45,6 +45,8 @@ pub(super) struct Certificates {
     pinned: Pinned,
     /// By serial number.
     issued: RwLock<BTreeMap<String, Issued>>,
+    /// Members that the controller has revoked, whatever they show.
+    shut_out: RwLock<BTreeSet<Name>>,
 }
 
 impl Certificates {
@@ -52,7 +54,18 @@ impl Certificates {
     pub(super) fn open(path: PathBuf, domain: TrustDomain, ca: &ControlCa) -> Result<Self, BundleError> {
         let pinned = Pinned::new(domain, TrustBundle::new([ca.certificate().clone()])?);
         let issued = RwLock::new(read_checked(&path).unwrap_or_default());
-        Ok(Certificates { path, pinned, issued })
+        Ok(Certificates { path, pinned, issued, shut_out: RwLock::default() })
+    }
+
+    /// From now on these members are not believed, and no others.
+    pub(super) fn shut_out(&self, members: BTreeSet<Name>) {
+        *self.shut_out.write().unwrap_or_else(PoisonError::into_inner) = members;
+    }
+
+    /// Whether the controller has revoked a member.
+    pub(super) fn is_shut_out(&self, member: &str) -> bool {
+        let shut_out = self.shut_out.read().unwrap_or_else(PoisonError::into_inner);
+        shut_out.iter().any(|name| name.as_str() == member)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<String, Issued>> {
@@ -128,7 +141,10 @@ impl Trust for Certificates {
         self.pinned.is_member(domain, cluster)
     }
 
-    fn is_revoked(&self, _: &SpiffeId, serial: &Serial) -> bool {
+    fn is_revoked(&self, id: &SpiffeId, serial: &Serial) -> bool {
+        if matches!(id.role(), Role::Member { name, .. } if self.is_shut_out(name)) {
+            return true;
+        }
         let issued = self.issued.read().unwrap_or_else(PoisonError::into_inner);
         issued.get(serial.as_str()).is_some_and(|issued| issued.revoked)
     }

@@ -59,6 +59,8 @@ enum OfficeError {
     NoStanding(Name, Name),
     #[error("the agent waits for its issuing CA in GNS {0}, or for the one that is ordered now: ask again")]
     NotYet(Name),
+    #[error("{0} is revoked: `tombolo certs reinstate` takes that back; until then give the gateway another name")]
+    Revoked(Name),
     #[error("the agent is shutting down")]
     Stopping,
     #[error(transparent)]
@@ -83,7 +85,7 @@ impl IntoResponse for OfficeError {
     fn into_response(self) -> Response {
         let status = match self {
             OfficeError::Secret | OfficeError::Anonymous => StatusCode::UNAUTHORIZED,
-            OfficeError::NoGateway(_) | OfficeError::NoStanding(..) => StatusCode::FORBIDDEN,
+            OfficeError::NoGateway(_) | OfficeError::NoStanding(..) | OfficeError::Revoked(_) => StatusCode::FORBIDDEN,
             OfficeError::Stale(_) | OfficeError::Renewal(_) => StatusCode::FORBIDDEN,
             OfficeError::NotYet(_) | OfficeError::Full(_) | OfficeError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             OfficeError::NoMember | OfficeError::Name(_) | OfficeError::Request(_) => StatusCode::BAD_REQUEST,
@@ -183,6 +185,9 @@ impl Office {
     }
 
     fn certify_member(&self, name: &Name, request: &str) -> Result<Chain, OfficeError> {
+        if self.certificates.is_shut_out(name.as_str()) {
+            return Err(OfficeError::Revoked(name.clone()));
+        }
         let role = Role::Member { cluster: self.cluster.to_string(), name: name.to_string() };
         let request = csr::check(request, &SpiffeId::new(self.mesh.clone(), role)?)?;
         Ok(self.control_ca.issue_member(&request, OffsetDateTime::now_utc())?)

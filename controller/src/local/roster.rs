@@ -1,6 +1,6 @@
 //! The members of a cluster: who they are, and how far.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -175,6 +175,21 @@ impl Roster {
             tracing::info!(member = %name, "a member left");
             self.members_changed();
         }
+    }
+
+    /// These are no members any more, and their streams end.
+    pub(super) fn expel(&self, members: &BTreeSet<Name>) {
+        let mut state = self.state();
+        let gone: Vec<_> = state.entries.extract_if(.., |name, _| members.contains(name)).collect();
+        drop(state);
+        if gone.is_empty() {
+            return;
+        }
+        for (member, entry) in gone {
+            tracing::warn!(%member, "a member is revoked");
+            cut(entry.stream);
+        }
+        self.members_changed();
     }
 
     /// Those that were silent for too long leave; those of them that may return with a living certificate are

@@ -17,12 +17,13 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::certificates::Certificates;
 use super::office::{self, Office};
 use super::report::{Holding, Reporting, Seeing};
 use super::roster::Roster;
 use super::services::{self, Services, Sighting};
 use super::source::{LocalSource, merge};
-use super::standing::{Standings, needs, standings};
+use super::standing::{Standings, needs, revoked_gateways, standings};
 use super::{Agent, AgentError, Parts, admission, server_tls};
 use crate::http::client::Client;
 use crate::http::server;
@@ -49,6 +50,9 @@ pub(super) async fn run(agent: &Agent, mut parts: Parts, shutdown: CancellationT
         issuing: parts.issuing.subscribe(),
     };
     let reporting = projection.reporting(parts.roster.clone(), sightings.subscribe(), holding);
+    let bouncer = Bouncer { roster: parts.roster.clone(), certificates: parts.certificates.clone() };
+    bouncer.shut_out(&projection.standings.borrow());
+    let expelling = bouncer.follow(projection.standings.subscribe());
     let door = Door::new(agent, &projection, &parts, shutdown)?;
     let office = Office {
         cluster: agent.cluster.clone(),
@@ -81,6 +85,29 @@ pub(super) async fn run(agent: &Agent, mut parts: Parts, shutdown: CancellationT
         () = seeing.watch(seen) => Ok(()),
         () = projection.run() => Ok(()),
         () = reporting.report(ack) => Ok(()),
+        () = expelling => Ok(()),
+    }
+}
+
+/// Keeps out the members that the controller has revoked.
+struct Bouncer {
+    roster: Arc<Roster>,
+    certificates: Arc<Certificates>,
+}
+
+impl Bouncer {
+    /// First no more of them comes in, then those that are in go.
+    fn shut_out(&self, standings: &Standings) {
+        let revoked = revoked_gateways(standings);
+        self.certificates.shut_out(revoked.clone());
+        self.roster.expel(&revoked);
+    }
+
+    async fn follow(self, mut standings: watch::Receiver<Arc<Standings>>) {
+        while standings.changed().await.is_ok() {
+            let now = standings.borrow_and_update().clone();
+            self.shut_out(&now);
+        }
     }
 }
 

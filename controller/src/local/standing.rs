@@ -1,9 +1,10 @@
 //! The GNSs of which the cluster is a member, and what its gateways may be certified for in each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use config::resource::{CertificateLifetimes, Host, Name, ResourceId, Span};
 use config::resource::{GlobalNamespaceSpec, Spec};
+use config::revoked::Revoked;
 use config::wire::Order;
 use config::world::{Fact, GlobalNamespaceTrust, World};
 use identity::ca::Lifetimes;
@@ -21,6 +22,8 @@ pub(super) struct Standing {
     pub(super) roots: Vec<String>,
     /// The certificates that its gateways are to hold.
     pub(super) order: Order,
+    /// Its gateways and workloads that nobody believes any more.
+    pub(super) revoked: BTreeSet<Revoked>,
     /// The opaque name that its gateways bear.
     pub(super) label: Host,
     /// How long certificates live.
@@ -40,10 +43,21 @@ pub(super) fn standings(world: &World, cluster: &Name) -> Standings {
         let need = Need::of_trust(trust, cluster)?;
         let label = trust.labels.get(cluster)?.clone();
         let (roots, order) = (fingerprints(&trust.roots), trust.order(cluster));
+        let revoked = trust.revoked.iter().filter(|revoked| revoked.cluster() == cluster).cloned().collect();
         let lifetimes = lifetimes(world, &trust.global_namespace);
-        Some((trust.global_namespace.clone(), Standing { need, roots, order, label, lifetimes }))
+        Some((trust.global_namespace.clone(), Standing { need, roots, order, revoked, label, lifetimes }))
     };
     trusts.filter_map(|trust| standing(trust)).collect()
+}
+
+/// The gateways of the cluster that are revoked: none of them is a member any more.
+pub(super) fn revoked_gateways(standings: &Standings) -> BTreeSet<Name> {
+    let revoked = standings.values().flat_map(|standing| &standing.revoked);
+    let gateways = revoked.filter_map(|revoked| match revoked {
+        Revoked::Gateway { name, .. } => Some(name.clone()),
+        _ => None,
+    });
+    gateways.collect()
 }
 
 /// The issuing CAs that are needed.

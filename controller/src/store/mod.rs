@@ -35,6 +35,8 @@ pub enum Table {
     HostCertificates,
     /// How far the rotation of each root is: `gns/NAME` and `top-level`.
     Rotations,
+    /// Who is believed no longer, by how people name them.
+    Revocations,
     /// Sealed secrets, by reference.
     Secrets,
 }
@@ -49,6 +51,7 @@ impl Table {
             Table::CrossSigned => "crossSigned",
             Table::HostCertificates => "hostCertificates",
             Table::Rotations => "rotations",
+            Table::Revocations => "revocations",
             Table::Secrets => "secrets",
         }
     }
