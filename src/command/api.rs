@@ -108,6 +108,18 @@ impl Api {
         begun.map(drop).map_err(|error| self.explain(&error))
     }
 
+    /// Says whom nobody is to believe any more.
+    pub async fn revoke(&self, revoke: &Revoke) -> Result<()> {
+        let done: Result<IgnoredAny, CallError> = self.client.post("/v1alpha1/certificates/revoke", revoke).await;
+        done.map(drop).map_err(|error| self.explain(&error))
+    }
+
+    /// Takes that back.
+    pub async fn reinstate(&self, revoke: &Revoke) -> Result<()> {
+        let done: Result<IgnoredAny, CallError> = self.client.post("/v1alpha1/certificates/reinstate", revoke).await;
+        done.map(drop).map_err(|error| self.explain(&error))
+    }
+
     /// The certificates of the top-level CA, in PEM: two while it is being replaced.
     pub async fn ca(&self) -> Result<String> {
         let bytes = self.client.bytes(Method::GET, "/v1alpha1/ca", None).await.map_err(|error| self.explain(&error))?;

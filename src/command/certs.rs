@@ -1,6 +1,7 @@
 //! `tombolo certs`: who holds which certificate, and their replacement.
 
 mod list;
+mod revoke;
 mod rotate;
 
 use std::process::ExitCode;
@@ -24,12 +25,18 @@ pub struct Args {
 enum What {
     /// Replaces certificates before their time: roots, authorities, or what gateways and agents show.
     Rotate(rotate::Args),
+    /// Makes everybody believe a cluster, a gateway or workloads no longer, whatever certificate they show
+    Revoke(revoke::Args),
+    /// Takes a revocation back
+    Reinstate(revoke::Args),
 }
 
 /// Does what was asked.
 pub async fn run(args: Args) -> Result<ExitCode> {
     match args.what {
         Some(What::Rotate(args)) => rotate::run(args).await,
+        Some(What::Revoke(args)) => revoke::revoke(args).await,
+        Some(What::Reinstate(args)) => revoke::reinstate(args).await,
         None => list::run(args.list).await,
     }
 }

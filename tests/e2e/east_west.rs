@@ -2,46 +2,12 @@
 
 use std::net::SocketAddr;
 
-use identity::Facts;
-use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::certs::Authority;
 use crate::support::demo::{Demo, EAST_WEST};
 use crate::support::http::Client;
-
-/// What a gateway holds on disk for a GNS: its certificates and its key, and the label that stands for its cluster.
-struct Held {
-    text: String,
-}
-
-impl Held {
-    fn of(demo: &Demo, gateway: &str, gns: &str) -> Option<Held> {
-        let path = demo.state.join(gateway).join("identities").join(format!("{gns}.pem"));
-        Some(Held { text: std::fs::read_to_string(path).ok()? })
-    }
-
-    /// The leaf and the issuing CA.
-    fn chain(&self) -> String {
-        self.blocks("CERTIFICATE").into_iter().take(2).collect()
-    }
-
-    fn key(&self) -> String {
-        self.blocks("PRIVATE KEY").concat()
-    }
-
-    fn blocks(&self, kind: &str) -> Vec<String> {
-        let (begin, end) = (format!("-----BEGIN {kind}-----"), format!("-----END {kind}-----"));
-        let inner = self.text.split(&begin).skip(1).map(|rest| rest.split(&end).next().unwrap());
-        inner.map(|inner| format!("{begin}{inner}{end}\n")).collect()
-    }
-
-    /// The one DNS name in the leaf: what peers ask for, which says nothing about who is there.
-    fn label(&self) -> String {
-        let leaf = CertificateDer::pem_slice_iter(self.text.as_bytes()).next().unwrap().unwrap();
-        Facts::read(&leaf).unwrap().dns_names.remove(0)
-    }
-}
+use crate::support::identities::Held;
 
 fn east_west(demo: &Demo) -> SocketAddr {
     SocketAddr::new(demo.gateway(1, 0), EAST_WEST)
@@ -56,10 +22,8 @@ async fn speaks(demo: &Demo, client: &Client, label: &str) -> Result<(), String>
     stream.read_exact(&mut answer).await.map(|_| ()).map_err(|error| error.to_string())
 }
 
-/// The roots that a dialler of the shop would use are not on disk in PEM; the issuing CA of the target stands for them.
 fn trusting_south(demo: &Demo) -> Client {
-    let south = Held::of(demo, "south/gw-a", "shop").unwrap();
-    Client::trusting(&south.blocks("CERTIFICATE")[1])
+    Held::of(demo, "south/gw-a", "shop").unwrap().trusting()
 }
 
 #[tokio::test]

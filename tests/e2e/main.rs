@@ -28,6 +28,7 @@ mod public;
 mod readme;
 mod resilience;
 mod restart;
+mod revocation;
 mod rotation;
 mod streams;
 mod takeover;

@@ -49,6 +49,8 @@ pub use admin::{AdminContext, read_admin_context, write_admin_context};
 pub use apply::{Action, Applied, Apply, Outcome};
 pub use certificates::{CertificateRow, CertificatesStatus, Level, Phase, Rotation, TrustRow};
 pub use error::Error;
+pub use crate::ca::Revocation;
+pub use revocation::Revoke;
 pub use rotation::Rotate;
 pub use status::{AuthorityStatus, ClusterStatus, MemberStatus, MeshStatus, PeerRow};
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use config::resource::Name;
-use controller::global::{CertificateRow, CertificatesStatus, Rotation, TrustRow};
+use controller::global::{CertificateRow, CertificatesStatus, Revocation, Rotation, TrustRow};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -42,8 +42,9 @@ pub async fn run(args: Flags) -> Result<ExitCode> {
 }
 
 fn text(status: &CertificatesStatus) -> String {
-    let CertificatesStatus { certificates: rows, rotations, trust } = status;
-    format!("{}\n{}{}", certificates(rows), roots(trust), self::rotations(rotations))
+    let CertificatesStatus { certificates: rows, rotations, trust, revoked } = status;
+    let (rotations, revoked) = (self::rotations(rotations), self::revoked(revoked));
+    format!("{}\n{}{rotations}{revoked}", certificates(rows), roots(trust))
 }
 
 fn certificates(rows: &[CertificateRow]) -> String {
@@ -74,6 +75,17 @@ fn rotations(rotations: &[Rotation]) -> String {
         return String::new();
     }
     format!("\n{}", table_of(rotations))
+}
+
+fn revoked(revocations: &[Revocation]) -> String {
+    if revocations.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(["REVOKED", "SINCE", "BY"]);
+    for Revocation { revoked, since, by } in revocations {
+        table.row([&revoked.to_string(), &moment(*since), by]);
+    }
+    format!("\n{table}")
 }
 
 /// What is being replaced, and for whom it waits.
@@ -119,6 +131,7 @@ mod tests {
             "certificates": [row("gns", "controller", "aa", "aa"), row("leaf", "west/a", "bb", "cc")],
             "trust": [{"globalNamespace": "shop", "root": root, "signing": true, "believedBy": ["west/a"], "heldBy": []}],
             "rotations": [{"level": "gns", "globalNamespace": "shop", "phase": "prove", "since": 0, "waiting": ["west/b"]}],
+            "revoked": [{"revoked": {"gateway": {"cluster": "west", "name": "b"}}, "since": 0, "by": "ada"}],
         }))
         .unwrap();
         let text = text(&status);
@@ -127,5 +140,6 @@ mod tests {
         assert!(line("west/a ").contains("cc") && text.contains("1970-01-01T16:00:00Z"), "{text}");
         assert!(line("yes").contains("abababababababab  yes"), "{text}");
         assert!(line("prove").ends_with("west/b"), "{text}");
+        assert!(line("gateway west/b").ends_with("ada"), "{text}");
     }
 }

@@ -12,6 +12,7 @@ pub mod grpc;
 pub mod http;
 pub mod http2;
 pub mod leaver;
+pub mod identities;
 pub mod load;
 pub mod moody;
 pub mod process;
