@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, anyhow};
 use config::manifest::Manifest;
 use config::resource::{Kind, Name, ResourceId};
-use controller::global::{Applied, CertificatesStatus, MeshStatus, PeerRow, Rotate};
+use controller::global::{Applied, CertificatesStatus, MeshStatus, PeerRow, Revoke, Rotate};
 use controller::http::client::{CallError, Client};
 use controller::http::message::ErrorItem;
 use http::{Method, StatusCode};
