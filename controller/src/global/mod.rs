@@ -11,6 +11,7 @@ mod freshness;
 mod holders;
 mod link;
 mod observed;
+pub(crate) mod phases;
 mod projection;
 mod readiness;
 pub(crate) mod rotation;
@@ -45,8 +46,9 @@ use crate::store::{EmbeddedStore, Store};
 pub(crate) use admin::ApiTokens;
 pub use admin::{AdminContext, read_admin_context, write_admin_context};
 pub use apply::{Action, Applied, Apply, Outcome};
-pub use certificates::{CertificateRow, CertificatesStatus, Level, Phase, Rotation, TrustRow};
+pub use certificates::{CertificateRow, CertificatesStatus, Level, TrustRow};
 pub use error::Error;
+pub use phases::{Phase, Rotation};
 pub use rotation::Rotate;
 pub use status::{AuthorityStatus, ClusterStatus, MemberStatus, MeshStatus, PeerRow};
 
