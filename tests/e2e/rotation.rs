@@ -83,6 +83,14 @@ async fn all_levels_are_replaced_one_after_another_and_no_request_fails() {
     let trust = before["trust"].as_array().unwrap();
     assert_eq!(trust.len(), 2, "a root is left over: {trust:?}");
     assert!(trust.iter().all(|root| root["signing"] == true), "{trust:?}");
+    rotate(&demo, &["--level=issuing", "--gns=shop", "--cluster=west"]);
+    let after = settled(&demo).await;
+    for level in ["issuing", "leaf"] {
+        let (old, new) = (serials(&before, level, Some("shop")), serials(&after, level, Some("shop")));
+        for (holder, serial) in &old {
+            assert_eq!(new[holder] != *serial, holder.contains("west"), "{level} of {holder}");
+        }
+    }
     load.end_without_failure().await;
 
     // Who has imported the first top-level CA only is still served, by people's commands and by public hosts.

@@ -173,7 +173,7 @@ impl GnsAuthorities {
         holders: &[Holder],
         now: OffsetDateTime,
     ) -> Result<bool, AuthorityError> {
-        let step = self.live.get(gns).and_then(|authority| authority.roots.next(holders, now));
+        let step = self.live.get_mut(gns).and_then(|authority| authority.roots.next(holders, now));
         match step {
             None => return Ok(false),
             Some(Step::Begin) => self.begin(top_level, gns, wanted, now)?,

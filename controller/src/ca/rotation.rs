@@ -17,13 +17,17 @@ use config::wire::{Order, TrustReport};
 use identity::Facts;
 use identity::ca::{GnsCa, TopLevelCa, renew_at};
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
+use time::{Duration, OffsetDateTime};
 
 use crate::store::{Record, Table};
 
 /// So much of a root's life, as one part in so many, is left when the living are no longer kept waiting for the absent:
 /// the longest life that a leaf below it may have.
 const RESERVE: i32 = 9;
+
+/// So long everybody must have believed both roots before the new one signs: then their disks know it too, and one that
+/// starts anew, with nobody in reach, does not fall behind what it said.
+const SETTLING: Duration = Duration::seconds(3);
 
 /// A root authority.
 pub(super) trait RootCa {
@@ -149,13 +153,15 @@ pub(super) struct Roots<C> {
     signing: C,
     other: Option<C>,
     state: State,
+    /// Since when everybody believes both, as far as this process saw.
+    settling: Option<OffsetDateTime>,
 }
 
 impl<C: RootCa> Roots<C> {
     /// The first of its kind.
     pub(super) fn new(first: C) -> Self {
         let signing = first.facts().fingerprint.clone();
-        Roots { signing: first, other: None, state: State { signing, ..State::default() } }
+        Roots { signing: first, other: None, state: State { signing, ..State::default() }, settling: None }
     }
 
     /// Those that the vault has, and what was known of them; also those that nothing needs, which a controller left
@@ -170,7 +176,7 @@ impl<C: RootCa> Roots<C> {
             state.stage = Stage::Steady;
         }
         state.signing.clone_from(&signing.facts().fingerprint);
-        Some((Roots { signing, other, state }, roots))
+        Some((Roots { signing, other, state, settling: None }, roots))
     }
 
     pub(super) fn state(&self) -> &State {
@@ -241,12 +247,16 @@ impl<C: RootCa> Roots<C> {
     }
 
     /// What is to be done now.
-    pub(super) fn next(&self, holders: &[Holder], now: OffsetDateTime) -> Option<Step> {
-        let ready = || self.waiting(holders, now).is_empty();
+    pub(super) fn next(&mut self, holders: &[Holder], now: OffsetDateTime) -> Option<Step> {
+        let ready = self.waiting(holders, now).is_empty();
+        self.settling = self.settling.or(Some(now)).filter(|_| ready && self.state.stage == Stage::Overlap);
         match (self.state.stage, &self.other) {
             (Stage::Steady, _) => (self.renews() <= now).then_some(Step::Begin),
-            (Stage::Overlap, _) => (self.reserve() <= now || ready()).then_some(Step::Switch),
-            (Stage::Reissue, Some(old)) => (old.facts().not_after < now || ready()).then_some(Step::Drop),
+            (Stage::Overlap, _) => {
+                let settled = self.settling.is_some_and(|since| now - since >= SETTLING);
+                (self.reserve() <= now || settled).then_some(Step::Switch)
+            }
+            (Stage::Reissue, Some(old)) => (old.facts().not_after < now || ready).then_some(Step::Drop),
             (Stage::Reissue, None) => Some(Step::Drop),
         }
     }
@@ -332,7 +342,6 @@ mod tests {
     use config::wire::CertificateReport;
     use identity::TrustDomain;
     use identity::ca::Lifetimes;
-    use time::Duration;
 
     use super::*;
 
@@ -373,9 +382,14 @@ mod tests {
         (roots, old, new)
     }
 
+    /// What is done about this if it stays so.
+    fn next(roots: &mut Roots<GnsCa>, holders: &[Holder], at: OffsetDateTime) -> Option<Step> {
+        roots.next(holders, at).or_else(|| roots.next(holders, at + SETTLING))
+    }
+
     #[test]
     fn a_root_is_replaced_at_two_thirds_of_its_life() {
-        let roots = Roots::new(root(START));
+        let mut roots = Roots::new(root(START));
         assert_eq!(roots.next(&[], START + Duration::days(55)), None);
         assert_eq!(roots.next(&[], START + Duration::days(65)), Some(Step::Begin));
     }
@@ -389,7 +403,8 @@ mod tests {
         assert_eq!(roots.next(std::slice::from_ref(&behind), now), None);
         assert_eq!(roots.waiting(std::slice::from_ref(&behind), now).len(), 1);
         let knows = holder(true, &[&old, &new], &old, end);
-        assert_eq!(roots.next(std::slice::from_ref(&knows), now), Some(Step::Switch));
+        assert_eq!(roots.next(std::slice::from_ref(&knows), now), None, "its disk may not know yet");
+        assert_eq!(roots.next(std::slice::from_ref(&knows), now + SETTLING), Some(Step::Switch));
         assert_eq!(roots.order(&name("west")).root, old);
         let before: Vec<String> = roots.all().iter().map(|root| root.facts().fingerprint.clone()).collect();
         roots.switch(now);
@@ -407,29 +422,29 @@ mod tests {
         let now = START + Duration::days(60);
         let (mut roots, old, _) = overlapping(now);
         let away = [holder(false, &[&old], &old, now + Duration::hours(1))];
-        assert_eq!(roots.next(&away, now + Duration::minutes(59)), None);
-        assert_eq!(roots.next(&away, now + Duration::minutes(61)), Some(Step::Switch));
+        assert_eq!(next(&mut roots, &away, now + Duration::minutes(59)), None);
+        assert_eq!(next(&mut roots, &away, now + Duration::minutes(61)), Some(Step::Switch));
         // What an agent that is away hands out meanwhile lives as long as its issuing CA.
         roots.issued(&name("west"), now + Duration::hours(3));
         let [mut gateway] = away;
         gateway.agent_present = false;
-        assert_eq!(roots.next(std::slice::from_ref(&gateway), now + Duration::hours(2)), None);
-        assert_eq!(roots.next(std::slice::from_ref(&gateway), now + Duration::hours(4)), Some(Step::Switch));
+        assert_eq!(next(&mut roots, std::slice::from_ref(&gateway), now + Duration::hours(2)), None);
+        assert_eq!(next(&mut roots, std::slice::from_ref(&gateway), now + Duration::hours(4)), Some(Step::Switch));
         roots.switch(now);
-        assert_eq!(roots.next(std::slice::from_ref(&gateway), now + Duration::hours(2)), None);
-        assert_eq!(roots.next(std::slice::from_ref(&gateway), now + Duration::hours(4)), Some(Step::Drop));
+        assert_eq!(next(&mut roots, std::slice::from_ref(&gateway), now + Duration::hours(2)), None);
+        assert_eq!(next(&mut roots, std::slice::from_ref(&gateway), now + Duration::hours(4)), Some(Step::Drop));
         let unheard = Holder { trust: None, gateway: None, ..gateway };
-        assert_eq!(roots.next(std::slice::from_ref(&unheard), now + Duration::hours(2)), None);
-        assert_eq!(roots.next(std::slice::from_ref(&unheard), now + Duration::hours(4)), Some(Step::Drop));
+        assert_eq!(next(&mut roots, std::slice::from_ref(&unheard), now + Duration::hours(2)), None);
+        assert_eq!(next(&mut roots, std::slice::from_ref(&unheard), now + Duration::hours(4)), Some(Step::Drop));
     }
 
     #[test]
     fn the_living_are_not_kept_waiting_until_their_own_end() {
         let now = START + Duration::days(60);
-        let (roots, old, _) = overlapping(now);
+        let (mut roots, old, _) = overlapping(now);
         let deaf = [holder(true, &[&old], &old, now + Duration::days(90))];
-        assert_eq!(roots.next(&deaf, START + Duration::days(79)), None);
-        assert_eq!(roots.next(&deaf, START + Duration::days(81)), Some(Step::Switch));
+        assert_eq!(next(&mut roots, &deaf, START + Duration::days(79)), None);
+        assert_eq!(next(&mut roots, &deaf, START + Duration::days(81)), Some(Step::Switch));
     }
 
     #[test]

@@ -3,17 +3,15 @@
 use std::fmt;
 
 use config::resource::Name;
-use config::wire::{CertificateReport, MemberReport, MemberRole, Order, TrustReport};
+use config::wire::{CertificateReport, MemberRole};
 use identity::Facts;
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 
 use super::core::Core;
 use super::holders::Holders;
 use super::link::LinkReport;
-use super::readiness::Reports;
-use super::view::View;
-use crate::ca::{Holder, Revocation, RootStatus, Stage};
+use super::phases::{Rotation, own, rotations};
+use crate::ca::{Holder, Revocation, RootStatus};
 
 /// The levels of the chain, from its end up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -88,49 +86,6 @@ pub struct CertificateRow {
     pub renews: i64,
 }
 
-/// Something that is being replaced.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Rotation {
-    /// Of which level.
-    pub level: Level,
-    /// In which GNS; nothing in the control plane.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub global_namespace: Option<Name>,
-    /// How far it is.
-    pub phase: Phase,
-    /// Since when, in seconds since 1970, where that is known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub since: Option<i64>,
-    /// Who is waited for.
-    pub waiting: Vec<String>,
-}
-
-/// How far a rotation is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Phase {
-    /// The new root is made known beside the old one.
-    Overlap,
-    /// Who signs gets a new certificate.
-    ReIssue,
-    /// It is waited for everybody to say that he holds a new one.
-    Prove,
-    /// The old root goes out of the bundles.
-    Drop,
-}
-
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Phase::Overlap => "overlap",
-            Phase::ReIssue => "re-issue",
-            Phase::Prove => "prove",
-            Phase::Drop => "drop",
-        })
-    }
-}
-
 /// A root, and who believes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -164,105 +119,6 @@ impl Core {
         let members = reports.iter().flat_map(|(cluster, report)| member_rows(cluster, report));
         status.certificates.extend(members);
         status
-    }
-
-    /// What is being replaced now.
-    pub(crate) fn rotations(&self) -> Vec<Rotation> {
-        let (view, reports) = (self.view(), self.reports());
-        rotations(&view, &reports, &Holders::new(&view, &reports, &self.enrolments))
-    }
-}
-
-fn rotations(view: &View, reports: &Reports, all: &Holders<'_>) -> Vec<Rotation> {
-    let now = OffsetDateTime::now_utc();
-    let members = members_behind(view, reports);
-    let of_members = (!members.is_empty()).then_some(Rotation {
-        level: Level::Leaf,
-        global_namespace: None,
-        phase: Phase::ReIssue,
-        since: None,
-        waiting: members,
-    });
-    let of_roots = view.made.roots().flat_map(|(gns, root)| rotations_of(view, gns, root, &all.of(gns), now));
-    of_roots.chain(of_members).collect()
-}
-
-/// The gateways and DNS servers that show their agents certificates of an older order than is given now.
-fn members_behind(view: &View, reports: &Reports) -> Vec<String> {
-    let of_cluster = |(cluster, report): (&Name, &LinkReport)| {
-        let wanted = view.made.mesh.get(cluster).map_or(0, |mesh| mesh.order.leaf);
-        let behind = |member: &&MemberReport| {
-            let own = own(member).and_then(|own| own.certificate.as_ref());
-            member.connected && own.is_some_and(|held| held.order.leaf < wanted)
-        };
-        let members = report.ack.members.iter().filter(behind);
-        members.map(|member| format!("{cluster}/{}", member.name)).collect::<Vec<_>>()
-    };
-    reports.iter().flat_map(of_cluster).collect()
-}
-
-/// What a member shows to its agent.
-fn own(member: &MemberReport) -> Option<&TrustReport> {
-    member.trust.iter().find(|trust| trust.global_namespace.is_none())
-}
-
-/// At most one of the root itself, and one each of the levels below it.
-fn rotations_of(
-    view: &View,
-    gns: Option<&Name>,
-    root: &RootStatus,
-    holders: &[Holder],
-    now: OffsetDateTime,
-) -> Vec<Rotation> {
-    let level = if gns.is_some() { Level::Gns } else { Level::Top };
-    let rotation = |level, phase, since, waiting: Vec<&Holder>| Rotation {
-        level,
-        global_namespace: gns.cloned(),
-        phase,
-        since,
-        waiting: waiting.into_iter().map(Holder::name).collect(),
-    };
-    let (waiting, since) = (root.waiting(holders, now), Some(root.since()));
-    let agents = waiting.iter().any(|holder| holder.gateway.is_none());
-    match root.stage() {
-        Stage::Overlap => return vec![rotation(level, Phase::Overlap, since, waiting)],
-        Stage::Reissue if agents => return vec![rotation(level, Phase::ReIssue, since, waiting)],
-        Stage::Reissue => return vec![rotation(level, Phase::Prove, since, waiting)],
-        Stage::Steady => {}
-    }
-    let (still, behind): (Vec<&Holder>, Vec<&Holder>) = (
-        holders.iter().filter(|holder| holder.present && believes_others(holder, root)).collect(),
-        holders.iter().filter(|holder| holder.present && behind(view, gns, holder).is_some()).collect(),
-    );
-    let dropping = (!still.is_empty()).then(|| rotation(level, Phase::Drop, since, still));
-    let of = |level| {
-        let behind: Vec<&Holder> =
-            behind.iter().copied().filter(|holder| self::behind(view, gns, holder) == Some(level)).collect();
-        let phase = match behind.iter().any(|holder| holder.gateway.is_none()) || level == Level::Leaf {
-            true => Phase::ReIssue,
-            false => Phase::Prove,
-        };
-        (!behind.is_empty()).then(|| rotation(level, phase, None, behind))
-    };
-    dropping.into_iter().chain([Level::Issuing, Level::Leaf].into_iter().filter_map(of)).collect()
-}
-
-fn believes_others(holder: &Holder, root: &RootStatus) -> bool {
-    let known = |believed: &String| root.roots.iter().any(|root| root.fingerprint == *believed);
-    holder.trust.as_ref().is_some_and(|trust| !trust.roots.iter().all(known))
-}
-
-/// Whether a holder has a certificate of another order than is given now, and of which level the difference is.
-fn behind(view: &View, gns: Option<&Name>, holder: &Holder) -> Option<Level> {
-    let wanted: Order = match gns {
-        Some(gns) => view.made.trust.get(gns)?.order(&holder.cluster),
-        None => view.made.mesh.get(&holder.cluster)?.order.clone(),
-    };
-    let held = holder.order()?;
-    let leaf = (holder.gateway.is_some() || gns.is_none()) && held.leaf != wanted.leaf;
-    match held.issuing != wanted.issuing || held.root != wanted.root {
-        true => Some(Level::Issuing),
-        false => leaf.then_some(Level::Leaf),
     }
 }
 

@@ -8,10 +8,11 @@ use config::resource::{Name, ResourceId};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::certificates::{Level, Rotation};
+use super::certificates::Level;
 use super::core::Core;
 use super::error::Error;
 use super::holders::Holders;
+use super::phases::Rotation;
 use super::view::{Made, wanted};
 use crate::ca::{Authorities, AuthorityError, Stage};
 

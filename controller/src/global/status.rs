@@ -10,10 +10,10 @@ use config::wire::{MemberReport, MemberRole, PeerReport, RevisionPair};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::certificates::Rotation;
 use super::core::Core;
 use super::freshness;
 use super::link::LinkReport;
+use super::phases::Rotation;
 use super::projection::global_namespace;
 use super::readiness::{Reports, conditions};
 use super::view::View;

@@ -346,3 +346,50 @@ pub fn check_pin(token: &Token, credential: &Credential) -> Result<(), Credentia
         false => Err(CredentialError::NotPinned),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use identity::SigningRequest;
+    use identity::ca::TopLevelCa;
+
+    use super::*;
+
+    fn joined(top: &TopLevelCa, order: &Order) -> Credential {
+        let (id, key): (SpiffeId, _) =
+            ("spiffe://m.example/cluster/a/agent".parse().unwrap(), PrivateKey::generate().unwrap());
+        let request = SigningRequest::own(id.clone(), &key).unwrap();
+        let chain = top.issue_agent(&request, OffsetDateTime::now_utc()).unwrap();
+        let root = pem::encode_certificates([top.certificate()]);
+        Credential::new(&id, &pem::encode_certificates(&chain), &root, order, &key).unwrap()
+    }
+
+    fn top() -> TopLevelCa {
+        TopLevelCa::create("m.example", OffsetDateTime::now_utc()).unwrap()
+    }
+
+    #[test]
+    fn roots_and_order_come_back_from_disk() {
+        let (folder, old, new) = (tempfile::tempdir().unwrap(), top(), top());
+        let path = folder.path().join("agent.pem");
+        let order = Order { root: old.facts().fingerprint.clone(), issuing: 0, leaf: 3 };
+        let credential = joined(&old, &order);
+        let both = [old.certificate().clone(), new.certificate().clone()];
+        credential.believing(&both).unwrap().store(&path).unwrap();
+        let kept = Credential::load(&path).unwrap();
+        assert_eq!((kept.roots.as_slice(), &kept.order, kept.id()), (both.as_slice(), &order, credential.id()));
+        assert_eq!(kept.report().roots.len(), 2);
+    }
+
+    #[test]
+    fn only_who_is_believed_says_whom_to_believe() {
+        let (old, new) = (top(), top());
+        let credential = joined(&old, &Order::default());
+        let wanted = |roots: &[&TopLevelCa]| Wanted {
+            roots: roots.iter().map(|root| root.certificate().clone()).collect(),
+            order: Order::default(),
+        };
+        assert!(wanted(&[&old, &new]).follows(&credential));
+        assert!(!wanted(&[&new]).follows(&credential) && !wanted(&[]).follows(&credential));
+    }
+}
