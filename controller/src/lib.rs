@@ -9,6 +9,7 @@
 //! ```
 
 mod api;
+pub mod audit;
 pub mod ca;
 pub mod global;
 pub mod http;
@@ -18,3 +19,4 @@ mod secret;
 pub mod store;
 pub mod sync;
 pub mod vault;
+pub mod workload;

@@ -4,6 +4,7 @@
 mod api;
 mod apply;
 mod ca;
+mod certs;
 mod check;
 pub mod context;
 mod delete;
@@ -45,6 +46,8 @@ pub enum Command {
     Schema(schema::Args),
     /// Prints the certificate of the CA that signs the controller and the `selfSigned` public hosts.
     Ca(ca::Args),
+    /// Makes certificates of workloads.
+    Certs(certs::Args),
     /// Makes tokens with which clusters join the mesh.
     Token(token::Args),
 }
@@ -64,6 +67,7 @@ pub async fn run(command: Command) -> Result<ExitCode> {
         Command::Check(args) => check::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Ca(args) => ca::run(&args),
+        Command::Certs(args) => certs::run(args).await,
         Command::Token(args) => token::run(args).await,
     }
 }

@@ -68,6 +68,8 @@ pub struct Args {
     #[command(flatten)]
     bounds: Bounds,
     #[command(flatten)]
+    workloads: agent::WorkloadArgs,
+    #[command(flatten)]
     limits: limits::LimitArgs,
     /// Where the admin's context is written.
     #[arg(long, value_name = "FILE", env = "TOMBOLO_CONTEXT")]
@@ -187,6 +189,7 @@ async fn start_agent(args: &Args, handle: &Handle, services: PathBuf) -> anyhow:
         labels: Vec::new(),
         controller: Some(handle.address().clone()),
         admin: None,
+        workloads: args.workloads.clone(),
     };
     Ok(Arc::new(Agent::build(agent::settings(args)).await?))
 }

@@ -46,6 +46,8 @@ impl Place {
             replace: false,
             labels: Default::default(),
             controller: None,
+            workloads: vec![],
+            workload_socket: None,
         }
     }
 
