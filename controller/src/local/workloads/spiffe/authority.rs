@@ -24,6 +24,9 @@ const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 /// The entry of HPACK's static table that is `:authority` (RFC 7541, appendix A).
 const AUTHORITY: usize = 1;
+/// The same name spelled out, plain and Huffman-coded (RFC 7541, appendix B), each with its length before it: the client
+/// of gRPC's core does so.
+const SPELLED: [&[u8]; 2] = [b"\x0a:authority", b"\x88\xb8\x3b\x53\x39\xec\x32\x7d\x7f"];
 /// A string of one letter, not Huffman-coded.
 const LETTER: [u8; 2] = [1, b'a'];
 
@@ -155,9 +158,9 @@ fn rewrite(block: &[u8]) -> Option<Vec<u8>> {
         let (index, after) = integer(rest, prefix)?;
         let name_end = if literal && index == 0 { string(after)? } else { after };
         let value_end = if literal { string(name_end)? } else { name_end };
-        let head = rest.get(..rest.len() - name_end.len())?;
-        out.extend_from_slice(head);
-        match literal && index == AUTHORITY {
+        out.extend_from_slice(rest.get(..rest.len() - name_end.len())?);
+        let spelled = after.get(..after.len() - name_end.len())?;
+        match literal && (index == AUTHORITY || SPELLED.contains(&spelled)) {
             true => out.extend(LETTER),
             false => out.extend_from_slice(name_end.get(..name_end.len() - value_end.len())?),
         }
@@ -227,6 +230,14 @@ mod tests {
         let data = frame(0, 1, b"\x41\x06%2Frun");
         let sent = [settings.clone(), frame(HEADERS, END_HEADERS, BLOCK), data.clone()].concat();
         assert_eq!(passed(&sent), [settings, frame(HEADERS, END_HEADERS, REWRITTEN), data].concat());
+    }
+
+    #[test]
+    fn a_name_that_is_spelled_out_is_known_too() {
+        for name in SPELLED {
+            let (sent, passed) = ([b"@", name, b"\x04%2Fa\x83"].concat(), [b"@", name, b"\x01a\x83"].concat());
+            assert_eq!(rewrite(&sent).unwrap(), passed);
+        }
     }
 
     #[test]
