@@ -75,6 +75,8 @@ async fn start_agent(folder: &Path, join: String) {
         replace: false,
         labels: Default::default(),
         controller: None,
+        workloads: Vec::new(),
+        workload_socket: None,
     };
     let agent = Agent::build(settings).await.unwrap();
     tokio::spawn(async move { agent.run(CancellationToken::new()).await });

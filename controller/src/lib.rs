@@ -8,6 +8,7 @@
 //!         sync ══ one HTTP/2 stream, dialled by the agent ══ sync ── local ── gateways and DNS servers
 //! ```
 
+pub mod access;
 mod api;
 pub mod audit;
 pub mod ca;

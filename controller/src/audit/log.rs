@@ -47,6 +47,11 @@ impl AuditLog {
         Ok(AuditLog { path, full, file: Mutex::new(file) })
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Writes a line; it is on disk when this returns. Blocks.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The global controller: it holds the desired state, the authorities and what agents see, and tells each cluster what
 //! that cluster must know.
 
+mod access;
 mod admin;
 mod apply;
 pub(crate) mod core;
@@ -8,7 +9,7 @@ mod enrolment;
 mod error;
 mod link;
 mod observed;
-mod projection;
+pub(crate) mod projection;
 mod readiness;
 mod session;
 pub(crate) mod status;
@@ -32,13 +33,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::core::Core;
+use crate::access::Permit;
 use crate::api;
 use crate::http::SERVER_ALPN;
 use crate::http::server::serve;
 use crate::http::token::Token;
 use crate::store::{EmbeddedStore, Store};
 
-pub(crate) use admin::ApiTokens;
 pub use admin::{AdminContext, read_admin_context, write_admin_context};
 pub use apply::{Action, Applied, Apply, Outcome};
 pub use error::Error;
@@ -72,7 +73,6 @@ pub struct Controller {
     names: Vec<String>,
     tls: watch::Sender<Arc<ServerConfig>>,
     renew_at: OffsetDateTime,
-    api_tokens: ApiTokens,
     ready: watch::Sender<bool>,
 }
 
@@ -97,8 +97,9 @@ impl Controller {
         let address = advertised_address(&settings.advertised, bound)?;
         let names = names(&settings.advertised, &address, bound);
         let (config, renew_at) = server_config(&core, &names)?;
-        let path = settings.admin_context.as_deref();
-        let api_tokens = ApiTokens::open(&store, path, format!("https://{address}"), core.ca_pem())?;
+        if let Some(path) = settings.admin_context.as_deref() {
+            admin::ensure_admin(&core, path, format!("https://{address}"))?;
+        }
         tracing::info!(mesh = settings.mesh, address = %bound, "the controller listens");
         Ok(Controller {
             handle: Handle { core, address },
@@ -106,7 +107,6 @@ impl Controller {
             names,
             tls: watch::channel(Arc::new(config)).0,
             renew_at,
-            api_tokens,
             ready: watch::channel(false).0,
         })
     }
@@ -136,11 +136,11 @@ impl Controller {
     /// # Errors
     /// When the runtime doesn't take the listener.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        let Controller { handle: Handle { core, address }, listener, names, tls, renew_at, api_tokens, ready } = self;
+        let Controller { handle: Handle { core, address }, listener, names, tls, renew_at, ready } = self;
         let bound = listener.local_addr().unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
         let listener = tokio::net::TcpListener::from_std(listener).map_err(|error| Error::Listen(bound, error))?;
         let source = Arc::new(session::Agents { core: Arc::clone(&core), shutdown: shutdown.child_token() });
-        let router = api::router(Arc::clone(&core), address, api_tokens, source);
+        let router = api::router(Arc::clone(&core), address, source);
         ready.send_replace(true);
         tokio::join!(
             serve(listener, tls.subscribe(), router, shutdown.clone()),
@@ -159,7 +159,7 @@ impl Handle {
     /// # Errors
     /// Every reason why they are refused, or why the store cannot be written.
     pub fn apply(&self, apply: Apply) -> Result<Applied, Error> {
-        self.core.apply(apply)
+        self.core.apply(&Permit::of_process(), apply)
     }
 
     /// Makes a token with which the cluster may join.
@@ -167,13 +167,13 @@ impl Handle {
     /// # Errors
     /// When the store cannot be written.
     pub fn create_token(&self, cluster: &Name) -> Result<Token, Error> {
-        self.core.create_token(cluster, self.address.clone())
+        self.core.create_token(&Permit::of_process(), cluster, self.address.clone())
     }
 
     /// How the mesh is doing. Doesn't block.
     #[must_use]
     pub fn status(&self) -> MeshStatus {
-        self.core.status()
+        self.core.status(&Permit::of_process())
     }
 
     /// Where agents and people reach it.

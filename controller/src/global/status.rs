@@ -14,7 +14,8 @@ use super::core::Core;
 use super::link::LinkReport;
 use super::projection::global_namespace;
 use super::readiness::{Reports, conditions};
-use super::view::View;
+use super::view;
+use crate::access::{Oversee, Permit, View};
 
 /// The state of a mesh.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -101,7 +102,7 @@ pub struct PeerRow {
 
 impl Core {
     /// How the mesh is doing.
-    pub(crate) fn status(&self) -> MeshStatus {
+    pub(crate) fn status(&self, _: &Permit<Oversee>) -> MeshStatus {
         let (view, reports) = (self.view(), self.reports());
         let mut counts: BTreeMap<Kind, usize> = BTreeMap::new();
         resources(&view).for_each(|resource| *counts.entry(resource.id.kind()).or_default() += 1);
@@ -120,7 +121,7 @@ impl Core {
         }
     }
 
-    fn cluster_status(&self, view: &View, reports: &Reports, name: &Name) -> ClusterStatus {
+    fn cluster_status(&self, view: &view::View, reports: &Reports, name: &Name) -> ClusterStatus {
         let desired = view.desired.resources.get(&ResourceId::Cluster(name.clone()));
         let known = reports.get(name);
         let LinkReport { connected, version, ack, .. } = known.cloned().unwrap_or_default();
@@ -143,7 +144,7 @@ impl Core {
     }
 
     /// How the gateways see one another.
-    pub(crate) fn peers(&self) -> Vec<PeerRow> {
+    pub(crate) fn peers(&self, _: &Permit<Oversee>) -> Vec<PeerRow> {
         let mut rows = Vec::new();
         for (cluster, report) in self.reports() {
             for member in report.ack.members {
@@ -157,17 +158,17 @@ impl Core {
         rows
     }
 
-    /// The resources that `wanted` picks, as manifests with their status.
-    pub(crate) fn manifests(&self, wanted: impl Fn(&Resource) -> bool) -> Vec<Value> {
+    /// The resources that `wanted` picks among those that the caller may see, as manifests with their status.
+    pub(crate) fn manifests(&self, permit: &Permit<View>, wanted: impl Fn(&Resource) -> bool) -> Vec<Value> {
         let (view, reports) = (self.view(), self.reports());
         let world = view.world();
-        let overview = Overview::of(&world);
-        let picked = resources(&view).filter(|resource| wanted(resource));
+        let (overview, membership) = (Overview::of(&world), view.membership());
+        let picked = resources(&view).filter(|resource| permit.sees(resource, &membership) && wanted(resource));
         picked.map(|resource| manifest(&view, &reports, resource, overview.conditions(&resource.id))).collect()
     }
 }
 
-fn manifest(view: &View, reports: &Reports, resource: &Resource, checks: Vec<Condition>) -> Value {
+fn manifest(view: &view::View, reports: &Reports, resource: &Resource, checks: Vec<Condition>) -> Value {
     let Some(stored) = view.desired.resources.get(&resource.id) else {
         return to_manifest(resource, None); // observed: what an agent sees is so, and waits for nobody
     };
@@ -180,7 +181,7 @@ fn manifest(view: &View, reports: &Reports, resource: &Resource, checks: Vec<Con
 }
 
 /// Every resource, desired ones first.
-fn resources(view: &View) -> impl Iterator<Item = &Resource> {
+fn resources(view: &view::View) -> impl Iterator<Item = &Resource> {
     let desired = view.desired.resources.values().map(|stored| &*stored.resource);
     desired.chain(view.observations().flat_map(|(_, seen)| seen.resources()).map(|resource| &**resource))
 }

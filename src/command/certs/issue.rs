@@ -15,7 +15,7 @@ use controller::workload::directory::{self, Files};
 use identity::pem::decode_certificates;
 use identity::{Identity, KeyedCertificate, PrivateKey, Role, RoleKind, SpiffeId, TrustBundle, TrustDomain};
 
-use crate::command::output::note;
+use crate::command::output::{date, note};
 
 /// Whose certificate, and where it goes.
 #[derive(clap::Args)]
@@ -70,7 +70,7 @@ fn check(issued: &IssuedWorkload, key: &PrivateKey, id: &SpiffeId) -> Result<Str
         bail!("it is for {}, not for {id}", identity.id());
     }
     TrustBundle::new(decode_certificates(&issued.bundle)?)?;
-    Ok(identity.keyed().facts().not_after.to_string())
+    Ok(date(identity.keyed().facts().not_after.unix_timestamp()))
 }
 
 fn write(out: &Path, issued: &IssuedWorkload, key: &PrivateKey) -> Result<()> {
