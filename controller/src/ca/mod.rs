@@ -284,6 +284,7 @@ mod tests {
 
     use super::*;
     use crate::store::{EmbeddedStore, Table};
+    use crate::vault::SealKeys;
 
     const START: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
@@ -296,7 +297,7 @@ mod tests {
     fn place() -> Place {
         let directory = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(directory.path()).unwrap());
-        let vault = Arc::new(Vault::open(Arc::clone(&store), directory.path()).unwrap());
+        let vault = Arc::new(Vault::open(Arc::clone(&store), directory.path(), SealKeys::default()).unwrap());
         Place { _directory: directory, store, vault }
     }
 

@@ -31,7 +31,7 @@ use crate::http::message::{Certified, Join, Joined, Renewed};
 use crate::http::token::Token;
 use crate::store::{Desired, Owner, Revision, Store};
 use crate::sync::cache::{make_private_dir, read_checked, write_checked};
-use crate::vault::Vault;
+use crate::vault::{SealKeys, Vault};
 
 /// What changes often, under a lock that is held for moments only.
 #[derive(Default)]
@@ -88,8 +88,13 @@ struct Kept {
 
 impl Core {
     /// Opens what is in the state directory. Blocks.
-    pub(super) fn open(mesh: &str, directory: &std::path::Path, store: Arc<dyn Store>) -> Result<Self, Error> {
-        let vault = Arc::new(Vault::open(Arc::clone(&store), directory)?);
+    pub(super) fn open(
+        mesh: &str,
+        directory: &std::path::Path,
+        keys: SealKeys,
+        store: Arc<dyn Store>,
+    ) -> Result<Self, Error> {
+        let vault = Arc::new(Vault::open(Arc::clone(&store), directory, keys)?);
         let authorities = Authorities::open(mesh, &store, &vault, OffsetDateTime::now_utc())?;
         let enrolments = Enrolments::open(authorities.mesh().clone(), authorities.roots()?, &store)?;
         let core = Core {

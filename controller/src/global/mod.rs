@@ -39,6 +39,7 @@ use crate::http::SERVER_ALPN;
 use crate::http::server::serve;
 use crate::http::token::Token;
 use crate::store::{EmbeddedStore, Store};
+use crate::vault::SealKeys;
 
 pub use admin::{AdminContext, read_admin_context, write_admin_context};
 pub use apply::{Action, Applied, Apply, Outcome};
@@ -51,7 +52,7 @@ const MAINTENANCE: Duration = Duration::from_secs(60);
 const SAVING: Duration = Duration::from_secs(1);
 
 /// How a global controller is set up.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Settings {
     /// Where its database, keys and caches are.
     pub state_dir: PathBuf,
@@ -64,6 +65,8 @@ pub struct Settings {
     pub mesh: String,
     /// Where the admin context is written.
     pub admin_context: Option<PathBuf>,
+    /// The keys that seal its secrets, where it shall not keep its own.
+    pub seal_keys: SealKeys,
 }
 
 /// A global controller, listening.
@@ -89,9 +92,9 @@ impl Controller {
     ///
     /// # Errors
     /// What is wrong with the settings, the state directory or the address, and the remedy.
-    pub fn build(settings: &Settings) -> Result<Self, Error> {
+    pub fn build(settings: Settings) -> Result<Self, Error> {
         let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&settings.state_dir)?);
-        let core = Arc::new(Core::open(&settings.mesh, &settings.state_dir, Arc::clone(&store))?);
+        let core = Arc::new(Core::open(&settings.mesh, &settings.state_dir, settings.seal_keys, store)?);
         let listener = TcpListener::bind(settings.listen).map_err(|error| Error::Listen(settings.listen, error))?;
         let bound = nonblocking(&listener).map_err(|error| Error::Listen(settings.listen, error))?;
         let address = advertised_address(&settings.advertised, bound)?;
