@@ -51,6 +51,14 @@ impl Place {
         }
     }
 
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.0.path().join("run/workload.sock")
+    }
+
+    pub(crate) fn remove_service(&self, name: &str) {
+        std::fs::remove_file(self.0.path().join("services").join(format!("{name}.yaml"))).unwrap();
+    }
+
     pub(crate) fn write_service(&self, name: &str) {
         let text = format!(
             "apiVersion: tombolo.dev/v1alpha1\nkind: Service\nmetadata: {{name: {name}, namespace: shop}}\n\
