@@ -44,8 +44,10 @@ impl Entry {
         let Some(facts) = chain.first().and_then(|leaf| Facts::read(leaf).ok()) else { return entry };
         let until = facts.not_after.format(&Rfc3339).unwrap_or_default();
         let entry = entry.detail("serial", &facts.serial).detail("notAfter", until);
-        let common_name = facts.uris.is_empty().then_some(facts.subject.common_name).flatten();
-        facts.uris.into_iter().chain(common_name).fold(entry, Entry::on)
+        let (uris, hosts) = (facts.uris.into_iter(), facts.dns_names.into_iter());
+        let names: Vec<String> = if facts.is_ca { uris.collect() } else { uris.chain(hosts).collect() };
+        let common_name = names.is_empty().then_some(facts.subject.common_name).flatten();
+        names.into_iter().chain(common_name).fold(entry, Entry::on)
     }
 
     /// From which address it was asked for.

@@ -205,6 +205,7 @@ impl Core {
         let reconciled = authorities.reconcile(&wanted(&desired), OffsetDateTime::now_utc());
         let before = self.view().made;
         let made = Made::of(&desired, authorities, &before, reconciled.err().map(|error| error.to_string()));
+        self.write_down(&before, &made);
         if let Some(fault) = &made.fault {
             tracing::error!(fault, "not everything that the desired state asks for could be made");
         }

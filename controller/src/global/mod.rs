@@ -7,6 +7,7 @@ mod apply;
 pub(crate) mod core;
 mod enrolment;
 mod error;
+mod issued;
 mod link;
 mod observed;
 pub(crate) mod projection;
