@@ -11,8 +11,8 @@ use controller::global::{Applied, MeshStatus, PeerRow};
 use controller::http::client::{CallError, Client};
 use controller::http::message::ErrorItem;
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::context;

@@ -57,7 +57,9 @@ impl SealArgs {
         let current = SealKey::given(self.seal_key_file.as_deref(), "TOMBOLO_SEAL_KEY")?;
         let previous = SealKey::given(self.old_seal_key_file.as_deref(), "TOMBOLO_OLD_SEAL_KEY")?;
         if current.is_none() && previous.is_some() {
-            anyhow::bail!("an old sealing key is given, and none to change over to: give --seal-key-file or TOMBOLO_SEAL_KEY, too");
+            anyhow::bail!(
+                "an old sealing key is given, and none to change over to: give --seal-key-file or TOMBOLO_SEAL_KEY, too"
+            );
         }
         Ok(SealKeys { current, previous })
     }

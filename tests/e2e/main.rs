@@ -26,6 +26,10 @@ mod public;
 mod readme;
 mod resilience;
 mod restart;
+mod secrets;
 mod streams;
 mod takeover;
 mod up;
+#[path = "../../controller/tests/agent/workload_api.rs"]
+mod workload_api;
+mod workloads;

@@ -7,8 +7,8 @@ mod role;
 mod tokens;
 
 pub(crate) use caller::Caller;
-pub(crate) use permit::{Administer, Edit, Level, Oversee, Permit, View};
 pub use permit::Forbidden;
+pub(crate) use permit::{Administer, Edit, Level, Oversee, Permit, View};
 pub use role::{Role, RoleError};
 pub use tokens::TokenRow;
 pub(crate) use tokens::{ApiTokens, NewToken, TokenFault};

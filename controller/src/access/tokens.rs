@@ -109,7 +109,8 @@ impl ApiTokens {
     pub(crate) fn holder(&self, token: &str, from: IpAddr, now: OffsetDateTime) -> Option<Caller> {
         let digest = sha256_hex(token.as_bytes());
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let found = known.iter().fold(None, |found, (key, token)| if equal(key, &digest) { Some(token) } else { found });
+        let found =
+            known.iter().fold(None, |found, (key, token)| if equal(key, &digest) { Some(token) } else { found });
         let alive = found.filter(|token| token.expires.is_none_or(|end| now.unix_timestamp() < end))?;
         Some(Caller::new(&alive.name, alive.role, alive.global_namespaces.clone(), from))
     }
@@ -151,7 +152,13 @@ impl ApiTokens {
         const ADMIN: &str = "admin";
         self.remove_where(|token| token.name == ADMIN)?;
         let created = now.unix_timestamp();
-        self.put(ApiToken { name: ADMIN.to_owned(), role: Role::Admin, global_namespaces: None, created, expires: None })
+        self.put(ApiToken {
+            name: ADMIN.to_owned(),
+            role: Role::Admin,
+            global_namespaces: None,
+            created,
+            expires: None,
+        })
     }
 
     /// Whether a token can be revoked.

@@ -39,7 +39,8 @@ pub(super) async fn create_join_token(
 ) -> Result<Json<CreatedToken>, ApiError> {
     let address = app.address.clone();
     let create = move |token| Ok(CreatedToken { token });
-    wait(&app, move |core| core.create_token(&permit, &cluster, address).and_then(|token| create(token.to_string()))).await
+    wait(&app, move |core| core.create_token(&permit, &cluster, address).and_then(|token| create(token.to_string())))
+        .await
 }
 
 #[derive(Deserialize)]

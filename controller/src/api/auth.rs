@@ -17,7 +17,10 @@ impl<L: Level> FromRequestParts<Arc<App>> for Permit<L> {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
         let caller = authenticate(parts, app)?;
-        caller.permit().inspect_err(|error| tracing::warn!(%error, path = parts.uri.path(), "forbidden")).map_err(Into::into)
+        caller
+            .permit()
+            .inspect_err(|error| tracing::warn!(%error, path = parts.uri.path(), "forbidden"))
+            .map_err(Into::into)
     }
 }
 

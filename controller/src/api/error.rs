@@ -39,10 +39,14 @@ impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         let status = match &error {
             Error::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Error::NotFound(_) | Error::NoToken(_) | Error::Authority(AuthorityError::UnknownGns(_)) => StatusCode::NOT_FOUND,
-            Error::Refused(_) | Error::Stale(_) | Error::Forbidden(_) | Error::NotAllowed(_) | Error::Authority(AuthorityError::NotMember { .. }) => {
-                StatusCode::FORBIDDEN
+            Error::NotFound(_) | Error::NoToken(_) | Error::Authority(AuthorityError::UnknownGns(_)) => {
+                StatusCode::NOT_FOUND
             }
+            Error::Refused(_)
+            | Error::Stale(_)
+            | Error::Forbidden(_)
+            | Error::NotAllowed(_)
+            | Error::Authority(AuthorityError::NotMember { .. }) => StatusCode::FORBIDDEN,
             Error::Conflict(_) | Error::Store(StoreError::Overtaken { .. }) => StatusCode::CONFLICT,
             Error::Authority(AuthorityError::Csr(_)) => StatusCode::BAD_REQUEST,
             _ => return Self::internal(&error),

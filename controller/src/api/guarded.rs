@@ -34,12 +34,7 @@ impl Guarded {
         self.on(MethodFilter::DELETE, path, handler)
     }
 
-    fn on<H: Handler<T, Arc<App>>, T: Permitted + 'static>(
-        self,
-        method: MethodFilter,
-        path: &str,
-        handler: H,
-    ) -> Self {
+    fn on<H: Handler<T, Arc<App>>, T: Permitted + 'static>(self, method: MethodFilter, path: &str, handler: H) -> Self {
         Guarded(self.0.route(path, axum::routing::on(method, handler)))
     }
 

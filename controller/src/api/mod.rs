@@ -13,9 +13,9 @@ mod people;
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
-use axum::Router;
 use axum::routing::{get, post};
 use config::resource::Address;
 

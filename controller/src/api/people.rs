@@ -66,7 +66,8 @@ pub(super) async fn get(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     let id = resource_id(&id)?;
-    let found = move |core: &Core| core.manifests(&permit, |resource| resource.id == id).pop().ok_or(Error::NotFound(id));
+    let found =
+        move |core: &Core| core.manifests(&permit, |resource| resource.id == id).pop().ok_or(Error::NotFound(id));
     wait(&app, found).await
 }
 
@@ -93,10 +94,7 @@ pub(super) async fn delete(
     wait(&app, move |core| Ok(Deleted { revision: core.delete(&permit, &id, owner)? })).await
 }
 
-pub(super) async fn status(
-    permit: Permit<Oversee>,
-    State(app): State<Arc<App>>,
-) -> Result<Json<MeshStatus>, ApiError> {
+pub(super) async fn status(permit: Permit<Oversee>, State(app): State<Arc<App>>) -> Result<Json<MeshStatus>, ApiError> {
     wait(&app, move |core| Ok(core.status(&permit))).await
 }
 
@@ -105,10 +103,7 @@ pub(super) struct Peers {
     items: Vec<PeerRow>,
 }
 
-pub(super) async fn peers(
-    permit: Permit<Oversee>,
-    State(app): State<Arc<App>>,
-) -> Result<Json<Peers>, ApiError> {
+pub(super) async fn peers(permit: Permit<Oversee>, State(app): State<Arc<App>>) -> Result<Json<Peers>, ApiError> {
     wait(&app, move |core| Ok(Peers { items: core.peers(&permit) })).await
 }
 

@@ -259,7 +259,8 @@ impl Core {
         self.enrolments.check(&join.cluster, join.replace)?;
         let chain = authorities.issue_agent(&join.cluster, &join.csr, now)?;
         let who = format!("join token of {}", join.cluster);
-        self.audit.record(&Entry::new(&who, "join").from(Some(from)).on(&join.cluster).detail("replace", join.replace))?;
+        self.audit
+            .record(&Entry::new(&who, "join").from(Some(from)).on(&join.cluster).detail("replace", join.replace))?;
         self.audit.record(&Entry::issue(&who, &chain).from(Some(from)))?;
         self.tokens.redeem(&join.secret, &join.cluster, now)?;
         // The cluster's resource first: what is enrolled without one would be expelled.

@@ -45,8 +45,8 @@ use admission::{Admission, admit, control_ca, next_incarnation, write_member_tok
 use certificates::Certificates;
 use roster::Roster;
 use services::Services;
-pub use workloads::SocketError;
 use workloads::Socket;
+pub use workloads::SocketError;
 
 use crate::workload::Declaration;
 use crate::workload::directory::{self, DirectoryError};

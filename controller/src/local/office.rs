@@ -20,14 +20,14 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use crate::audit::{AuditError, AuditLog, Entry};
 use super::certificates::{Certificates, RenewalError};
 use super::roster::Roster;
 use super::standing::Standings;
+use crate::audit::{AuditError, AuditLog, Entry};
+use crate::http::failures::{Failures, TooMany};
 use crate::http::message::{
     Certified, Certify, ENROL, Enrol, Enrolled, Errors, IDENTITY, MAX_REQUEST, RENEW, Renew, Renewed,
 };
-use crate::http::failures::{Failures, TooMany};
 use crate::http::{ClientCertificate, Peer, Remote, Stale, csr};
 use crate::member::holdings::Held;
 use crate::secret::equal;

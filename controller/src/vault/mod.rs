@@ -105,8 +105,7 @@ impl Vault {
     /// When the store cannot be read, or the secret was sealed with another key.
     pub fn get(&self, reference: &str) -> Result<Option<Zeroizing<String>>, VaultError> {
         let Some(sealed) = self.store.record(Table::Secrets, reference)? else { return Ok(None) };
-        let unsealable =
-            || VaultError::Unsealable { reference: reference.to_owned(), key: self.key.to_string() };
+        let unsealable = || VaultError::Unsealable { reference: reference.to_owned(), key: self.key.to_string() };
         let secret = self.key.unseal(reference, &sealed).ok_or_else(unsealable)?;
         let text = std::str::from_utf8(&secret).map_err(|_| VaultError::NotText(reference.to_owned()))?;
         Ok(Some(Zeroizing::new(text.to_owned())))

@@ -197,6 +197,9 @@ mod tests {
         fs::write(&elsewhere, "mine").unwrap();
         symlink(&elsewhere, directory.join("key.pem")).unwrap();
         write(&directory, None, &files("1")).unwrap();
-        assert_eq!((read(&directory), fs::read_to_string(&elsewhere).unwrap()), (["1"; 3].map(String::from), "mine".into()));
+        assert_eq!(
+            (read(&directory), fs::read_to_string(&elsewhere).unwrap()),
+            (["1"; 3].map(String::from), "mine".into())
+        );
     }
 }

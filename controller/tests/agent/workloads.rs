@@ -226,7 +226,8 @@ async fn a_directory_is_kept_fresh_also_while_the_controller_is_away() {
     assert_ne!(first, second);
     agent.stop().await;
     let issued = audit::read(&place.agent_dir().join("audit.log"), 10).unwrap();
-    let issued: Vec<_> = issued.iter().filter(|entry| entry.on == [CART]).map(|entry| &entry.details["serial"]).collect();
+    let issued: Vec<_> =
+        issued.iter().filter(|entry| entry.on == [CART]).map(|entry| &entry.details["serial"]).collect();
     assert_eq!(issued, [&first, &second]);
 }
 
@@ -308,7 +309,10 @@ fn bad_requests(key: &PrivateKey) -> Vec<(String, &'static str)> {
     let cut = format!("{}-----END CERTIFICATE REQUEST-----\n", &sound[..sound.len() / 2]);
     vec![
         (request(&|params| params.subject_alt_names.push(uri(&CART.replace("cart", "till")))), "exactly one URI"),
-        (request(&|params| params.subject_alt_names.push(SanType::DnsName("cart".try_into().unwrap()))), "exactly one URI"),
+        (
+            request(&|params| params.subject_alt_names.push(SanType::DnsName("cart".try_into().unwrap()))),
+            "exactly one URI",
+        ),
         (request(&|params| params.subject_alt_names.clear()), "exactly one URI"),
         (request(&|params| params.subject_alt_names = vec![uri("SPIFFE://shop.mesh.example/x")]), "is entitled to"),
         (request(&|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)), "certificate authority"),

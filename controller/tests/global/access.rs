@@ -35,7 +35,11 @@ fn bank() -> Value {
 fn bank_web() -> Value {
     let hosts = json!([{"name": "bank.example.com"}]);
     let tls = json!({"certificate": "selfSigned"});
-    manifest("PublicService", "web", json!({"globalNamespace": "bank", "service": "till", "port": 80, "hosts": hosts, "tls": tls}))
+    manifest(
+        "PublicService",
+        "web",
+        json!({"globalNamespace": "bank", "service": "till", "port": 80, "hosts": hosts, "tls": tls}),
+    )
 }
 
 #[tokio::test]
@@ -87,13 +91,13 @@ async fn who_is_limited_to_a_global_namespace_knows_and_changes_no_other() {
     let controller = start(&directory).await;
     controller.apply(json!([shop(&["north"]), bank(), bank_web()])).await.unwrap();
     let editor = controller.with_role("shop-team", "editor", &["shop"]).await;
-    let apply = async |manifests: Value| {
-        editor.post::<Value>("/v1alpha1/apply", &json!({ "manifests": manifests })).await
-    };
+    let apply =
+        async |manifests: Value| editor.post::<Value>("/v1alpha1/apply", &json!({ "manifests": manifests })).await;
     apply(json!([web("shop.example.com", json!("selfSigned"))])).await.unwrap();
 
     let listed: Value = editor.get("/v1alpha1/resources").await.unwrap();
-    let names: Vec<&str> = listed["items"].as_array().unwrap().iter().map(|item| item["kind"].as_str().unwrap()).collect();
+    let names: Vec<&str> =
+        listed["items"].as_array().unwrap().iter().map(|item| item["kind"].as_str().unwrap()).collect();
     assert_eq!(names, ["GlobalNamespace", "PublicService"], "{listed}");
     assert!(!listed.to_string().contains("bank"), "{listed}");
     for hidden in ["GlobalNamespace/bank", "PublicService/bank/web"] {

@@ -191,7 +191,8 @@ impl Kept {
     fn standing(&self, now: OffsetDateTime) -> Standing {
         let Declaration { uid, service, .. } = self.declaration.clone();
         let current = self.current.as_ref().filter(|current| now < current.expires);
-        let lack = || self.lack.clone().unwrap_or_else(|| Lack { denied: false, reason: "it is being made".to_owned() });
+        let lack =
+            || self.lack.clone().unwrap_or_else(|| Lack { denied: false, reason: "it is being made".to_owned() });
         Standing { uid, service, svid: current.map(|current| current.svid.clone()).ok_or_else(lack) }
     }
 }

@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 pub(super) use self::desk::{Desk, router};
 pub(super) use self::signer::Signer;
-pub use self::spiffe::SocketError;
 pub(super) use self::spiffe::Socket;
+pub use self::spiffe::SocketError;
 pub(super) use self::territory::Territory;
 
 use self::keeper::Keeper;

@@ -20,7 +20,9 @@ use crate::workload::ServiceName;
 /// Why a workload gets no certificate.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WorkloadError {
-    #[error("cluster {cluster} has no service {service}: write its manifest into the agent's --services, or correct it")]
+    #[error(
+        "cluster {cluster} has no service {service}: write its manifest into the agent's --services, or correct it"
+    )]
     NoService { cluster: Name, service: ServiceName },
     #[error("namespace {namespace} of cluster {cluster} belongs to no GNS: add it to the members of one")]
     NoGns { cluster: Name, namespace: Name },

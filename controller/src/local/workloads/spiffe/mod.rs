@@ -74,7 +74,10 @@ async fn check(request: Request<Incoming>) -> Result<Wanted, Status> {
     }
     let grpc = head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
     if head.method != Method::POST || !grpc {
-        return Err(Status::new(Code::InvalidArgument, "this is no gRPC call: POST, with content-type application/grpc"));
+        return Err(Status::new(
+            Code::InvalidArgument,
+            "this is no gRPC call: POST, with content-type application/grpc",
+        ));
     }
     let unknown = || format!("{} is not implemented: only FetchX509SVID and FetchX509Bundles are", head.uri.path());
     let wanted = Wanted::of(head.uri.path()).ok_or_else(|| Status::new(Code::Unimplemented, unknown()))?;

@@ -75,7 +75,10 @@ impl Socket {
     }
 
     /// Answers whoever calls, for as long as it is polled; with it end all connections.
-    pub(in crate::local::workloads) async fn serve(self, standings: watch::Receiver<Arc<Standings>>) -> Result<(), SocketError> {
+    pub(in crate::local::workloads) async fn serve(
+        self,
+        standings: watch::Receiver<Arc<Standings>>,
+    ) -> Result<(), SocketError> {
         let listener = self.listener.try_clone().and_then(UnixListener::from_std);
         let listener = listener.map_err(|error| SocketError::Io("use", self.path.clone(), error))?;
         let (users, mut connections) = (Users::default(), JoinSet::new());
