@@ -136,7 +136,7 @@ fn read_file(path: &Path, limit: usize, newest: &mut VecDeque<Entry>) -> io::Res
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
 
     fn entry(number: usize) -> Entry {

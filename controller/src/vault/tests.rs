@@ -1,5 +1,5 @@
 //! The vault over an embedded store, through all changes of its key.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

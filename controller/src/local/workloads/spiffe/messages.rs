@@ -75,6 +75,7 @@ fn field(message: &mut Vec<u8>, number: u8, bytes: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::indexing_slicing)]
     use super::*;
 
     #[test]
