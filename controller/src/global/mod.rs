@@ -1,8 +1,8 @@
 //! The global controller: it holds the desired state, the authorities and what agents see, and tells each cluster what
 //! that cluster must know.
 
-mod access;
 mod admin;
+mod administration;
 mod apply;
 pub(crate) mod core;
 mod enrolment;

@@ -58,7 +58,7 @@ const SET: &str = ".set-";
 /// When it cannot.
 pub fn prepare(directory: &Path, uid: Option<u32>) -> Result<(), DirectoryError> {
     let failed = |what| move |error| DirectoryError::Io(what, directory.to_owned(), error);
-    DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(failed("make"))?;
+    make_readable(directory).map_err(failed("make"))?;
     let trial = directory.join(".trial");
     let _ = fs::remove_file(&trial); // a crash may have left it
     let (own, given) = match new_file(&trial, 0o600) {
@@ -100,7 +100,7 @@ pub fn write(directory: &Path, uid: Option<u32>, files: &Files<'_>) -> Result<()
 
 fn write_set(folder: &Path, uid: Option<u32>, files: &Files<'_>) -> Result<(), DirectoryError> {
     let failed = |error| DirectoryError::Io("make", folder.to_owned(), error);
-    DirBuilder::new().mode(0o755).create(folder).map_err(failed)?;
+    make_readable(folder).map_err(failed)?;
     for (name, text) in NAMES.into_iter().zip([files.chain, files.key, files.bundle]) {
         let path = folder.join(name);
         let mode = if name == "key.pem" { 0o600 } else { 0o644 };
@@ -110,6 +110,15 @@ fn write_set(folder: &Path, uid: Option<u32>, files: &Files<'_>) -> Result<(), D
         give(&file, &path, uid)?;
     }
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+}
+
+/// Makes a directory that the workload can look into, whatever this process's umask is; one that is there stays as it is.
+pub(crate) fn make_readable(directory: &Path) -> io::Result<()> {
+    if directory.exists() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o755))
 }
 
 fn new_file(path: &Path, mode: u32) -> io::Result<File> {

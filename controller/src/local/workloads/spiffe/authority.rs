@@ -197,6 +197,8 @@ fn string(bytes: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use proptest::prelude::*;
+
     use super::*;
 
     fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
@@ -253,6 +255,20 @@ mod tests {
         let value = [b'x'; 300];
         let block = [&[0x41, 0x7f, 0xad, 0x01][..], &value, &[0xff, 0x00, 0x3f, 0xe1, 0x1f]].concat();
         assert_eq!(rewrite(&block).unwrap(), [0x41, 1, b'a', 0xff, 0x00, 0x3f, 0xe1, 0x1f]);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_stranger_sends_is_passed_on_alike_however_it_is_cut(
+            kind in 0u8..11,
+            flags: u8,
+            payload in proptest::collection::vec(any::<u8>(), 0..200),
+            rest in proptest::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let sent = [frame(kind, flags, &payload), frame(HEADERS, END_HEADERS, BLOCK), rest].concat();
+            let out = passed(&sent);
+            prop_assert!(out.len() <= sent.len(), "nothing is made longer");
+        }
     }
 
     #[test]

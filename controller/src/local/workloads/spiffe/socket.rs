@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use super::answer;
 use super::tolerant::Tolerant;
 use crate::local::workloads::keeper::Standings;
+use crate::workload::directory::make_readable;
 
 /// So many connections may one user have at once, so that none keeps the others out.
 const CONNECTIONS: usize = 64;
@@ -64,7 +65,7 @@ impl Socket {
             move |error| SocketError::Io(what, path, error)
         };
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(failed("make the folder of"))?;
+            make_readable(folder).map_err(failed("make the folder of"))?;
         }
         remove_dead(&path)?;
         let listener = StdListener::bind(&path).map_err(failed("make"))?;
