@@ -93,7 +93,7 @@ fn list(scope: &BTreeSet<Name>) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::permit::{Administer, Edit, Oversee, View};
+    use super::super::permit::{Administer, Edit, Inspect, Oversee};
     use super::*;
 
     fn caller(role: Role, scope: Option<&str>) -> Caller {
@@ -105,7 +105,8 @@ mod tests {
     fn a_role_allows_what_those_below_it_allow_and_no_more() {
         let levels = |role: Role| {
             let may = |caller: Caller| {
-                let (view, edit) = (caller.clone().permit::<View>().is_ok(), caller.clone().permit::<Edit>().is_ok());
+                let (view, edit) =
+                    (caller.clone().permit::<Inspect>().is_ok(), caller.clone().permit::<Edit>().is_ok());
                 (view, caller.clone().permit::<Oversee>().is_ok(), edit, caller.permit::<Administer>().is_ok())
             };
             (may(caller(role, None)), may(caller(role, Some("shop"))))

@@ -8,7 +8,7 @@ mod tokens;
 
 pub(crate) use caller::Caller;
 pub use permit::Forbidden;
-pub(crate) use permit::{Administer, Edit, Level, Oversee, Permit, View};
+pub(crate) use permit::{Administer, Edit, Inspect, Level, Oversee, Permit};
 pub use role::{Role, RoleError};
 pub use tokens::TokenRow;
 pub(crate) use tokens::{ApiTokens, NewToken, TokenFault};

@@ -22,7 +22,7 @@ pub(crate) trait Level: Send + Sync + 'static {
 
 /// To look at resources: those of one's own global namespaces.
 #[derive(Debug)]
-pub(crate) enum View {}
+pub(crate) enum Inspect {}
 /// To look at the mesh as a whole.
 #[derive(Debug)]
 pub(crate) enum Oversee {}
@@ -33,7 +33,7 @@ pub(crate) enum Edit {}
 #[derive(Debug)]
 pub(crate) enum Administer {}
 
-impl Level for View {
+impl Level for Inspect {
     const ROLE: Role = Role::Viewer;
     const WHOLE_MESH: bool = false;
 }
@@ -81,7 +81,7 @@ impl<L> Permit<L> {
     }
 }
 
-impl Permit<View> {
+impl Permit<Inspect> {
     /// Whether the caller may see a resource. What belongs to no global namespace is for those who oversee the mesh.
     pub(crate) fn sees(&self, resource: &Resource, membership: &Membership<'_>) -> bool {
         let gns = match &resource.id {

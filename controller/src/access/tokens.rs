@@ -225,7 +225,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use time::Duration;
 
-    use super::super::permit::View;
+    use super::super::permit::Inspect;
     use super::*;
     use crate::store::EmbeddedStore;
 
@@ -247,7 +247,7 @@ mod tests {
         let brief = tokens.create(&NewToken { expires: end, ..new("brief", Role::Editor, &[]) }, NOW).unwrap();
         drop(tokens);
         let tokens = open();
-        assert!(tokens.holder(&ci, HERE, NOW).unwrap().permit::<View>().is_ok());
+        assert!(tokens.holder(&ci, HERE, NOW).unwrap().permit::<Inspect>().is_ok());
         assert!(tokens.holder(&brief, HERE, NOW).is_some());
         assert!(tokens.holder(&brief, HERE, NOW + Duration::HOUR).is_none());
         for wrong in ["", "x", &ci[1..], &ci.to_uppercase()] {

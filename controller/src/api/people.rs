@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::App;
 use super::body::Body;
 use super::error::ApiError;
-use crate::access::{Edit, Oversee, Permit, View};
+use crate::access::{Edit, Inspect, Oversee, Permit};
 use crate::global::core::Core;
 use crate::global::status::{MeshStatus, PeerRow, is_in};
 use crate::global::{Applied, Apply, Error, blocking};
@@ -45,7 +45,7 @@ pub(super) struct Filter {
 }
 
 pub(super) async fn list(
-    permit: Permit<View>,
+    permit: Permit<Inspect>,
     State(app): State<Arc<App>>,
     filter: Result<Query<Filter>, QueryRejection>,
 ) -> Result<Json<Value>, ApiError> {
@@ -61,7 +61,7 @@ pub(super) async fn list(
 }
 
 pub(super) async fn get(
-    permit: Permit<View>,
+    permit: Permit<Inspect>,
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {

@@ -14,8 +14,8 @@ use super::core::Core;
 use super::link::LinkReport;
 use super::projection::global_namespace;
 use super::readiness::{Reports, conditions};
-use super::view;
-use crate::access::{Oversee, Permit, View};
+use super::view::View;
+use crate::access::{Inspect, Oversee, Permit};
 
 /// The state of a mesh.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -121,7 +121,7 @@ impl Core {
         }
     }
 
-    fn cluster_status(&self, view: &view::View, reports: &Reports, name: &Name) -> ClusterStatus {
+    fn cluster_status(&self, view: &View, reports: &Reports, name: &Name) -> ClusterStatus {
         let desired = view.desired.resources.get(&ResourceId::Cluster(name.clone()));
         let known = reports.get(name);
         let LinkReport { connected, version, ack, .. } = known.cloned().unwrap_or_default();
@@ -159,7 +159,7 @@ impl Core {
     }
 
     /// The resources that `wanted` picks among those that the caller may see, as manifests with their status.
-    pub(crate) fn manifests(&self, permit: &Permit<View>, wanted: impl Fn(&Resource) -> bool) -> Vec<Value> {
+    pub(crate) fn manifests(&self, permit: &Permit<Inspect>, wanted: impl Fn(&Resource) -> bool) -> Vec<Value> {
         let (view, reports) = (self.view(), self.reports());
         let world = view.world();
         let (overview, membership) = (Overview::of(&world), view.membership());
@@ -168,7 +168,7 @@ impl Core {
     }
 }
 
-fn manifest(view: &view::View, reports: &Reports, resource: &Resource, checks: Vec<Condition>) -> Value {
+fn manifest(view: &View, reports: &Reports, resource: &Resource, checks: Vec<Condition>) -> Value {
     let Some(stored) = view.desired.resources.get(&resource.id) else {
         return to_manifest(resource, None); // observed: what an agent sees is so, and waits for nobody
     };
@@ -181,7 +181,7 @@ fn manifest(view: &view::View, reports: &Reports, resource: &Resource, checks: V
 }
 
 /// Every resource, desired ones first.
-fn resources(view: &view::View) -> impl Iterator<Item = &Resource> {
+fn resources(view: &View) -> impl Iterator<Item = &Resource> {
     let desired = view.desired.resources.values().map(|stored| &*stored.resource);
     desired.chain(view.observations().flat_map(|(_, seen)| seen.resources()).map(|resource| &**resource))
 }
