@@ -12,7 +12,6 @@ import http.client
 import json
 import os
 import pathlib
-import ssl
 import statistics
 import subprocess
 import sys
@@ -21,10 +20,10 @@ import threading
 import time
 
 from lib import demo
+from lib.controller import call, manifest
 
 DEMO = demo.said()
 STATE = demo.ENV.parent
-CONTEXT = json.loads((STATE / "context.json").read_text())
 GATEWAYS = [entry.split("=")[1] for entry in DEMO["HOSTS"].split(",")]
 SERVICE = os.environ.get("SERVICE", "cart")
 
@@ -48,23 +47,6 @@ class Gateway(threading.Thread):
             view = json.loads(connection.getresponse().read())
             self.instances = sum(view["services"]["shop"].get(SERVICE, {}).values())
             time.sleep(0.002)
-
-
-def call(method, path, body=None):
-    host = CONTEXT["server"].removeprefix("https://")
-    trust = ssl.create_default_context(cadata=CONTEXT["ca"])
-    connection = http.client.HTTPSConnection(host, context=trust, timeout=10)
-    headers = {"authorization": "Bearer " + CONTEXT["token"], "content-type": "application/json"}
-    connection.request(method, path, json.dumps(body) if body else None, headers)
-    answer = connection.getresponse()
-    text = answer.read()
-    if answer.status != 200:
-        sys.exit(f"{method} {path}: {answer.status} {text.decode()}")
-    return json.loads(text)
-
-
-def manifest(kind, name, spec):
-    return {"apiVersion": "tombolo.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec}
 
 
 def certificate(folder, turn):

@@ -14,7 +14,7 @@ use crate::resource::{
     GatewayAddresses, HealthProtocol, Host, MtlsMode, Name, Port, ResourceId, RoutePath, Scheme, SecretRef, Span,
     TlsMode,
 };
-use crate::wire::{Rejection, RevisionPair};
+use crate::wire::{Order, Rejection, RevisionPair};
 
 /// For whom a snapshot is made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -61,6 +61,8 @@ pub struct Namespace {
     pub roots: Vec<String>,
     /// The opaque names that gateways bear in this GNS, by cluster; a cluster without one is no member.
     pub labels: BTreeMap<Name, Host>,
+    /// Which certificates the gateways of this place are to hold.
+    pub order: Order,
     /// What is asked of callers.
     pub mtls: MtlsMode,
     /// How long a gateway's certificate lives.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::resource::{GatewayAddresses, Host, Name, Port, Resource, ResourceId, SecretRef};
-use crate::wire::{Entries, Entry, Json, Rejection, RevisionPair, Update};
+use crate::wire::{Entries, Entry, Json, Order, Rejection, RevisionPair, Update};
 
 /// One thing known: what people wrote, what an agent saw, or what the controller made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,8 @@ pub enum Fact {
     Gateways(Arc<ClusterGateways>),
     /// The identity of a GNS.
     Trust(Arc<GlobalNamespaceTrust>),
+    /// The identity of the mesh itself: for agents only.
+    Mesh(Arc<MeshTrust>),
     /// A certificate that the controller made for the hosts of a public service.
     HostCertificate(Arc<HostCertificate>),
 }
@@ -70,6 +72,31 @@ pub struct GlobalNamespaceTrust {
     pub roots: Vec<String>,
     /// Its member clusters, each with the opaque name that its gateways bear in this GNS.
     pub labels: BTreeMap<Name, Host>,
+    /// Which certificates are to be held, by cluster.
+    #[serde(default)]
+    pub orders: BTreeMap<Name, Order>,
+}
+
+impl GlobalNamespaceTrust {
+    /// Which certificates are to be held in a cluster.
+    pub fn order(&self, cluster: &Name) -> Order {
+        self.orders.get(cluster).cloned().unwrap_or_default()
+    }
+}
+
+/// Whom agents believe, and which certificate one of them is to hold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MeshTrust {
+    /// The certificates of the top-level CA in PEM: one, or two while it is being replaced.
+    pub roots: Vec<String>,
+    /// What the agent that reads this is to hold.
+    pub order: Order,
+}
+
+impl MeshTrust {
+    /// The key of the one fact of this kind.
+    pub const KEY: &str = "mesh";
 }
 
 /// A certificate made for the hosts of a public service.
@@ -94,6 +121,7 @@ pub enum Key {
     Remote { cluster: Name, namespace: Name, name: Name },
     Gateways(Name),
     Trust(Name),
+    Mesh,
     HostCertificate { global_namespace: Name, public_service: Name },
 }
 
@@ -104,6 +132,7 @@ impl fmt::Display for Key {
             Key::Remote { cluster, namespace, name } => write!(f, "remote/{cluster}/{namespace}/{name}"),
             Key::Gateways(cluster) => write!(f, "gateways/{cluster}"),
             Key::Trust(gns) => write!(f, "trust/{gns}"),
+            Key::Mesh => f.write_str(MeshTrust::KEY),
             Key::HostCertificate { global_namespace, public_service } => {
                 write!(f, "hostCertificate/{global_namespace}/{public_service}")
             }
@@ -119,6 +148,7 @@ impl Fact {
             Fact::Remote(remote) => remote.key(),
             Fact::Gateways(gateways) => Key::Gateways(gateways.cluster.clone()),
             Fact::Trust(trust) => Key::Trust(trust.global_namespace.clone()),
+            Fact::Mesh(_) => Key::Mesh,
             Fact::HostCertificate(certificate) => Key::HostCertificate {
                 global_namespace: certificate.global_namespace.clone(),
                 public_service: certificate.public_service.clone(),

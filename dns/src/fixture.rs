@@ -91,6 +91,7 @@ pub(crate) fn snapshot() -> Snapshot {
         trust_domain: "shop.mesh".into(),
         roots: Vec::new(),
         labels: BTreeMap::new(),
+        order: Default::default(),
         mtls: MtlsMode::Permissive,
         leaf_lifetime: Span::from_millis(86_400_000),
         services,

@@ -160,6 +160,8 @@ impl PlannedPort {
 pub struct TunnelTls {
     /// What it was made of: made anew only when that changes.
     pub source: TunnelSource,
+    /// SHA-256 of the roots that are believed.
+    pub roots: Vec<String>,
     /// For tunnels that come in.
     pub server: Arc<ServerConfig>,
     /// For tunnels that go out, by cluster.

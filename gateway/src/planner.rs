@@ -13,7 +13,7 @@ use config::snapshot::{HostTls, Namespace, PublicHost, Snapshot};
 use config::wire::Rejection;
 use decide::route::Routes;
 use identity::trust::TrustView;
-use identity::{Accept, Bundles, KeyedCertificate, RoleKind, TrustBundle, TrustDomain};
+use identity::{Accept, Bundles, KeyedCertificate, RoleKind, Trust, TrustBundle, TrustDomain, fingerprint};
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::default_provider;
@@ -241,7 +241,9 @@ fn tunnel_tls(source: TunnelSource, own: &Name, before: Option<&TunnelTls>) -> R
         };
         Ok::<_, String>((cluster.clone(), Dialling { requests: dial(REQUESTS_ALPN)?, stream: dial(STREAM_ALPN)? }))
     });
-    Ok(Arc::new(TunnelTls { clients: clients.collect::<Result<_, _>>()?, server: Arc::new(server), source }))
+    let clients = clients.collect::<Result<_, _>>()?;
+    let roots = trust.roots(&domain).map(|bundle| bundle.certificates().map(fingerprint).collect()).unwrap_or_default();
+    Ok(Arc::new(TunnelTls { clients, server: Arc::new(server), source, roots }))
 }
 
 /// What is believed in a GNS: its roots, and the clusters that are its members now.

@@ -25,7 +25,7 @@ use crate::listener::mesh;
 use crate::listener::sockets::{BindError, Listening, Sockets};
 use crate::metrics::Metrics;
 use crate::overload::{self, Overload};
-use crate::plan::Plan;
+use crate::plan::{Plan, TunnelTls};
 use crate::planner::Planner;
 use crate::record::{Log, LogError};
 use crate::settings::Settings;
@@ -357,6 +357,17 @@ fn notifier(changes: &Arc<watch::Sender<u64>>) -> Arc<dyn Fn() + Send + Sync> {
     Arc::new(move || changes.send_modify(|changes| *changes += 1))
 }
 
+/// Whom a gateway believes in a GNS, and what it shows there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Believed {
+    /// The GNS.
+    pub global_namespace: Name,
+    /// SHA-256 of the roots.
+    pub roots: Vec<String>,
+    /// Serial number of its certificate.
+    pub serial: String,
+}
+
 /// Asks a running gateway.
 #[derive(Clone)]
 pub struct Handle(Arc<Core>);
@@ -392,6 +403,17 @@ impl Handle {
     /// The peers that it knows.
     pub fn peers(&self) -> Vec<PeerReport> {
         self.0.peers.all().iter().map(|peer| peer.describe()).collect()
+    }
+
+    /// Whom it believes in each GNS, and which certificate it shows there.
+    pub fn trust(&self) -> Vec<Believed> {
+        let plan = self.0.plan.load();
+        let of = |(name, tls): (&Name, &Arc<TunnelTls>)| Believed {
+            global_namespace: name.clone(),
+            roots: tls.roots.clone(),
+            serial: tls.source.identity.keyed().facts().serial.to_string(),
+        };
+        plan.tunnels.iter().map(of).collect()
     }
 
     /// Its sockets.

@@ -108,6 +108,17 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Whom it is about, for people: its SPIFFE ID, else its subject, else its first DNS name.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let Subject { common_name, organization, unit } = &self.subject;
+        let parts = [("CN", common_name), ("OU", unit), ("O", organization)];
+        let parts: Vec<_> =
+            parts.iter().filter_map(|(kind, part)| Some(format!("{kind}={}", part.as_ref()?))).collect();
+        let subject = Some(parts.join(",")).filter(|subject| !subject.is_empty());
+        self.uris.first().cloned().or(subject).or_else(|| self.dns_names.first().cloned()).unwrap_or_default()
+    }
+
     /// Read a certificate.
     ///
     /// # Errors

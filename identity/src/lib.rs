@@ -26,7 +26,7 @@ pub mod verify;
 
 pub use bundle::{Bundles, TrustBundle};
 pub use csr::SigningRequest;
-pub use facts::{Facts, Serial};
+pub use facts::{Facts, Serial, fingerprint};
 pub use key::PrivateKey;
 pub use keyed::{Identity, KeyedCertificate};
 pub use refusal::Refusal;

@@ -45,7 +45,7 @@ pub enum Refusal {
     #[error("no root is known and alive for trust domain {0}; is its bundle out of date?")]
     NoRoots(TrustDomain),
     /// The path to the trust domain's roots does not hold.
-    #[error("the path from {0} to the roots of its trust domain does not hold: {1}")]
+    #[error("the path from {0} to the roots of its trust domain does not hold: {text}", text = path_text(.1))]
     Path(SpiffeId, webpki::Error),
     /// The certificate was not signed by the kind of authority that signs such roles.
     #[error("{0} was not issued by {1}")]
@@ -108,6 +108,21 @@ impl Refusal {
     }
 }
 
+/// A date that is not met names how far it is off: it may be the clock that is wrong.
+fn path_text(error: &webpki::Error) -> String {
+    match error {
+        webpki::Error::CertNotValidYet { time, not_before } => format!(
+            "one of its certificates begins {} s from now: this machine's clock is behind, or that of who issued it ahead",
+            not_before.as_secs().saturating_sub(time.as_secs())
+        ),
+        webpki::Error::CertExpired { time, not_after } => format!(
+            "one of its certificates ended {} s ago: it was not renewed, or this machine's clock is ahead",
+            time.as_secs().saturating_sub(not_after.as_secs())
+        ),
+        other => other.to_string(),
+    }
+}
+
 fn path_code(error: &webpki::Error) -> &'static str {
     match error {
         webpki::Error::CertExpired { .. } => "expired",
@@ -125,5 +140,23 @@ impl From<Refusal> for rustls::Error {
     fn from(refusal: Refusal) -> Self {
         // `Other` for all, so that the reason survives whole; the peer sees the alert `certificate_unknown`.
         Self::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(refusal))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use rustls_pki_types::UnixTime;
+
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_off_is_named_with_by_how_much() {
+        let at = |seconds| UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
+        let early = webpki::Error::CertNotValidYet { time: at(100), not_before: at(400) };
+        let late = webpki::Error::CertExpired { time: at(400), not_after: at(310) };
+        let said = |error| Refusal::Path("spiffe://m/cluster/a/agent".parse().unwrap(), error).to_string();
+        assert!(said(early).contains("begins 300 s from now: this machine's clock is behind"));
+        assert!(said(late).contains("ended 90 s ago"));
     }
 }

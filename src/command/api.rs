@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 use config::manifest::Manifest;
 use config::resource::{Kind, Name, ResourceId, Span};
 use controller::access::{Role, TokenRow};
 use controller::audit::Entry;
-use controller::global::{Applied, MeshStatus, PeerRow};
+use controller::global::{Applied, CertificatesStatus, MeshStatus, PeerRow, Rotate};
 use controller::http::client::{CallError, Client};
 use controller::http::message::ErrorItem;
-use http::StatusCode;
+use http::{Method, StatusCode};
+use identity::pem::decode_certificates;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -111,6 +112,25 @@ impl Api {
     pub async fn peers(&self) -> Result<Vec<PeerRow>> {
         let Items { items } = self.client.get("/v1alpha1/peers").await.map_err(|error| self.explain(&error))?;
         Ok(items)
+    }
+
+    /// Who holds which certificate, and what is being replaced.
+    pub async fn certificates(&self) -> Result<CertificatesStatus> {
+        self.client.get("/v1alpha1/certificates").await.map_err(|error| self.explain(&error))
+    }
+
+    /// Begins to replace certificates.
+    pub async fn rotate(&self, rotate: &Rotate) -> Result<()> {
+        let begun: Result<IgnoredAny, CallError> = self.client.post("/v1alpha1/certificates/rotate", rotate).await;
+        begun.map(drop).map_err(|error| self.explain(&error))
+    }
+
+    /// The certificates of the top-level CA, in PEM: two while it is being replaced.
+    pub async fn ca(&self) -> Result<String> {
+        let bytes = self.client.bytes(Method::GET, "/v1alpha1/ca", None).await.map_err(|error| self.explain(&error))?;
+        let text = String::from_utf8(bytes.to_vec()).context("the controller's CA is no text")?;
+        decode_certificates(&text).context("the controller's CA is no certificate")?;
+        Ok(text)
     }
 
     /// A token with which the cluster may join.

@@ -1,27 +1,39 @@
-//! `tombolo certs`: the mesh's certificates.
+//! `tombolo certs`: who holds which certificate, and their replacement.
 
 mod issue;
+mod list;
+mod rotate;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
+use clap::Subcommand;
 
-/// The mesh's certificates.
+pub use list::table_of;
+
+/// Without a subcommand, the mesh's certificates are listed.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
     #[command(subcommand)]
-    what: What,
+    what: Option<What>,
+    #[command(flatten)]
+    list: list::Flags,
 }
 
-#[derive(clap::Subcommand)]
+#[derive(Subcommand)]
 enum What {
-    /// Makes a workload's key and gets its certificate from the cluster's agent, whose member token is needed
+    /// Makes a workload's key and gets its certificate from the cluster's agent, whose member token is needed.
     Issue(issue::Args),
+    /// Replaces certificates before their time: roots, authorities, or what gateways and agents show.
+    Rotate(rotate::Args),
 }
 
 /// Does what was asked.
-pub async fn run(Args { what }: Args) -> Result<ExitCode> {
-    match what {
-        What::Issue(args) => issue::run(args).await,
+pub async fn run(args: Args) -> Result<ExitCode> {
+    match args.what {
+        Some(What::Issue(args)) => issue::run(args).await,
+        Some(What::Rotate(args)) => rotate::run(args).await,
+        None => list::run(args.list).await,
     }
 }

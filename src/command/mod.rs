@@ -47,7 +47,7 @@ pub enum Command {
     Schema(schema::Args),
     /// Prints the certificate of the CA that signs the controller and the `selfSigned` public hosts.
     Ca(ca::Args),
-    /// Makes certificates of workloads.
+    /// Lists the mesh's certificates, who believes which root, and what is being replaced; makes those of workloads.
     Certs(certs::Args),
     /// Tells who did what, when and from where.
     Audit(audit::Args),
@@ -69,7 +69,7 @@ pub async fn run(command: Command) -> Result<ExitCode> {
         Command::Peers(args) => peers::run(args).await,
         Command::Check(args) => check::run(&args),
         Command::Schema(args) => schema::run(&args),
-        Command::Ca(args) => ca::run(&args),
+        Command::Ca(args) => ca::run(args).await,
         Command::Certs(args) => certs::run(args).await,
         Command::Audit(args) => audit::run(args).await,
         Command::Token(args) => token::run(args).await,

@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use config::wire::MemberRole;
-use controller::global::{ClusterStatus, MemberStatus, MeshStatus};
+use config::wire::{MemberReport, MemberRole};
+use controller::global::{ClusterStatus, MemberStatus, MeshStatus, Rotation};
 
 use super::api::Api;
+use super::certs;
 use super::context;
 use super::output::{Format, printable, show};
 use super::table::Table;
@@ -40,7 +41,8 @@ fn text(address: &str, status: &MeshStatus) -> String {
     if status.clusters.is_empty() {
         return text + "\nno cluster yet; `tombolo token create --cluster NAME` lets one join\n";
     }
-    text + "\n" + &clusters(&status.clusters) + "\n" + &members(&status.clusters) + &rejections(&status.clusters)
+    let clusters_and_members = clusters(&status.clusters) + "\n" + &members(&status.clusters);
+    text + "\n" + &clusters_and_members + &rejections(&status.clusters) + &rotations(&status.rotations)
 }
 
 fn clusters(clusters: &[ClusterStatus]) -> String {
@@ -70,8 +72,11 @@ fn members(clusters: &[ClusterStatus]) -> String {
     }
     let mut table = Table::new(["CLUSTER", "MEMBER", "ROLE", "STATE", "REVISION", "LAG", "REJECTED"]);
     for (cluster, MemberStatus { report, lag }) in all_members(clusters) {
-        let state =
-            if report.connected { "connected".to_owned() } else { format!("silent for {}", age(report.silent_for_ms)) };
+        let state = match report {
+            MemberReport { connected: true, .. } => "connected".to_owned(),
+            MemberReport { absent: true, silent_for_ms, .. } => format!("left, silent for {}", age(*silent_for_ms)),
+            MemberReport { silent_for_ms, .. } => format!("silent for {}", age(*silent_for_ms)),
+        };
         let (at, lag, rejected) = (report.at.global.to_string(), lag.to_string(), report.rejected.len().to_string());
         table.row([cluster.name.as_str(), report.name.as_str(), role(report.role), &state, &at, &lag, &rejected]);
     }
@@ -89,6 +94,11 @@ fn rejections(clusters: &[ClusterStatus]) -> String {
     });
     let lines: String = rejections.collect();
     if lines.is_empty() { lines } else { format!("\n{lines}") }
+}
+
+/// What is being replaced, and for whom it waits.
+fn rotations(rotations: &[Rotation]) -> String {
+    if rotations.is_empty() { String::new() } else { format!("\n{}", certs::table_of(rotations)) }
 }
 
 fn all_members(clusters: &[ClusterStatus]) -> impl Iterator<Item = (&ClusterStatus, &MemberStatus)> {

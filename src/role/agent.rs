@@ -12,6 +12,7 @@ use controller::workload::Declaration;
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
+use super::expiry;
 use crate::admin::Admin;
 use crate::lifeline;
 
@@ -87,8 +88,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let admin = args.admin;
     let agent = Arc::new(Agent::build(settings(args)).await?);
     if let Some(at) = admin {
-        let asked = agent.clone();
-        Admin::bind(at, Registry::new(), Arc::new(move || asked.ready())).await?.spawn(stop.clone());
+        let (asked, holder, registry) = (agent.clone(), agent.clone(), Registry::new());
+        expiry::register(&registry, move || expiry::of_holder(&holder.trust(), "issuing"))?;
+        Admin::bind(at, registry, Arc::new(move || asked.ready())).await?.spawn(stop.clone());
     }
     serve(agent, stop).await
 }

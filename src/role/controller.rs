@@ -9,6 +9,7 @@ use controller::global::{Controller, Settings};
 use controller::vault::{SealKey, SealKeys};
 use prometheus::Registry;
 
+use super::expiry;
 use crate::admin::Admin;
 use crate::command::context;
 use crate::lifeline;
@@ -72,8 +73,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let settings = settings(args)?;
     let controller = tokio::task::spawn_blocking(move || Controller::build(settings)).await??;
     if let Some(at) = admin {
-        let ready = controller.ready();
-        Admin::bind(at, Registry::new(), Arc::new(move || *ready.borrow())).await?.spawn(stop.clone());
+        let (ready, asked, registry) = (controller.ready(), controller.handle(), Registry::new());
+        expiry::register(&registry, move || expiry::of_mesh(&asked.certificates()))?;
+        Admin::bind(at, registry, Arc::new(move || *ready.borrow())).await?.spawn(stop.clone());
     }
     controller.run(stop).await.context("the controller stopped")
 }

@@ -5,13 +5,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::Context;
-use config::live;
-use config::wire::{Ack, MemberRole};
+use config::live::{self, Live};
+use config::snapshot::Snapshot;
+use config::wire::{Ack, MemberRole, TrustReport};
 use dns::{DnsServer, Health, Settings};
 use prometheus::Registry;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::member;
+use super::{expiry, member};
 use crate::admin::Admin;
 use crate::lifeline;
 
@@ -45,19 +47,13 @@ pub async fn serve(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let (publisher, health) = live::channel(Arc::new(Health::default()));
     let settings = Settings { listen: args.listen };
     let server = Arc::new(DnsServer::build(settings, following.snapshot.clone(), health, &registry)?);
-    let asked = server.clone();
+    let (asked, told) = (server.clone(), following.ack.subscribe());
+    expiry::register(&registry, move || expiry::of_holder(&told.borrow().trust, "leaf"))?;
     let ready = Arc::new(move || asked.ready());
     Admin::bind(args.admin, registry, ready).await?.spawn(stop.clone());
     following.begin();
     tokio::spawn(health::follow(following.snapshot.clone(), args.gateway_admin_port, publisher, stop.clone()));
-    let (mut snapshots, ack) = (following.snapshot.clone(), following.ack.clone());
-    tokio::spawn(async move {
-        let mut newest = Some(snapshots.get());
-        while let Some(snapshot) = newest {
-            ack.send_replace(Ack { at: snapshot.revision, ..Ack::default() });
-            newest = snapshots.changed().await;
-        }
-    });
+    tokio::spawn(acknowledge(following.snapshot.clone(), following.own.clone(), following.ack.clone()));
     tracing::info!(cluster = %following.place.cluster, address = %args.listen, "the DNS server is up");
     let served = server.run(stop).await.context("the DNS server stopped");
     following.leave().await;
@@ -66,3 +62,22 @@ pub async fn serve(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
 
 /// Where each of this cluster's gateways is asked about health.
 type Gateways = BTreeMap<config::resource::Name, IpAddr>;
+
+/// Tells the agent what is acted on.
+async fn acknowledge(
+    mut snapshots: Live<Snapshot>,
+    mut own: watch::Receiver<Option<TrustReport>>,
+    ack: watch::Sender<Ack>,
+) {
+    loop {
+        let trust = own.borrow_and_update().clone().into_iter().collect();
+        ack.send_replace(Ack { at: snapshots.get().revision, trust, ..Ack::default() });
+        let more = tokio::select! {
+            snapshot = snapshots.changed() => snapshot.is_some(),
+            changed = own.changed() => changed.is_ok(),
+        };
+        if !more {
+            return;
+        }
+    }
+}

@@ -12,10 +12,11 @@ use axum::body::{Body, Bytes};
 use axum::routing::get;
 use config::resource::Name;
 use config::resource::cluster::Cidr;
-use config::wire::{Ack, MemberRole};
+use config::wire::{Ack, CertificateReport, MemberRole, Order, TrustReport};
+use controller::member::Identities;
 use futures_util::stream;
 use gateway::listener::sockets::Listening;
-use gateway::runtime::{End, Handle};
+use gateway::runtime::{Believed, End, Handle};
 use gateway::settings::AccessLog;
 use gateway::takeover::{self, Claim, Offer, Place};
 use gateway::{Gateway, Inputs, Settings};
@@ -25,6 +26,7 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::bounds::Bounds;
+use super::expiry;
 use super::limits;
 use super::member::{self, Following};
 use crate::admin::Admin;
@@ -139,10 +141,13 @@ pub async fn serve(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let name = settings.name.clone();
     let gateway = Gateway::build(settings, inputs, sockets.unwrap_or_default(), &registry)?;
     let handle = gateway.handle();
+    let told = following.ack.subscribe();
+    expiry::register(&registry, move || expiry::of_holder(&told.borrow().trust, "leaf"))?;
     let _admin = open_admin(SocketAddr::new(args.address, args.admin_port), registry, &handle)?;
     following.begin();
     let (offer, place) = offer(&path, name, &following).unzip();
-    tokio::spawn(acknowledge(handle.clone(), following.ack.clone()));
+    let telling = Telling { handle: handle.clone(), held: following.held.clone(), own: following.own.clone() };
+    tokio::spawn(telling.acknowledge(following.ack.clone()));
     tracing::info!(cluster = %following.place.cluster, address = %args.address, "the gateway is up");
     let claims = claim.is_some();
     let mut running = pin!(gateway.run(stop.clone(), offer));
@@ -220,21 +225,55 @@ impl axum::serve::Listener for AdminSocket {
     }
 }
 
-/// Tells the agent what is acted on, and how peers are.
-async fn acknowledge(handle: Handle, ack: watch::Sender<Ack>) {
-    let (mut plans, mut changes) = (handle.plans(), handle.changes());
-    loop {
-        let newest =
-            Ack { at: handle.revision(), rejected: handle.rejected(), members: Vec::new(), peers: handle.peers() };
-        ack.send_if_modified(|said| (*said != newest).then(|| *said = newest).is_some());
-        let more = tokio::select! {
-            plan = plans.changed() => plan.is_some(),
-            changed = changes.changed() => changed.is_ok(),
-        };
-        if !more {
-            return;
+/// What the agent is told.
+struct Telling {
+    handle: Handle,
+    held: watch::Receiver<Arc<Identities>>,
+    own: watch::Receiver<Option<TrustReport>>,
+}
+
+impl Telling {
+    /// Tells the agent what is acted on, whom one believes, and how peers are.
+    async fn acknowledge(mut self, ack: watch::Sender<Ack>) {
+        let (mut plans, mut changes) = (self.handle.plans(), self.handle.changes());
+        loop {
+            let newest = self.ack(&ack.borrow().trust);
+            ack.send_if_modified(|said| (*said != newest).then(|| *said = newest).is_some());
+            let more = tokio::select! {
+                plan = plans.changed() => plan.is_some(),
+                changed = changes.changed() => changed.is_ok(),
+                changed = self.own.changed() => changed.is_ok(),
+            };
+            if !more {
+                return;
+            }
         }
     }
+
+    fn ack(&mut self, said: &[TrustReport]) -> Ack {
+        let held = self.held.borrow().clone();
+        let own = self.own.borrow_and_update().clone();
+        let shown = self.handle.trust().into_iter().map(|believed| trust(believed, &held, said));
+        Ack {
+            at: self.handle.revision(),
+            rejected: self.handle.rejected(),
+            members: Vec::new(),
+            peers: self.handle.peers(),
+            trust: own.into_iter().chain(shown).collect(),
+        }
+    }
+}
+
+/// What the plan shows of a GNS, which may still be the certificate before the newest that is held.
+fn trust(believed: Believed, held: &Identities, said: &[TrustReport]) -> TrustReport {
+    let Believed { global_namespace, roots, serial } = believed;
+    let newest = held.get(&global_namespace).map(|holding| holding.report());
+    let before = said.iter().filter(|said| said.global_namespace.as_ref() == Some(&global_namespace));
+    let known = newest.into_iter().chain(before.filter_map(|said| said.certificate.as_ref()));
+    let certificate = known.into_iter().find(|known| known.serial == serial).cloned();
+    // One of which nothing is known any more counts as of no order: as something that has yet to be replaced.
+    let unknown = || newest.map(|newest| CertificateReport { serial, order: Order::default(), ..newest.clone() });
+    TrustReport { certificate: certificate.or_else(unknown), global_namespace: Some(global_namespace), roots }
 }
 
 /// `/v1/health`: this gateway's view, once; `/v1/health/follow`: a line of JSON at each change, and an empty one as a

@@ -8,7 +8,7 @@ use config::compile::compile;
 use config::live::{self, Live};
 use config::resource::{GatewayAddresses, Name};
 use config::snapshot::{Place, Snapshot};
-use config::wire::{Ack, MemberRole};
+use config::wire::{Ack, MemberRole, TrustReport};
 use controller::member::holdings::{Need, Needs};
 use controller::member::{self, Followed, Member, Standing};
 use gateway::{Identities, Secrets};
@@ -42,6 +42,10 @@ pub struct Following {
     pub secrets: Live<Secrets>,
     /// Identities, by GNS.
     pub identities: Live<Identities>,
+    /// The same with what is told of them.
+    pub held: watch::Receiver<Arc<member::Identities>>,
+    /// What it shows to its agent, and by whom it knows that one.
+    pub own: watch::Receiver<Option<TrustReport>>,
     /// Takes what the data plane acts on.
     pub ack: watch::Sender<Ack>,
     membership: tokio::task::JoinHandle<()>,
@@ -93,7 +97,7 @@ pub fn follow(args: MemberArgs, role: MemberRole, addresses: Option<GatewayAddre
     let (needs, needed) = watch::channel(Arc::new(needs_of(&first_snapshot, role)));
     let (snapshots, snapshot) = live::channel(first_snapshot);
     let (keys, secrets) = live::channel(secrets_of(first.as_deref()));
-    let mut held = member.identities();
+    let (mut held, all_held, towards_agent) = (member.identities(), member.identities(), member.own());
     let (own, identities) = live::channel(Arc::new(identities_of(&held.borrow_and_update())));
 
     let at = place.clone();
@@ -121,7 +125,8 @@ pub fn follow(args: MemberArgs, role: MemberRole, addresses: Option<GatewayAddre
     });
     let standing = watch::Sender::new(Standing::Aside);
     let membership = tokio::spawn(member.run(needed, acks, standing.subscribe()));
-    Ok(Following { place, snapshot, secrets, identities, ack, membership, standing })
+    let (held, own) = (all_held, towards_agent);
+    Ok(Following { place, snapshot, secrets, identities, held, own, ack, membership, standing })
 }
 
 fn snapshot_of(followed: Option<&Followed>, place: &Place, previous: Option<&Snapshot>) -> Snapshot {

@@ -4,6 +4,7 @@ pub mod agent;
 pub mod bounds;
 pub mod controller;
 pub mod dns;
+pub mod expiry;
 pub mod gateway;
 pub mod limits;
 pub mod member;

@@ -26,6 +26,7 @@ mod public;
 mod readme;
 mod resilience;
 mod restart;
+mod rotation;
 mod secrets;
 mod streams;
 mod takeover;

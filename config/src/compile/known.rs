@@ -52,6 +52,7 @@ impl<'w> Known<'w> {
                 Fact::Trust(trust) => {
                     known.trust.insert(&trust.global_namespace, trust);
                 }
+                Fact::Mesh(_) => {} // the control plane's; the top-level CA vouches for nobody here
                 Fact::HostCertificate(certificate) => {
                     let of = (&certificate.global_namespace, &certificate.public_service);
                     known.host_certificates.insert(of, certificate);

@@ -27,7 +27,7 @@ pub(super) fn compile(
         let services = services.remove(name).unwrap_or_default();
         let trust = known.trust.get(name).copied();
         let old = previous.and_then(|previous| previous.namespaces.get(name));
-        (name.clone(), shared(namespace(name, spec, trust, services), old))
+        (name.clone(), shared(namespace(name, place, spec, trust, services), old))
     })
     .collect()
 }
@@ -54,6 +54,7 @@ fn with_own_domain<'w>(known: &Known<'w>, rejected: &mut Rejected) -> BTreeMap<&
 
 fn namespace(
     name: &Name,
+    place: &Place,
     spec: &GlobalNamespaceSpec,
     trust: Option<&GlobalNamespaceTrust>,
     services: Services,
@@ -64,6 +65,7 @@ fn namespace(
         trust_domain: trust.map(|trust| trust.trust_domain.clone()).unwrap_or_default(),
         roots: trust.map(|trust| trust.roots.clone()).unwrap_or_default(),
         labels: trust.map(|trust| trust.labels.clone()).unwrap_or_default(),
+        order: trust.map(|trust| trust.order(&place.cluster)).unwrap_or_default(),
         mtls: spec.mtls,
         leaf_lifetime: spec.certificates.leaf_lifetime,
         services,

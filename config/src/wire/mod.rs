@@ -7,6 +7,7 @@
 pub mod frame;
 pub mod json;
 pub mod secret;
+mod trust;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,7 @@ use crate::resource::{GatewayAddresses, Name};
 
 pub use json::Json;
 pub use secret::Secret;
+pub use trust::{CertificateReport, Order, TrustReport};
 
 /// The version of this language. Peers of different versions refuse one another with a clear error.
 pub const PROTOCOL: u32 = 1;
@@ -166,6 +168,9 @@ pub struct Ack {
     /// From a gateway: what it sees of peers, for `tombolo peers`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<PeerReport>,
+    /// Whom the sender believes, and what it holds. A root is dropped only once nobody needs it by what stands here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trust: Vec<TrustReport>,
 }
 
 /// An entry that a process couldn't act on.
@@ -198,6 +203,13 @@ pub struct MemberReport {
     /// What it sees of peer gateways.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<PeerReport>,
+    /// Whom it believes, and what it holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trust: Vec<TrustReport>,
+    /// It has left by its silence, but may return while its certificates live: it holds up no readiness, only the end
+    /// of a root that it needs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub absent: bool,
 }
 
 /// How one gateway sees another in one GNS.

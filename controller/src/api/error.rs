@@ -47,7 +47,9 @@ impl From<Error> for ApiError {
             | Error::Forbidden(_)
             | Error::NotAllowed(_)
             | Error::Authority(AuthorityError::NotMember { .. }) => StatusCode::FORBIDDEN,
-            Error::Conflict(_) | Error::Store(StoreError::Overtaken { .. }) => StatusCode::CONFLICT,
+            Error::Conflict(_)
+            | Error::Store(StoreError::Overtaken { .. })
+            | Error::Authority(AuthorityError::Rotating(_)) => StatusCode::CONFLICT,
             Error::Authority(AuthorityError::Csr(_)) => StatusCode::BAD_REQUEST,
             _ => return Self::internal(&error),
         };

@@ -7,6 +7,7 @@ mod access;
 mod agents;
 mod auth;
 mod body;
+mod certificates;
 mod error;
 mod guarded;
 mod people;
@@ -48,6 +49,8 @@ pub(crate) fn router(core: Arc<Core>, address: Address, source: Arc<dyn Source>)
         .delete("/v1alpha1/resources/{*id}", people::delete)
         .get("/v1alpha1/status", people::status)
         .get("/v1alpha1/peers", people::peers)
+        .get("/v1alpha1/certificates", certificates::list)
+        .post("/v1alpha1/certificates/rotate", certificates::rotate)
         .post("/v1alpha1/tokens", access::create_join_token)
         .post("/v1alpha1/api-tokens", access::create_token)
         .get("/v1alpha1/api-tokens", access::list_tokens)

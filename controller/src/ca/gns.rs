@@ -1,18 +1,20 @@
-//! The CAs of the global namespaces, and the opaque names that gateways bear in them.
+//! The CAs of the global namespaces, how they are replaced, and the opaque names that gateways bear in them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use config::resource::{Host, Name};
+use config::wire::Order;
 use config::world::GlobalNamespaceTrust;
 use identity::ca::{GnsCa, Lifetimes, Territory, TopLevelCa};
 use identity::pem::encode_certificates;
-use identity::{SigningRequest, TrustDomain};
+use identity::{Facts, SigningRequest, TrustDomain};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::AuthorityError;
+use super::rotation::{Holder, Roots, Stage, State, Step};
 use crate::store::{Record, Records, Store, Table};
 use crate::vault::Vault;
 
@@ -39,30 +41,21 @@ impl Record for Label {
     const TABLE: Table = Table::Labels;
 }
 
-/// A GNS CA's certificate as the top-level CA signed it.
+/// A CA's certificate as another signed it.
 #[derive(Debug, Serialize, Deserialize)]
-struct CrossSigned {
-    certificate: String,
+pub(super) struct CrossSigned {
+    pub(super) certificate: String,
 }
 
 impl Record for CrossSigned {
     const TABLE: Table = Table::CrossSigned;
 }
 
-/// One GNS's CA.
+/// One GNS's CA, or two while one takes the other's place.
 #[derive(Debug)]
 struct GnsAuthority {
-    /// Signs.
-    current: GnsCa,
-    /// Vouches still for what it signed before `current` took its place.
-    previous: Option<GnsCa>,
+    roots: Roots<GnsCa>,
     labels: BTreeMap<Name, Host>,
-}
-
-impl GnsAuthority {
-    fn roots(&self) -> impl Iterator<Item = &GnsCa> {
-        [Some(&self.current), self.previous.as_ref()].into_iter().flatten()
-    }
 }
 
 /// The CAs of all global namespaces.
@@ -72,18 +65,25 @@ pub(super) struct GnsAuthorities {
     vault: Arc<Vault>,
     labels: Records<Label>,
     cross_signed: Records<CrossSigned>,
+    states: Records<State>,
     live: BTreeMap<Name, GnsAuthority>,
 }
 
 impl GnsAuthorities {
     pub(super) fn open(mesh: TrustDomain, store: &Arc<dyn Store>, vault: Arc<Vault>) -> Result<Self, AuthorityError> {
-        let labels = Records::new(Arc::clone(store));
-        let cross_signed = Records::new(Arc::clone(store));
-        let mut authorities = GnsAuthorities { mesh, vault, labels, cross_signed, live: BTreeMap::new() };
-        for reference in authorities.vault.references()? {
-            if let Some((gns, _)) = reference.strip_prefix(REFERENCES).and_then(|rest| rest.split_once('/')) {
-                authorities.read(gns, &reference)?;
-            }
+        let mut authorities = GnsAuthorities {
+            mesh,
+            vault,
+            labels: Records::new(Arc::clone(store)),
+            cross_signed: Records::new(Arc::clone(store)),
+            states: Records::new(Arc::clone(store)),
+            live: BTreeMap::new(),
+        };
+        for (gns, roots) in authorities.stored_roots()? {
+            let state = authorities.states.get(&state_key(&gns))?;
+            let Some((roots, orphans)) = Roots::restore(roots, state) else { continue };
+            orphans.iter().try_for_each(|orphan| authorities.vault.remove(&reference(&gns, orphan)))?;
+            authorities.live.insert(gns, GnsAuthority { roots, labels: BTreeMap::new() });
         }
         for (key, Label(label)) in authorities.labels.all()? {
             if let Some((gns, cluster)) = pair(&key).and_then(|(g, c)| Some((authorities.live.get_mut(&g)?, c))) {
@@ -93,18 +93,16 @@ impl GnsAuthorities {
         Ok(authorities)
     }
 
-    fn read(&mut self, gns: &str, reference: &str) -> Result<(), AuthorityError> {
-        let (Ok(gns), Some(text)) = (gns.parse::<Name>(), self.vault.get(reference)?) else { return Ok(()) };
-        let ca = GnsCa::import(&text)?;
-        let authority = match self.live.remove(&gns) {
-            None => GnsAuthority { current: ca, previous: None, labels: BTreeMap::new() },
-            Some(old) if old.current.facts().not_before < ca.facts().not_before => {
-                GnsAuthority { current: ca, previous: Some(old.current), labels: old.labels }
+    fn stored_roots(&self) -> Result<BTreeMap<Name, Vec<GnsCa>>, AuthorityError> {
+        let mut stored: BTreeMap<Name, Vec<GnsCa>> = BTreeMap::new();
+        for reference in self.vault.references()? {
+            let gns = reference.strip_prefix(REFERENCES).and_then(|rest| rest.split_once('/')?.0.parse::<Name>().ok());
+            let text = gns.is_some().then(|| self.vault.get(&reference)).transpose()?.flatten();
+            if let (Some(gns), Some(text)) = (gns, text) {
+                stored.entry(gns).or_default().push(GnsCa::import(&text)?);
             }
-            Some(old) => GnsAuthority { previous: Some(ca), ..old },
-        };
-        self.live.insert(gns, authority);
-        Ok(())
+        }
+        Ok(stored)
     }
 
     pub(super) fn reconcile(
@@ -131,21 +129,118 @@ impl GnsAuthorities {
         wanted: &WantedGns,
         now: OffsetDateTime,
     ) -> Result<(), AuthorityError> {
+        let roots = Roots::new(self.make(top_level, gns, wanted, now)?);
+        self.states.put(&state_key(gns), roots.state())?;
+        self.live.insert(gns.clone(), GnsAuthority { roots, labels: BTreeMap::new() });
+        Ok(())
+    }
+
+    /// A new CA, in the vault.
+    fn make(
+        &self,
+        top_level: &TopLevelCa,
+        gns: &Name,
+        wanted: &WantedGns,
+        now: OffsetDateTime,
+    ) -> Result<GnsCa, AuthorityError> {
         let domain = TrustDomain::global_namespace(gns.as_str(), self.mesh.as_str())?;
         let ca = GnsCa::create(domain, &wanted.lifetimes, now)?;
-        let certificate = encode_certificates([&top_level.cross_sign(&ca)?]);
-        self.cross_signed.put(&format!("{gns}/{}", ca.facts().fingerprint), &CrossSigned { certificate })?;
+        self.cross_sign(top_level, gns, &ca)?;
         self.vault.put(&reference(gns, &ca), &ca.export())?;
         tracing::info!(%gns, sha256 = ca.facts().fingerprint, "made the CA of a global namespace");
-        self.live.insert(gns.clone(), GnsAuthority { current: ca, previous: None, labels: BTreeMap::new() });
-        Ok(())
+        Ok(ca)
+    }
+
+    fn cross_sign(&self, top_level: &TopLevelCa, gns: &Name, ca: &GnsCa) -> Result<(), AuthorityError> {
+        let certificate = encode_certificates([&top_level.cross_sign(ca)?]);
+        let key = format!("{gns}/{}", ca.facts().fingerprint);
+        Ok(self.cross_signed.put(&key, &CrossSigned { certificate })?)
+    }
+
+    /// Has all CAs signed by another top-level CA.
+    pub(super) fn cross_sign_all(&self, top_level: &TopLevelCa) -> Result<(), AuthorityError> {
+        let all =
+            self.live.iter().flat_map(|(gns, authority)| authority.roots.all().into_iter().map(move |ca| (gns, ca)));
+        all.into_iter().try_for_each(|(gns, ca)| self.cross_sign(top_level, gns, ca))
+    }
+
+    /// Takes the next step of a rotation, if one is due; says whether there was one.
+    pub(super) fn advance(
+        &mut self,
+        top_level: &TopLevelCa,
+        gns: &Name,
+        wanted: &WantedGns,
+        holders: &[Holder],
+        now: OffsetDateTime,
+    ) -> Result<bool, AuthorityError> {
+        let step = self.live.get(gns).and_then(|authority| authority.roots.next(holders, now));
+        match step {
+            None => return Ok(false),
+            Some(Step::Begin) => self.begin(top_level, gns, wanted, now)?,
+            Some(Step::Switch) => self.switch(gns, holders, now)?,
+            Some(Step::Drop) => self.drop_old(gns, holders, now)?,
+        }
+        Ok(true)
+    }
+
+    /// Makes a successor and makes it known.
+    pub(super) fn begin(
+        &mut self,
+        top_level: &TopLevelCa,
+        gns: &Name,
+        wanted: &WantedGns,
+        now: OffsetDateTime,
+    ) -> Result<(), AuthorityError> {
+        if self.authority(gns)?.roots.stage() != Stage::Steady {
+            return Err(AuthorityError::Rotating(format!("the CA of the global namespace {gns}")));
+        }
+        let successor = self.make(top_level, gns, wanted, now)?;
+        self.change(gns, |roots| roots.begin(successor, now))
+    }
+
+    fn switch(&mut self, gns: &Name, holders: &[Holder], now: OffsetDateTime) -> Result<(), AuthorityError> {
+        let late = self.late(gns, holders, now);
+        tracing::info!(%gns, ?late, "the new CA of a global namespace signs from now on");
+        self.change(gns, |roots| roots.switch(now))
+    }
+
+    /// The record first: a key that is left over is cleared up at the next start.
+    fn drop_old(&mut self, gns: &Name, holders: &[Holder], now: OffsetDateTime) -> Result<(), AuthorityError> {
+        let (late, mut old) = (self.late(gns, holders, now), None);
+        self.change(gns, |roots| old = roots.drop_old(now))?;
+        let Some(old) = old else { return Ok(()) };
+        tracing::info!(%gns, sha256 = old.facts().fingerprint, ?late, "dropped the old CA of a global namespace");
+        Ok(self.vault.remove(&reference(gns, &old))?)
+    }
+
+    fn late(&self, gns: &Name, holders: &[Holder], now: OffsetDateTime) -> Vec<String> {
+        let waiting = self.live.get(gns).map(|authority| authority.roots.waiting(holders, now)).unwrap_or_default();
+        waiting.into_iter().map(Holder::name).collect()
+    }
+
+    /// Orders certificates of these clusters anew.
+    pub(super) fn turn(&mut self, gns: &Name, clusters: &BTreeSet<Name>, issuing: bool) -> Result<(), AuthorityError> {
+        let clusters: Vec<Name> =
+            self.authority(gns)?.labels.keys().filter(|c| clusters.contains(*c)).cloned().collect();
+        self.change(gns, |roots| clusters.iter().for_each(|cluster| roots.turn(cluster, issuing)))
+    }
+
+    fn authority(&self, gns: &Name) -> Result<&GnsAuthority, AuthorityError> {
+        self.live.get(gns).ok_or_else(|| AuthorityError::UnknownGns(gns.clone()))
+    }
+
+    fn change(&mut self, gns: &Name, change: impl FnOnce(&mut Roots<GnsCa>)) -> Result<(), AuthorityError> {
+        let authority = self.live.get_mut(gns).ok_or_else(|| AuthorityError::UnknownGns(gns.clone()))?;
+        change(&mut authority.roots);
+        Ok(self.states.put(&state_key(gns), authority.roots.state())?)
     }
 
     fn drop_gns(&mut self, gns: &Name) -> Result<(), AuthorityError> {
         let Some(authority) = self.live.get(gns) else { return Ok(()) };
-        for ca in authority.roots() {
+        for ca in authority.roots.all() {
             self.vault.remove(&reference(gns, ca))?;
         }
+        self.states.remove(&state_key(gns))?;
         authority.labels.keys().try_for_each(|cluster| self.labels.remove(&label_key(gns, cluster)))?;
         tracing::info!(%gns, "dropped the CA of a global namespace");
         self.live.remove(gns);
@@ -167,6 +262,9 @@ impl GnsAuthorities {
                 authority.labels.insert(cluster.clone(), label);
             }
         }
+        if authority.roots.retain(members) {
+            self.states.put(&state_key(gns), authority.roots.state())?;
+        }
         Ok(())
     }
 
@@ -181,34 +279,43 @@ impl GnsAuthorities {
     }
 
     pub(super) fn issue_issuing(
-        &self,
+        &mut self,
         gns: &Name,
         wanted: &WantedGns,
         cluster: &Name,
         request: &SigningRequest,
         now: OffsetDateTime,
-    ) -> Result<String, AuthorityError> {
-        let authority = self.live.get(gns).ok_or_else(|| AuthorityError::UnknownGns(gns.clone()))?;
+    ) -> Result<(String, Order), AuthorityError> {
+        let authority = self.authority(gns)?;
         let stranger = || AuthorityError::NotMember { gns: gns.clone(), cluster: cluster.clone() };
         let label = authority.labels.get(cluster).ok_or_else(stranger)?;
         let territory = Territory { label: label.as_str(), domain: wanted.domain.as_str() };
-        let certificate = authority.current.issue_issuing(request, territory, &wanted.lifetimes, now)?;
-        Ok(encode_certificates([&certificate]))
+        let certificate = authority.roots.signing().issue_issuing(request, territory, &wanted.lifetimes, now)?;
+        let order = authority.roots.order(cluster).of_issuing();
+        let not_after = Facts::read(&certificate)?.not_after;
+        // Written down before it is handed out: as long as it lives, its root must not go without its holder's word.
+        self.change(gns, |roots| roots.issued(cluster, not_after))?;
+        Ok((encode_certificates([&certificate]), order))
     }
 
     pub(super) fn trust(&self, gns: &Name) -> Option<GlobalNamespaceTrust> {
-        let authority = self.live.get(gns)?;
+        let GnsAuthority { roots, labels } = self.live.get(gns)?;
         Some(GlobalNamespaceTrust {
             global_namespace: gns.clone(),
-            trust_domain: authority.current.domain().to_string(),
-            roots: authority.roots().map(|ca| encode_certificates([ca.certificate()])).collect(),
-            labels: authority.labels.clone(),
+            trust_domain: roots.signing().domain().to_string(),
+            roots: roots.all().into_iter().map(|ca| encode_certificates([ca.certificate()])).collect(),
+            labels: labels.clone(),
+            orders: labels.keys().map(|cluster| (cluster.clone(), roots.order(cluster))).collect(),
         })
     }
 
-    pub(super) fn expiry(&self, gns: &Name) -> Option<OffsetDateTime> {
-        self.live.get(gns).map(|authority| authority.current.facts().not_after)
+    pub(super) fn roots(&self, gns: &Name) -> Option<&Roots<GnsCa>> {
+        self.live.get(gns).map(|authority| &authority.roots)
     }
+}
+
+fn state_key(gns: &Name) -> String {
+    format!("gns/{gns}")
 }
 
 fn reference(gns: &Name, ca: &GnsCa) -> String {

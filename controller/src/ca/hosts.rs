@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use config::resource::{Host, Name, SecretRef};
 use config::world::HostCertificate;
-use identity::ca::{TopLevelCa, renew_at};
+use identity::ca::renew_at;
 use identity::key::KeyError;
 use identity::pem::encode_certificates;
 use identity::{KeyedCertificate, PrivateKey};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::gns::pair;
+use super::top_level::TopLevel;
 use super::{AuthorityError, key_reference};
 use crate::store::{Record, Records, Store, Table};
 use crate::sync::secrets::reference_of;
@@ -25,6 +26,9 @@ struct Made {
     chain: String,
     secret_ref: SecretRef,
     hosts: BTreeSet<Host>,
+    /// SHA-256 of the top-level CA that signed it.
+    #[serde(default)]
+    root: String,
     /// Seconds since 1970.
     renew_at: i64,
 }
@@ -50,14 +54,15 @@ impl HostCertificates {
 
     pub(super) fn reconcile(
         &mut self,
-        top_level: &TopLevelCa,
+        top_level: &TopLevel,
         wanted: &BTreeMap<(Name, Name), BTreeSet<Host>>,
         now: OffsetDateTime,
     ) -> Result<(), AuthorityError> {
         let gone: Vec<_> = self.live.keys().filter(|of| !wanted.contains_key(*of)).cloned().collect();
         gone.iter().try_for_each(|of| self.drop_certificate(of))?;
         for (of, hosts) in wanted {
-            let good = |made: &Made| made.hosts == *hosts && now.unix_timestamp() < made.renew_at;
+            let root = &top_level.signing().facts().fingerprint;
+            let good = |made: &Made| made.hosts == *hosts && made.root == *root && now.unix_timestamp() < made.renew_at;
             if !hosts.is_empty() && !self.live.get(of).is_some_and(good) {
                 self.make(top_level, of, hosts, now)?;
             }
@@ -67,19 +72,21 @@ impl HostCertificates {
 
     fn make(
         &mut self,
-        top_level: &TopLevelCa,
+        top_level: &TopLevel,
         of: &(Name, Name),
         hosts: &BTreeSet<Host>,
         now: OffsetDateTime,
     ) -> Result<(), AuthorityError> {
         let key = PrivateKey::generate()?;
-        let chain = top_level.issue_public(hosts.iter().map(Host::as_str), &key, now)?;
+        let mut chain = top_level.signing().issue_public(hosts.iter().map(Host::as_str), &key, now)?;
+        chain.extend(top_level.cross_signed().cloned());
         let text = encode_certificates(&chain);
         let keyed = KeyedCertificate::new(chain, &key)?;
         let (facts, key) = (keyed.facts(), key.to_pem());
         let secret_ref = reference_of(&key).ok_or(KeyError::Unsupported)?;
         let renewal = renew_at(facts.not_before, facts.not_after, fastrand::f64()).unix_timestamp();
-        let made = Made { chain: text, secret_ref, hosts: hosts.clone(), renew_at: renewal };
+        let root = top_level.signing().facts().fingerprint.clone();
+        let made = Made { chain: text, secret_ref, hosts: hosts.clone(), root, renew_at: renewal };
         // The key first: a certificate whose key is nowhere would serve nobody.
         self.vault.put(&key_reference(&made.secret_ref), &key)?;
         self.records.put(&record_key(of), &made)?;
@@ -94,6 +101,12 @@ impl HostCertificates {
         self.vault.remove(&key_reference(&made.secret_ref))?;
         self.live.remove(of);
         Ok(())
+    }
+
+    /// When the next one is to be renewed.
+    pub(super) fn due(&self) -> Option<OffsetDateTime> {
+        let next = self.live.values().map(|made| made.renew_at).min()?;
+        OffsetDateTime::from_unix_timestamp(next).ok()
     }
 
     pub(super) fn get(&self, gns: &Name, public_service: &Name) -> Option<HostCertificate> {

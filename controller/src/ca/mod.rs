@@ -5,20 +5,24 @@
 
 mod gns;
 mod hosts;
+mod rotation;
+mod top_level;
 mod upload;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use config::resource::{Host, Name, SecretRef};
-use config::world::{GlobalNamespaceTrust, HostCertificate};
+use config::wire::Order;
+use config::world::{GlobalNamespaceTrust, HostCertificate, MeshTrust};
 use identity::bundle::BundleError;
-use identity::ca::{CaError, Chain, Lifetimes, TopLevelCa};
+use identity::ca::{CaError, Chain, Lifetimes};
 use identity::csr::CsrError;
+use identity::facts::FactsError;
 use identity::key::KeyError;
 use identity::keyed::KeyedError;
 use identity::spiffe::SpiffeError;
-use identity::{Identity, KeyedCertificate, PrivateKey, Role, SigningRequest, SpiffeId, TrustBundle, TrustDomain};
+use identity::{Identity, Role, SpiffeId, TrustBundle, TrustDomain};
 use thiserror::Error;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
@@ -27,9 +31,9 @@ use crate::store::{Store, StoreError};
 use crate::vault::{Vault, VaultError};
 
 pub use gns::WantedGns;
+pub(crate) use rotation::{Holder, RootStatus, Stage};
+use top_level::TopLevel;
 pub use upload::{UploadFault, check_upload, covers};
-
-const TOP_LEVEL: &str = "ca/top-level";
 
 /// Why an authority cannot be opened, made, or does not sign.
 #[derive(Debug, Error)]
@@ -53,6 +57,9 @@ pub enum AuthorityError {
         /// The cluster.
         cluster: Name,
     },
+    /// One rotation at a time.
+    #[error("{0} is being replaced already: `tombolo certs` says how far that is, and for whom it waits")]
+    Rotating(String),
     /// The authority itself.
     #[error(transparent)]
     Ca(#[from] CaError),
@@ -71,6 +78,9 @@ pub enum AuthorityError {
     /// No key.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A damaged certificate.
+    #[error(transparent)]
+    Facts(#[from] FactsError),
     /// Not a pair.
     #[error(transparent)]
     Keyed(#[from] KeyedError),
@@ -94,7 +104,7 @@ pub struct Wanted {
 /// Every authority that the controller holds, and what it made with them.
 #[derive(Debug)]
 pub struct Authorities {
-    top_level: TopLevelCa,
+    top_level: TopLevel,
     gns: gns::GnsAuthorities,
     hosts: hosts::HostCertificates,
     vault: Arc<Vault>,
@@ -111,8 +121,8 @@ impl Authorities {
         vault: &Arc<Vault>,
         now: OffsetDateTime,
     ) -> Result<Self, AuthorityError> {
-        let top_level = open_top_level(mesh, vault, now)?;
-        let gns = gns::GnsAuthorities::open(top_level.domain().clone(), store, Arc::clone(vault))?;
+        let top_level = TopLevel::open(mesh, store, vault, now)?;
+        let gns = gns::GnsAuthorities::open(top_level.signing().domain().clone(), store, Arc::clone(vault))?;
         let hosts = hosts::HostCertificates::open(store, Arc::clone(vault))?;
         Ok(Authorities { top_level, gns, hosts, vault: Arc::clone(vault) })
     }
@@ -123,23 +133,23 @@ impl Authorities {
     /// # Errors
     /// The first thing that failed; what came before it is done.
     pub fn reconcile(&mut self, wanted: &Wanted, now: OffsetDateTime) -> Result<(), AuthorityError> {
-        self.gns.reconcile(&self.top_level, &wanted.global_namespaces, now)?;
+        self.gns.reconcile(self.top_level.signing(), &wanted.global_namespaces, now)?;
         self.hosts.reconcile(&self.top_level, &wanted.hosts, now)
     }
 
     /// The mesh's trust domain.
     pub fn mesh(&self) -> &TrustDomain {
-        self.top_level.domain()
+        self.top_level.signing().domain()
     }
 
-    /// The top-level CA's certificate in PEM.
+    /// The top-level CA's certificates in PEM: one, or two while it is being replaced.
     pub fn ca_pem(&self) -> String {
-        identity::pem::encode_certificates([self.top_level.certificate()])
+        self.top_level.pem()
     }
 
     /// The SHA-256 of the top-level CA's certificate, in lower-case hexadecimal: what tokens pin.
     pub fn ca_sha256(&self) -> &str {
-        &self.top_level.facts().fingerprint
+        &self.top_level.signing().facts().fingerprint
     }
 
     /// The roots of the control plane.
@@ -147,7 +157,7 @@ impl Authorities {
     /// # Errors
     /// When the top-level CA is no root; it is.
     pub fn roots(&self) -> Result<TrustBundle, AuthorityError> {
-        Ok(TrustBundle::new([self.top_level.certificate().clone()])?)
+        self.top_level.bundle()
     }
 
     /// The controller's own server certificate, with a new key, for these host names and IP addresses.
@@ -155,10 +165,7 @@ impl Authorities {
     /// # Errors
     /// When one is no host name, or the CA doesn't sign.
     pub fn controller_identity(&self, names: &[String], now: OffsetDateTime) -> Result<Identity, AuthorityError> {
-        let key = PrivateKey::generate()?;
-        let request = SigningRequest::own(SpiffeId::new(self.mesh().clone(), Role::Controller)?, &key)?;
-        let chain = self.top_level.issue_controller(&request, names.iter().map(String::as_str), now)?;
-        Ok(Identity::new(KeyedCertificate::new(chain, &key)?)?)
+        self.top_level.controller_identity(names, now)
     }
 
     /// The identity to which the agent of a cluster is entitled.
@@ -169,27 +176,34 @@ impl Authorities {
         Ok(SpiffeId::new(self.mesh().clone(), Role::Agent { cluster: cluster.to_string() })?)
     }
 
-    /// An agent's certificate. Whether the cluster may have one is the caller's to know.
+    /// An agent's certificate, and the order by which it is issued. Whether the cluster may have one is the caller's to
+    /// know.
     ///
     /// # Errors
     /// When the request asks for anything but the cluster's agent, or the CA doesn't sign.
-    pub fn issue_agent(&self, cluster: &Name, csr: &str, now: OffsetDateTime) -> Result<Chain, AuthorityError> {
+    pub fn issue_agent(
+        &mut self,
+        cluster: &Name,
+        csr: &str,
+        now: OffsetDateTime,
+    ) -> Result<(Chain, Order), AuthorityError> {
         let request = crate::http::csr::check(csr, &self.agent_id(cluster)?)?;
-        Ok(self.top_level.issue_agent(&request, now)?)
+        self.top_level.issue_agent(cluster, &request, now)
     }
 
-    /// The certificate of a cluster's issuing CA in a GNS, in PEM, for who is proven to be the cluster's agent.
+    /// The certificate of a cluster's issuing CA in a GNS, in PEM, for who is proven to be the cluster's agent, and
+    /// the order by which it is issued.
     ///
     /// # Errors
     /// When the GNS is unknown, the cluster not its member, the request wrong, or the CA doesn't sign.
     pub fn issue_issuing(
-        &self,
+        &mut self,
         gns: &Name,
         wanted: &WantedGns,
         cluster: &Name,
         csr: &str,
         now: OffsetDateTime,
-    ) -> Result<String, AuthorityError> {
+    ) -> Result<(String, Order), AuthorityError> {
         let request = crate::http::csr::check(csr, &self.agent_id(cluster)?)?;
         self.gns.issue_issuing(gns, wanted, cluster, &request, now)
     }
@@ -199,9 +213,93 @@ impl Authorities {
         self.gns.trust(gns)
     }
 
-    /// When the CA of a GNS that signs now expires.
-    pub fn gns_expiry(&self, gns: &Name) -> Option<OffsetDateTime> {
-        self.gns.expiry(gns)
+    /// Whom the agent of a cluster is to believe, and what to hold.
+    pub fn mesh_trust(&self, cluster: &Name) -> MeshTrust {
+        self.top_level.trust(cluster)
+    }
+
+    /// The CA of a GNS, and how far its rotation is.
+    pub(crate) fn gns_root(&self, gns: &Name) -> Option<RootStatus> {
+        self.gns.roots(gns).map(rotation::Roots::status)
+    }
+
+    /// The top-level CA, and how far its rotation is.
+    pub(crate) fn mesh_root(&self) -> RootStatus {
+        self.top_level.roots().status()
+    }
+
+    /// Takes the next step of every rotation in which one is due; says whether there was any. `holders` are those of a
+    /// GNS, or of the mesh.
+    ///
+    /// # Errors
+    /// The first thing that failed; what came before it is done.
+    pub(crate) fn advance(
+        &mut self,
+        wanted: &Wanted,
+        holders: impl Fn(Option<&Name>) -> Vec<Holder>,
+        now: OffsetDateTime,
+    ) -> Result<bool, AuthorityError> {
+        // While a root is steady its holders need not be looked up: it is only its own age that counts.
+        let of_mesh = if self.top_level.roots().stage() == Stage::Steady { vec![] } else { holders(None) };
+        let step = self.top_level.advance(&of_mesh, now)?;
+        if step == Some(rotation::Step::Switch) {
+            self.gns.cross_sign_all(self.top_level.signing())?;
+        }
+        wanted.global_namespaces.iter().try_fold(step.is_some(), |stepped, (gns, wanted)| {
+            let steady = self.gns.roots(gns).is_none_or(|roots| roots.stage() == Stage::Steady);
+            let holders = if steady { vec![] } else { holders(Some(gns)) };
+            Ok(self.gns.advance(self.top_level.signing(), gns, wanted, &holders, now)? || stepped)
+        })
+    }
+
+    /// Begins to replace the CA of a GNS.
+    ///
+    /// # Errors
+    /// When there is no such GNS, or its CA is being replaced already.
+    pub(crate) fn rotate_gns(
+        &mut self,
+        gns: &Name,
+        wanted: &WantedGns,
+        now: OffsetDateTime,
+    ) -> Result<(), AuthorityError> {
+        self.gns.begin(self.top_level.signing(), gns, wanted, now)
+    }
+
+    /// Begins to replace the top-level CA.
+    ///
+    /// # Errors
+    /// When it is being replaced already.
+    pub(crate) fn rotate_top_level(&mut self, now: OffsetDateTime) -> Result<(), AuthorityError> {
+        self.top_level.begin(now)
+    }
+
+    /// Orders the certificates of these clusters in a GNS anew: the issuing CAs, or what is below them.
+    ///
+    /// # Errors
+    /// When there is no such GNS, or the store cannot be written.
+    pub(crate) fn turn(&mut self, gns: &Name, clusters: &BTreeSet<Name>, issuing: bool) -> Result<(), AuthorityError> {
+        self.gns.turn(gns, clusters, issuing)
+    }
+
+    /// Orders the certificates of these clusters' agents and members anew.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub(crate) fn turn_agents(&mut self, clusters: &BTreeSet<Name>) -> Result<(), AuthorityError> {
+        self.top_level.turn(clusters.iter())
+    }
+
+    /// Forgets what is remembered of clusters that are no longer in the mesh.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub(crate) fn retain_clusters(&mut self, clusters: &BTreeSet<Name>) -> Result<(), AuthorityError> {
+        self.top_level.retain(clusters)
+    }
+
+    /// When the next certificate that was made for public hosts is to be renewed.
+    pub(crate) fn hosts_due(&self) -> Option<OffsetDateTime> {
+        self.hosts.due()
     }
 
     /// The certificate that was made for a public service.
@@ -249,22 +347,6 @@ const HOST_KEYS: &str = "host/";
 /// Where the vault keeps the key of a host's certificate.
 fn key_reference(reference: &SecretRef) -> String {
     format!("{HOST_KEYS}{}", reference.key_sha256)
-}
-
-fn open_top_level(mesh: &str, vault: &Vault, now: OffsetDateTime) -> Result<TopLevelCa, AuthorityError> {
-    if let Some(stored) = vault.get(TOP_LEVEL)? {
-        let ca = TopLevelCa::import(&stored)?;
-        return match ca.domain().as_str() {
-            stored if stored != mesh => {
-                Err(AuthorityError::OtherMesh { stored: stored.to_owned(), asked: mesh.to_owned() })
-            }
-            _ => Ok(ca),
-        };
-    }
-    let ca = TopLevelCa::create(mesh, now)?;
-    vault.put(TOP_LEVEL, &ca.export())?;
-    tracing::info!(mesh, sha256 = ca.facts().fingerprint, "made the top-level CA");
-    Ok(ca)
 }
 
 /// Lifetimes as a GNS wants them.
@@ -351,6 +433,68 @@ mod tests {
         assert_ne!(label(&["north"]).unwrap(), first);
     }
 
+    /// Everybody is so far that the next step may be taken.
+    fn step(authorities: &mut Authorities, at: OffsetDateTime) -> bool {
+        authorities.advance(&wanted(&["north"], &["a.example"]), |_| vec![], at).unwrap()
+    }
+
+    #[test]
+    fn a_rotation_outlives_restarts_at_every_stage_and_leaves_nothing_behind() {
+        let place = place();
+        let mut authorities = place.open();
+        let (later, wanted) = (START + Duration::days(1), wanted(&["north"], &["a.example"]));
+        authorities.reconcile(&wanted, START).unwrap();
+        let (first_ca, first) = (authorities.ca_pem(), authorities.trust(&name("shop")).unwrap());
+        let cross_signed = |key: &str| place.store.record(Table::CrossSigned, key).unwrap();
+        authorities.rotate_gns(&name("shop"), &wanted.global_namespaces[&name("shop")], later).unwrap();
+        authorities.rotate_top_level(later).unwrap();
+        assert!(matches!(authorities.rotate_top_level(later), Err(AuthorityError::Rotating(_))));
+        let root_of = |authorities: &Authorities| authorities.trust(&name("shop")).unwrap().order(&name("north")).root;
+        let before = root_of(&authorities);
+
+        let mut authorities = place.open();
+        assert_eq!(root_of(&authorities), before, "the old one signs");
+        let both = authorities.trust(&name("shop")).unwrap().roots;
+        assert_eq!((both.len(), authorities.mesh_trust(&name("north")).roots.len()), (2, 2));
+        assert_eq!(both[0], first.roots[0]);
+        assert!(step(&mut authorities, later));
+
+        let mut authorities = place.open();
+        let after = root_of(&authorities);
+        assert_ne!(after, before);
+        assert_eq!(authorities.trust(&name("shop")).unwrap().roots, both, "the bundle stays");
+        let pinned = authorities.ca_sha256().to_owned();
+        assert!(cross_signed(&format!("@top-level/{pinned}")).is_some());
+        let own = authorities.controller_identity(&["localhost".to_owned()], later).unwrap();
+        let names: Vec<_> = own.keyed().chain().iter().map(identity::fingerprint).collect();
+        assert_eq!((names.len(), &names[2]), (3, &pinned), "the leaf, what leads to the old root, the root itself");
+        authorities.reconcile(&wanted, later).unwrap();
+        let chain = authorities.host_certificate(&name("shop"), &name("web")).unwrap().chain;
+        assert_eq!(chain.matches("BEGIN").count(), 2, "who knows the old CA only is led to it");
+        assert!(step(&mut authorities, later));
+
+        let mut authorities = place.open();
+        assert_eq!((root_of(&authorities), authorities.ca_sha256().to_owned()), (after, pinned));
+        assert_eq!(authorities.trust(&name("shop")).unwrap().roots, both[1..]);
+        assert!(!authorities.ca_pem().contains(first_ca.trim()));
+        assert!(!step(&mut authorities, later));
+        let keys = place.vault.references().unwrap();
+        assert_eq!(keys.iter().filter(|key| key.starts_with("ca/")).count(), 2, "{keys:?}");
+    }
+
+    #[test]
+    fn roots_are_replaced_by_timer() {
+        let place = place();
+        let mut authorities = place.open();
+        authorities.reconcile(&wanted(&["north"], &[]), START).unwrap();
+        assert!(!step(&mut authorities, START + Duration::days(50)));
+        assert!(step(&mut authorities, START + Duration::days(66)));
+        assert_eq!(authorities.gns_root(&name("shop")).unwrap().stage(), Stage::Overlap);
+        assert_eq!(authorities.mesh_root().stage(), Stage::Steady);
+        assert!(step(&mut authorities, START + Duration::days(365 * 7 + 60)), "both are due now");
+        assert_eq!(authorities.mesh_root().stage(), Stage::Overlap);
+    }
+
     #[test]
     fn nothing_is_left_of_what_is_no_longer_wanted() {
         let place = place();
@@ -358,7 +502,7 @@ mod tests {
         authorities.reconcile(&wanted(&["north"], &["a.example"]), START).unwrap();
         authorities.reconcile(&Wanted::default(), START).unwrap();
         assert!(authorities.trust(&name("shop")).is_none());
-        assert_eq!(place.vault.references().unwrap(), [TOP_LEVEL]);
+        assert_eq!(place.vault.references().unwrap(), [top_level::TOP_LEVEL]);
         assert!(place.store.records(Table::Labels).unwrap().is_empty());
     }
 

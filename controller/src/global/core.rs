@@ -76,6 +76,8 @@ pub(crate) struct Core {
     telling: Mutex<Telling>,
     /// Something changed that agents may have to know.
     pub(super) changed: Notify,
+    /// Something was said by which a rotation may go on.
+    pub(super) progress: Notify,
     observations: PathBuf,
 }
 
@@ -107,6 +109,7 @@ impl Core {
             state: Mutex::default(),
             telling: Mutex::default(),
             changed: Notify::new(),
+            progress: Notify::new(),
             observations: directory.join("observed"),
             store,
         };
@@ -125,7 +128,7 @@ impl Core {
         self.telling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn authorities(&self) -> MutexGuard<'_, Authorities> {
+    pub(super) fn authorities(&self) -> MutexGuard<'_, Authorities> {
         self.authorities.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -201,8 +204,12 @@ impl Core {
 
     /// Makes the certificates that the desired state asks for, and publishes both together. What cannot be made now is
     /// told in the status, and tried again by [`Self::maintain`].
-    fn settle(&self, authorities: &mut Authorities, desired: Arc<Desired>) {
+    pub(super) fn settle(&self, authorities: &mut Authorities, desired: Arc<Desired>) {
         let reconciled = authorities.reconcile(&wanted(&desired), OffsetDateTime::now_utc());
+        match authorities.roots() {
+            Ok(roots) => self.enrolments.believe(roots),
+            Err(error) => tracing::error!(%error, "agents are believed by the roots that were"),
+        }
         let before = self.view().made;
         let made = Made::of(&desired, authorities, &before, reconciled.err().map(|error| error.to_string()));
         self.write_down(&before, &made);
@@ -213,6 +220,10 @@ impl Core {
             tracing::warn!(%error, "keys that nothing needs stay in the vault");
         }
         self.state().install(Arc::clone(&desired), Arc::new(made));
+        let present = clusters(&desired).cloned().collect();
+        if let Err(error) = authorities.retain_clusters(&present) {
+            tracing::warn!(%error, "what was remembered of clusters that left stays");
+        }
         if let Err(error) = self.expel(&desired) {
             tracing::error!(%error, "a cluster that left could not be shut out; it is tried again within a minute");
         }
@@ -257,7 +268,7 @@ impl Core {
         let mut authorities = self.authorities();
         self.tokens.check(&join.secret, &join.cluster, now)?;
         self.enrolments.check(&join.cluster, join.replace)?;
-        let chain = authorities.issue_agent(&join.cluster, &join.csr, now)?;
+        let (chain, order) = authorities.issue_agent(&join.cluster, &join.csr, now)?;
         let who = format!("join token of {}", join.cluster);
         self.audit
             .record(&Entry::new(&who, "join").from(Some(from)).on(&join.cluster).detail("replace", join.replace))?;
@@ -269,7 +280,7 @@ impl Core {
         self.supersede(&mut authorities, &join.cluster)?;
         tracing::info!(cluster = %join.cluster, replace = join.replace, "joined the mesh");
         let (certificate, ca) = (encode_certificates(&chain), authorities.ca_pem());
-        Ok(Joined { certificate, mesh: self.mesh.clone(), ca })
+        Ok(Joined { certificate, mesh: self.mesh.clone(), ca, order })
     }
 
     /// Makes the cluster's resource, unless somebody wrote one.
@@ -305,13 +316,13 @@ impl Core {
     /// A successor of an agent's certificate. Blocks.
     pub(crate) fn renew(&self, agent: &ClientCertificate, csr: &str, from: IpAddr) -> Result<Renewed, Error> {
         let now = OffsetDateTime::now_utc();
-        let authorities = self.authorities();
+        let mut authorities = self.authorities();
         let cluster = self.agent_of(agent)?;
-        let chain = authorities.issue_agent(&cluster, csr, now)?;
+        let (chain, order) = authorities.issue_agent(&cluster, csr, now)?;
         self.audit.record(&Entry::issue(&agent.id, &chain).from(Some(from)))?;
         self.enrolments.renew(&cluster, &leaf(&chain)?, now)?;
         tracing::info!(%cluster, "renewed the agent's certificate");
-        Ok(Renewed { certificate: encode_certificates(&chain) })
+        Ok(Renewed { certificate: encode_certificates(&chain), order })
     }
 
     /// The certificate of a cluster's issuing CA in a GNS. Blocks.
@@ -322,17 +333,17 @@ impl Core {
         csr: &str,
         from: IpAddr,
     ) -> Result<Certified, Error> {
-        let authorities = self.authorities();
+        let mut authorities = self.authorities();
         let cluster = self.agent_of(agent)?;
         let wanted = wanted(&self.view().desired);
         let unknown = || Error::NotFound(ResourceId::GlobalNamespace(gns.clone()));
         let wanted = wanted.global_namespaces.get(gns).ok_or_else(unknown)?;
-        let chain = authorities.issue_issuing(gns, wanted, &cluster, csr, OffsetDateTime::now_utc())?;
+        let (chain, order) = authorities.issue_issuing(gns, wanted, &cluster, csr, OffsetDateTime::now_utc())?;
         let signed = decode_certificates(&chain).map_err(|error| Error::Internal(error.to_string()))?;
         let entry = Entry::issue(&agent.id, &signed).from(Some(from));
         self.audit.record(&entry.detail("globalNamespace", gns).detail("level", "issuing"))?;
         tracing::info!(%cluster, %gns, "signed an issuing CA");
-        Ok(Certified { chain })
+        Ok(Certified { chain, order })
     }
 
     /// The top-level CA's certificate in PEM.

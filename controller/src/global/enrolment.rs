@@ -60,7 +60,7 @@ pub(crate) enum EnrolmentError {
 /// The clusters in the mesh. Is asked in every handshake, so it answers from memory.
 pub(crate) struct Enrolments {
     domain: TrustDomain,
-    roots: Arc<TrustBundle>,
+    roots: RwLock<Arc<TrustBundle>>,
     records: Records<Enrolment>,
     live: RwLock<BTreeMap<String, Enrolment>>,
 }
@@ -69,7 +69,12 @@ impl Enrolments {
     pub(crate) fn open(domain: TrustDomain, roots: TrustBundle, store: &Arc<dyn Store>) -> Result<Self, StoreError> {
         let records: Records<Enrolment> = Records::new(Arc::clone(store));
         let live = RwLock::new(records.all()?);
-        Ok(Enrolments { domain, roots: Arc::new(roots), records, live })
+        Ok(Enrolments { domain, roots: RwLock::new(Arc::new(roots)), records, live })
+    }
+
+    /// From now on these are believed.
+    pub(crate) fn believe(&self, roots: TrustBundle) {
+        *self.roots.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(roots);
     }
 
     /// The enrolment of a cluster.
@@ -136,7 +141,7 @@ impl Enrolments {
 
 impl Trust for Enrolments {
     fn roots(&self, domain: &TrustDomain) -> Option<Arc<TrustBundle>> {
-        (*domain == self.domain).then(|| Arc::clone(&self.roots))
+        (*domain == self.domain).then(|| Arc::clone(&self.roots.read().unwrap_or_else(PoisonError::into_inner)))
     }
 
     fn is_member(&self, domain: &TrustDomain, cluster: &str) -> bool {

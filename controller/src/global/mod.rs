@@ -4,14 +4,18 @@
 mod admin;
 mod administration;
 mod apply;
+pub(crate) mod certificates;
 pub(crate) mod core;
 mod enrolment;
 mod error;
+mod freshness;
+mod holders;
 mod issued;
 mod link;
 mod observed;
 pub(crate) mod projection;
 mod readiness;
+pub(crate) mod rotation;
 mod session;
 pub(crate) mod status;
 mod telling;
@@ -44,11 +48,15 @@ use crate::vault::SealKeys;
 
 pub use admin::{AdminContext, read_admin_context, write_admin_context};
 pub use apply::{Action, Applied, Apply, Outcome};
+pub use certificates::{CertificateRow, CertificatesStatus, Level, Phase, Rotation, TrustRow};
 pub use error::Error;
+pub use rotation::Rotate;
 pub use status::{AuthorityStatus, ClusterStatus, MemberStatus, MeshStatus, PeerRow};
 
-/// So often it is looked for certificates to renew, and what failed is tried again.
+/// So often what failed is tried again, and it is looked for certificates to renew though none seems to be due.
 const MAINTENANCE: Duration = Duration::from_secs(60);
+/// What is said at about the same time is looked at once.
+const TOGETHER: Duration = Duration::from_millis(20);
 /// So often what agents see is written to disk, if it changed.
 const SAVING: Duration = Duration::from_secs(1);
 
@@ -180,6 +188,12 @@ impl Handle {
         self.core.status(&Permit::of_process())
     }
 
+    /// The certificates of the mesh. Doesn't block.
+    #[must_use]
+    pub fn certificates(&self) -> CertificatesStatus {
+        self.core.certificates()
+    }
+
     /// Where agents and people reach it.
     #[must_use]
     pub fn address(&self) -> &Address {
@@ -257,23 +271,51 @@ async fn save(core: &Arc<Core>, shutdown: &CancellationToken) {
     }
 }
 
+/// Renews what is due, and goes on with rotations as their holders report.
 async fn maintain(
     core: &Arc<Core>,
     names: &[String],
     tls: &watch::Sender<Arc<ServerConfig>>,
-    mut renewal: OffsetDateTime,
+    renewal: OffsetDateTime,
     shutdown: &CancellationToken,
 ) {
-    while shutdown.run_until_cancelled(tokio::time::sleep(MAINTENANCE)).await.is_some() {
-        blocking(core, Core::maintain).await;
-        if OffsetDateTime::now_utc() < renewal {
-            continue;
+    let mut own = Own { signing: core.signing(), renewal };
+    let mut swept = tokio::time::Instant::now();
+    while shutdown.run_until_cancelled(something_due(core)).await.is_some() {
+        if swept.elapsed() >= MAINTENANCE || core.hosts_are_due() {
+            swept = tokio::time::Instant::now();
+            blocking(core, Core::maintain).await;
+        }
+        blocking(core, Core::advance).await;
+        own.keep_fresh(core, names, tls).await;
+    }
+}
+
+async fn something_due(core: &Core) {
+    if let Ok(()) = tokio::time::timeout(core.idle(), core.progress.notified()).await {
+        tokio::time::sleep(TOGETHER).await;
+    }
+}
+
+/// The controller's own certificate.
+struct Own {
+    /// Who signed it.
+    signing: String,
+    renewal: OffsetDateTime,
+}
+
+impl Own {
+    /// Has it signed anew when it is due, or when another root signs.
+    async fn keep_fresh(&mut self, core: &Arc<Core>, names: &[String], tls: &watch::Sender<Arc<ServerConfig>>) {
+        let signing = core.signing();
+        if OffsetDateTime::now_utc() < self.renewal && signing == self.signing {
+            return;
         }
         let names = names.to_vec();
         match blocking(core, move |core| server_config(core, &names)).await {
-            Some(Ok((config, next))) => {
+            Some(Ok((config, renewal))) => {
                 tls.send_replace(Arc::new(config));
-                renewal = next;
+                *self = Own { signing, renewal };
             }
             Some(Err(error)) => tracing::error!(%error, "the controller's certificate could not be renewed"),
             None => {}

@@ -56,7 +56,8 @@ fn made<'v>(view: &'v View, membership: &'v Membership<'_>, cluster: &'v Name) -
     let trust = view.made.trust.iter().filter(|(gns, _)| membership.has_member(gns, cluster));
     let hosts = view.made.host_certificates.iter().filter(|((gns, _), _)| membership.has_member(gns, cluster));
     let trust = trust.map(|(_, trust)| Fact::Trust(Arc::clone(trust)));
-    trust.chain(hosts.map(|(_, certificate)| Fact::HostCertificate(Arc::clone(certificate))))
+    let mesh = view.made.mesh.get(cluster).map(|mesh| Fact::Mesh(Arc::clone(mesh)));
+    mesh.into_iter().chain(trust).chain(hosts.map(|(_, certificate)| Fact::HostCertificate(Arc::clone(certificate))))
 }
 
 /// Summaries of the services of other clusters with which this one shares a GNS.

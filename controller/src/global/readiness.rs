@@ -81,7 +81,7 @@ impl Serving {
         if !report.connected {
             self.silent.push(format!("the agent of {cluster}, for {}", age(report.silent_for)));
         }
-        for member in report.ack.members.iter().filter(|member| member.role != MemberRole::Agent) {
+        for member in report.ack.members.iter().filter(|member| member.role != MemberRole::Agent && !member.absent) {
             self.add_member(cluster, member, resource, revision);
         }
     }
@@ -175,6 +175,8 @@ mod tests {
             at: RevisionPair { global: *global, ..RevisionPair::default() },
             rejected: rejected.iter().map(|key| Rejection { key: (*key).into(), reason: "no".into() }).collect(),
             peers: vec![],
+            trust: vec![],
+            absent: false,
         };
         let ack = Ack { members: members.iter().map(member).collect(), ..Ack::default() };
         LinkReport { connected, silent_for: Duration::from_secs(7), ack, ..LinkReport::default() }

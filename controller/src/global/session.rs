@@ -112,6 +112,7 @@ impl Session for AgentSession {
 
     fn acknowledged(&mut self, ack: Ack) {
         self.with_link(|link| link.ack = Some((ack, Instant::now())));
+        self.core.progress.notify_one();
     }
 }
 

@@ -10,12 +10,15 @@ use config::wire::{MemberReport, MemberRole, PeerReport, RevisionPair};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::certificates::Rotation;
 use super::core::Core;
+use super::freshness;
 use super::link::LinkReport;
 use super::projection::global_namespace;
 use super::readiness::{Reports, conditions};
 use super::view::View;
 use crate::access::{Inspect, Oversee, Permit};
+use crate::ca::RootStatus;
 
 /// The state of a mesh.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,6 +34,9 @@ pub struct MeshStatus {
     pub counts: BTreeMap<Kind, usize>,
     /// The CAs of the global namespaces.
     pub authorities: Vec<AuthorityStatus>,
+    /// What is being replaced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rotations: Vec<Rotation>,
     /// What the controller could not make, as the last attempt had it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
@@ -106,18 +112,19 @@ impl Core {
         let (view, reports) = (self.view(), self.reports());
         let mut counts: BTreeMap<Kind, usize> = BTreeMap::new();
         resources(&view).for_each(|resource| *counts.entry(resource.id.kind()).or_default() += 1);
-        let authority = |(gns, expiry): (&Name, &time::OffsetDateTime)| AuthorityStatus {
-            global_namespace: gns.clone(),
-            expires: expiry.unix_timestamp(),
-            roots: view.made.trust.get(gns).map_or(0, |trust| trust.roots.len()),
+        let authority = |(gns, root): (&Name, &RootStatus)| {
+            let signing = root.roots.iter().find(|facts| facts.fingerprint == root.signing());
+            let expires = signing.map(|facts| facts.not_after.unix_timestamp()).unwrap_or_default();
+            AuthorityStatus { global_namespace: gns.clone(), expires, roots: root.roots.len() }
         };
         MeshStatus {
             mesh: self.mesh.clone(),
             revision: view.desired.head,
             clusters: view.clusters().map(|cluster| self.cluster_status(&view, &reports, cluster)).collect(),
             counts,
-            authorities: view.made.expiries.iter().map(authority).collect(),
+            authorities: view.made.gns_roots.iter().map(authority).collect(),
             fault: view.made.fault.clone(),
+            rotations: self.rotations(),
         }
     }
 
@@ -163,16 +170,29 @@ impl Core {
         let (view, reports) = (self.view(), self.reports());
         let world = view.world();
         let (overview, membership) = (Overview::of(&world), view.membership());
+        let certificates = self.certificates().certificates;
+        let now = time::OffsetDateTime::now_utc().unix_timestamp();
         let picked = resources(&view).filter(|resource| permit.sees(resource, &membership) && wanted(resource));
-        picked.map(|resource| manifest(&view, &reports, resource, overview.conditions(&resource.id))).collect()
+        picked
+            .map(|resource| {
+                let fresh = freshness::condition(&resource.id, &certificates, now);
+                manifest(&view, &reports, resource, overview.conditions(&resource.id), fresh)
+            })
+            .collect()
     }
 }
 
-fn manifest(view: &View, reports: &Reports, resource: &Resource, checks: Vec<Condition>) -> Value {
+fn manifest(
+    view: &View,
+    reports: &Reports,
+    resource: &Resource,
+    checks: Vec<Condition>,
+    fresh: Option<Condition>,
+) -> Value {
     let Some(stored) = view.desired.resources.get(&resource.id) else {
         return to_manifest(resource, None); // observed: what an agent sees is so, and waits for nobody
     };
-    let conditions = conditions(view, reports, resource, checks);
+    let conditions = conditions(view, reports, resource, checks).into_iter().chain(fresh).collect();
     let mut manifest = to_manifest(resource, Some(&Status { revision: stored.revision, conditions }));
     if let Some(status) = manifest.get_mut("status").and_then(Value::as_object_mut) {
         status.insert("managedBy".to_owned(), stored.managed_by.to_string().into());

@@ -9,11 +9,11 @@ use config::resource::{
     Spec,
 };
 use config::wire::Secret;
-use config::world::{Fact, GlobalNamespaceTrust, HostCertificate, World};
+use config::world::{Fact, GlobalNamespaceTrust, HostCertificate, MeshTrust, World};
 use time::OffsetDateTime;
 
 use super::observed::Observation;
-use crate::ca::{Authorities, Wanted, WantedGns, lifetimes};
+use crate::ca::{Authorities, RootStatus, Wanted, WantedGns, lifetimes};
 use crate::store::{Desired, Stored};
 use crate::vault::VaultError;
 
@@ -32,8 +32,14 @@ pub(crate) struct Made {
     pub(crate) host_certificates: BTreeMap<(Name, Name), Arc<HostCertificate>>,
     /// The keys of all hosts' certificates.
     pub(crate) secrets: BTreeMap<SecretRef, Secret>,
-    /// When the CA of each GNS expires.
-    pub(crate) expiries: BTreeMap<Name, OffsetDateTime>,
+    /// What the agent of each cluster is told of the control plane.
+    pub(crate) mesh: BTreeMap<Name, Arc<MeshTrust>>,
+    /// The top-level CA; nothing only in tests.
+    pub(crate) top_level: Option<RootStatus>,
+    /// The CA of each GNS.
+    pub(crate) gns_roots: BTreeMap<Name, RootStatus>,
+    /// When the next of the hosts' certificates is to be renewed.
+    pub(crate) hosts_due: Option<OffsetDateTime>,
     /// Why something could not be made; it is tried again.
     pub(crate) fault: Option<String>,
 }
@@ -140,8 +146,12 @@ impl Made {
         let mut made = Made { fault, ..Made::default() };
         for (gns, _) in global_namespaces(desired) {
             made.trust.extend(authorities.trust(gns).map(|trust| (gns.clone(), Arc::new(trust))));
-            made.expiries.extend(authorities.gns_expiry(gns).map(|expiry| (gns.clone(), expiry)));
+            made.gns_roots.extend(authorities.gns_root(gns).map(|root| (gns.clone(), root)));
         }
+        made.top_level = Some(authorities.mesh_root());
+        made.hosts_due = authorities.hosts_due();
+        made.mesh =
+            clusters(desired).map(|cluster| (cluster.clone(), Arc::new(authorities.mesh_trust(cluster)))).collect();
         for (id, spec) in public_services(desired).filter(|(_, spec)| is_self_signed(spec)) {
             let certificate = authorities.host_certificate(&spec.global_namespace, id.name());
             made.host_certificates
@@ -157,6 +167,12 @@ impl Made {
             }
         }
         made
+    }
+
+    /// Every root: the top-level CA, then that of each GNS.
+    pub(crate) fn roots(&self) -> impl Iterator<Item = (Option<&Name>, &RootStatus)> {
+        let namespaces = self.gns_roots.iter().map(|(gns, root)| (Some(gns), root));
+        self.top_level.iter().map(|root| (None, root)).chain(namespaces)
     }
 
     /// The references of all keys that certificates of hosts need.

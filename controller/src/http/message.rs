@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use config::resource::Name;
-use config::wire::MemberRole;
+use config::wire::{MemberRole, Order};
 use serde::{Deserialize, Serialize};
 
 /// No request of these is longer, in bytes: strangers may send them too.
@@ -49,8 +49,11 @@ pub struct Joined {
     pub certificate: String,
     /// The mesh's name.
     pub mesh: String,
-    /// The top-level CA's certificate in PEM.
+    /// The top-level CA's certificates in PEM: one, or two while it is being replaced.
     pub ca: String,
+    /// By which order the certificate was issued.
+    #[serde(default)]
+    pub order: Order,
 }
 
 /// Asks for this cluster's issuing CA in a GNS, or for a gateway's identity in it.
@@ -61,6 +64,9 @@ pub struct Certify {
     pub global_namespace: Name,
     /// The request in PEM.
     pub csr: String,
+    /// Only this order will do, because a good certificate of another is held; without it any will.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
 }
 
 /// A certificate and those that lead to its root.
@@ -68,6 +74,9 @@ pub struct Certify {
 pub struct Certified {
     /// In PEM, the asked-for certificate first.
     pub chain: String,
+    /// By which order it was issued.
+    #[serde(default)]
+    pub order: Order,
 }
 
 /// Asks for a successor of the certificate that the caller shows.
@@ -82,6 +91,9 @@ pub struct Renew {
 pub struct Renewed {
     /// The chain in PEM, its own certificate first.
     pub certificate: String,
+    /// By which order it was issued.
+    #[serde(default)]
+    pub order: Order,
 }
 
 /// Asks to be a member. Has no `Debug`: the secret belongs in no log.
@@ -108,6 +120,9 @@ pub struct Enrolled {
     pub cluster: Name,
     /// The mesh's name.
     pub mesh: String,
+    /// By which order the certificate was issued.
+    #[serde(default)]
+    pub order: Order,
 }
 
 /// Asks for the certificate of a workload of the cluster. Has no `Debug`: the secret belongs in no log.

@@ -1,7 +1,7 @@
 //! How the agent gets into the mesh: once with a token, afterwards with what it kept.
 //!
 //! ```text
-//! agent.pem       the agent's certificate, the top-level CA's, and the key
+//! agent.pem       the agent's certificate, those of the top-level CA, and the key
 //! controller      the controller's address
 //! control-ca.pem  the cluster control CA with its key
 //! member.token    by which gateways and DNS servers enrol here
@@ -89,7 +89,7 @@ async fn join(settings: &Settings, token: &Token) -> Result<Admission, AgentErro
     let reached = Token { address: address.clone(), ..token.clone() };
     let client = enrolment_client(&reached, RoleKind::Controller)?;
     let answer: Joined = client.post(JOIN, &request).await.map_err(AgentError::Join)?;
-    let credential = Credential::new(&id, &answer.certificate, &answer.ca, &key)?;
+    let credential = Credential::new(&id, &answer.certificate, &answer.ca, &answer.order, &key)?;
     check_pin(token, &credential)?;
     write_private(&settings.state_dir.join("controller"), address.to_string().as_bytes())?;
     credential.store(&credential_path(&settings.state_dir))?;

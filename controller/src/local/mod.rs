@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use config::resource::cluster::AddressHost;
 use config::resource::{Address, Name};
+use config::wire::{Ack, TrustReport};
 use identity::ca::{CaError, ControlCa, IssuingCa};
 use identity::files::FileError;
 use identity::{SpiffeId, TrustDomain};
@@ -135,6 +136,8 @@ pub struct Agent {
     address: SocketAddr,
     /// Whether members can be told a world.
     known: watch::Sender<bool>,
+    /// What the controller was told last.
+    ack: watch::Sender<Ack>,
     parts: Mutex<Option<Parts>>,
 }
 
@@ -186,13 +189,18 @@ impl Agent {
             controller,
             control_ca,
         };
-        let (known, parts) = (watch::Sender::new(false), Mutex::new(Some(parts)));
-        Ok(Agent { state_dir: folder, cluster, mesh, address, known, parts })
+        let (known, ack, parts) = (watch::Sender::new(false), watch::Sender::default(), Mutex::new(Some(parts)));
+        Ok(Agent { state_dir: folder, cluster, mesh, address, known, ack, parts })
     }
 
     /// Whether it can serve members: it runs, and knows a world, from disk or from its controller.
     pub fn ready(&self) -> bool {
         *self.known.borrow()
+    }
+
+    /// Whom it believes, and what it holds.
+    pub fn trust(&self) -> Vec<TrustReport> {
+        self.ack.borrow().trust.clone()
     }
 
     /// The cluster.

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use config::resource::Name;
-use config::wire::MemberRole;
+use config::wire::{MemberRole, Order};
 use identity::ca::{CaError, Chain, ControlCa, IssuingCa};
 use identity::csr::CsrError;
 use identity::facts::FactsError;
@@ -22,14 +22,14 @@ use zeroize::Zeroizing;
 
 use super::certificates::{Certificates, RenewalError};
 use super::roster::Roster;
-use super::standing::Standings;
+use super::standing::{Standing, Standings};
 use crate::audit::{AuditError, AuditLog, Entry};
 use crate::http::failures::{Failures, TooMany};
 use crate::http::message::{
     Certified, Certify, ENROL, Enrol, Enrolled, Errors, IDENTITY, MAX_REQUEST, RENEW, Renew, Renewed,
 };
 use crate::http::{ClientCertificate, Peer, Remote, Stale, csr};
-use crate::member::holdings::Held;
+use crate::member::holdings::{Held, Holding};
 use crate::secret::equal;
 use crate::sync::Refusal;
 
@@ -45,6 +45,8 @@ pub(super) struct Office {
     pub(super) issuing: watch::Receiver<Arc<Held<IssuingCa>>>,
     pub(super) failures: Arc<Failures>,
     pub(super) audit: Arc<AuditLog>,
+    /// What members are to hold of the control CA.
+    pub(super) member_order: watch::Receiver<Order>,
 }
 
 /// Why the agent doesn't sign.
@@ -64,7 +66,7 @@ enum OfficeError {
     NoGateway(Name),
     #[error("cluster {1} is not a member of GNS {0}, as far as its agent knows")]
     NoStanding(Name, Name),
-    #[error("the agent waits for its issuing CA in GNS {0}, or for a new one: ask again")]
+    #[error("the agent waits for its issuing CA in GNS {0}, or for the one that is ordered now: ask again")]
     NotYet(Name),
     #[error("the agent is shutting down")]
     Stopping,
@@ -169,6 +171,7 @@ impl Office {
             ca: encode_certificates([self.control_ca.certificate()]),
             cluster: self.cluster.clone(),
             mesh: self.mesh.to_string(),
+            order: self.member_order.borrow().clone(),
         })
     }
 
@@ -177,7 +180,7 @@ impl Office {
         let chain = self.certify_member(&name, request)?;
         self.audit.record(&Entry::issue(&shown.id, &chain).from(Some(from)))?;
         self.certificates.renew(shown, &name, &facts(&chain)?, OffsetDateTime::now_utc())?;
-        Ok(Renewed { certificate: encode_certificates(&chain) })
+        Ok(Renewed { certificate: encode_certificates(&chain), order: self.member_order.borrow().clone() })
     }
 
     fn identify(&self, peer: &Peer, ask: &Certify, from: IpAddr) -> Result<Certified, OfficeError> {
@@ -185,10 +188,11 @@ impl Office {
         if self.roster.role(&name) != Some(MemberRole::Gateway) {
             return Err(OfficeError::NoGateway(name));
         }
-        let chain = self.certify_gateway(&name, ask)?;
+        let (chain, order) = self.certify_gateway(&name, ask)?;
+        let serial = facts(&chain)?.serial;
         self.audit.record(&Entry::issue(&shown.id, &chain).from(Some(from)))?;
-        tracing::info!(member = %name, gns = %ask.global_namespace, "an identity was issued");
-        Ok(Certified { chain: encode_certificates(&chain) })
+        tracing::info!(member = %name, gns = %ask.global_namespace, %serial, "an identity was issued");
+        Ok(Certified { chain: encode_certificates(&chain), order })
     }
 
     /// The member that calls, if its certificate still counts.
@@ -205,18 +209,34 @@ impl Office {
         Ok(self.control_ca.issue_member(&request, OffsetDateTime::now_utc())?)
     }
 
-    fn certify_gateway(&self, name: &Name, ask: &Certify) -> Result<Chain, OfficeError> {
+    fn certify_gateway(&self, name: &Name, ask: &Certify) -> Result<(Chain, Order), OfficeError> {
         let gns = &ask.global_namespace;
         let standings = self.standings.borrow().clone();
         let standing = standings.get(gns).ok_or_else(|| OfficeError::NoStanding(gns.clone(), self.cluster.clone()))?;
-        let issuing = self.issuing.borrow().get(gns).cloned();
-        // An issuing CA below roots that are no longer those of the GNS would sign what nobody believes.
-        let issuing =
-            issuing.filter(|held| held.roots == standing.need.roots).ok_or_else(|| OfficeError::NotYet(gns.clone()))?;
+        let (issuing, order) = self.issuing_ca(gns, standing, ask.order.as_ref())?;
         let role = Role::Gateway { cluster: self.cluster.to_string(), name: name.to_string() };
         let request = csr::check(&ask.csr, &SpiffeId::new(standing.need.trust_domain.parse()?, role)?)?;
         let now = OffsetDateTime::now_utc();
-        Ok(issuing.value.issue_gateway(&request, standing.label.as_str(), &standing.lifetimes, now)?)
+        let chain = issuing.value.issue_gateway(&request, standing.label.as_str(), &standing.lifetimes, now)?;
+        Ok((chain, order))
+    }
+
+    /// The issuing CA in a GNS, and the order of what it signs now; only if that is the `wanted` one, if one is. While a
+    /// new one is on its way the old one goes on signing, but not below a root that nobody believes any more.
+    fn issuing_ca(
+        &self,
+        gns: &Name,
+        standing: &Standing,
+        wanted: Option<&Order>,
+    ) -> Result<(Arc<Holding<IssuingCa>>, Order), OfficeError> {
+        let held = self.issuing.borrow().get(gns).cloned();
+        let held = held.filter(|held| standing.roots.contains(&held.order.root));
+        let held = held.ok_or_else(|| OfficeError::NotYet(gns.clone()))?;
+        let order = Order { leaf: standing.order.leaf, ..held.order.clone() };
+        match wanted {
+            Some(wanted) if *wanted != order => Err(OfficeError::NotYet(gns.clone())),
+            _ => Ok((held, order)),
+        }
     }
 }
 

@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::resource::Name;
-use config::wire::{Ack, AgentSequence, Entries, Rejection, RevisionPair};
+use config::wire::{Ack, AgentSequence, Entries, Rejection, RevisionPair, TrustReport};
 use config::world::{ClusterGateways, Fact};
+use identity::ca::IssuingCa;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::roster::Roster;
 use super::services::Sighting;
+use super::standing::{Standing, Standings};
+use crate::member::holdings::Held;
 use crate::sync::Published;
 use crate::sync::client::Seen;
 
@@ -66,6 +69,38 @@ impl Seeing {
     }
 }
 
+/// Whom the agent believes, and what it holds.
+pub(super) struct Holding {
+    /// Towards its controller.
+    pub(super) own: watch::Receiver<Option<TrustReport>>,
+    /// In each GNS, as the world says.
+    pub(super) standings: watch::Receiver<Arc<Standings>>,
+    /// Its issuing CAs.
+    pub(super) issuing: watch::Receiver<Arc<Held<IssuingCa>>>,
+}
+
+impl Holding {
+    async fn changed(&mut self) {
+        tokio::select! {
+            _ = self.own.changed() => {}
+            _ = self.standings.changed() => {}
+            _ = self.issuing.changed() => {}
+        }
+    }
+
+    fn report(&mut self) -> Vec<TrustReport> {
+        let own = self.own.borrow_and_update().clone();
+        let (standings, issuing) =
+            (self.standings.borrow_and_update().clone(), self.issuing.borrow_and_update().clone());
+        let of = |(gns, standing): (&Name, &Standing)| TrustReport {
+            global_namespace: Some(gns.clone()),
+            roots: standing.roots.clone(),
+            certificate: issuing.get(gns).map(|held| held.report().clone()),
+        };
+        own.into_iter().chain(standings.iter().map(of)).collect()
+    }
+}
+
 /// How far the cluster is.
 pub(super) struct Reporting {
     pub(super) roster: Arc<Roster>,
@@ -74,6 +109,7 @@ pub(super) struct Reporting {
     pub(super) feed: watch::Receiver<Arc<Published>>,
     /// What of it the agent couldn't read.
     pub(super) unread: watch::Receiver<Arc<Vec<Rejection>>>,
+    pub(super) holding: Holding,
 }
 
 impl Reporting {
@@ -101,6 +137,7 @@ impl Reporting {
                 _ = self.sightings.changed() => {}
                 _ = self.feed.changed() => {}
                 _ = self.unread.changed() => {}
+                () = self.holding.changed() => {}
                 () = sleep(REPORT) => {}
             }
             sleep(TOGETHER).await;
@@ -111,7 +148,7 @@ impl Reporting {
         let at: RevisionPair = self.feed.borrow_and_update().revision;
         let mut rejected = self.sightings.borrow_and_update().rejected.clone();
         rejected.extend(self.unread.borrow_and_update().iter().cloned());
-        Ack { at, rejected, members: self.roster.reports(), peers: vec![] }
+        Ack { at, rejected, members: self.roster.reports(), peers: vec![], trust: self.holding.report() }
     }
 }
 

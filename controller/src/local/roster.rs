@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use config::resource::{GatewayAddresses, Name};
-use config::wire::{Ack, Hello, MemberReport, MemberRole};
+use config::wire::{Ack, Hello, MemberReport, MemberRole, TrustReport};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 use crate::sync::Refusal;
 use crate::sync::cache::{read_checked, write_checked};
 
-/// A member that was not heard for so long has left.
+/// A member that was not heard for so long has left. A root that its certificates need outlasts that: see
+/// [`MemberReport::absent`].
 const ABSENCE: Duration = Duration::from_secs(600);
 /// No more than one write in this time, however fast members come and go.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -27,6 +28,17 @@ const MAX_MEMBERS: usize = 1000;
 struct Card {
     role: MemberRole,
     addresses: Option<GatewayAddresses>,
+    /// What it said last of whom it believes and what it holds.
+    #[serde(default)]
+    trust: Vec<TrustReport>,
+}
+
+impl Card {
+    /// Whether the member may still show a certificate of a GNS.
+    fn is_alive(&self, now: i64) -> bool {
+        let of_namespaces = self.trust.iter().filter(|trust| trust.global_namespace.is_some());
+        of_namespaces.filter_map(|trust| trust.certificate.as_ref()).any(|held| held.not_after >= now)
+    }
 }
 
 struct Entry {
@@ -34,6 +46,8 @@ struct Entry {
     heard: Instant,
     stream: Option<Stream>,
     ack: Ack,
+    /// It has left by its silence.
+    absent: bool,
 }
 
 /// A member's stream.
@@ -44,7 +58,7 @@ struct Stream {
 
 impl Entry {
     fn new(card: Card) -> Self {
-        Entry { card, heard: Instant::now(), stream: None, ack: Ack::default() }
+        Entry { card, heard: Instant::now(), stream: None, ack: Ack::default(), absent: false }
     }
 }
 
@@ -86,7 +100,7 @@ impl Roster {
     pub(super) fn enrol(&self, name: &Name, role: MemberRole) -> Result<(), Refusal> {
         let mut state = self.state();
         check_room(&state, name)?;
-        let before = state.entries.insert(name.clone(), Entry::new(Card { role, addresses: None }));
+        let before = state.entries.insert(name.clone(), Entry::new(Card { role, addresses: None, trust: Vec::new() }));
         cut(before.and_then(|before| before.stream));
         drop(state);
         self.members_changed();
@@ -101,15 +115,16 @@ impl Roster {
     /// A member's stream begins, in place of any earlier one. `end` is cancelled when another takes its place. Returns
     /// the stream's number.
     pub(super) fn open_stream(&self, hello: &Hello, end: CancellationToken) -> Result<u64, Refusal> {
-        let card = Card { role: hello.role, addresses: hello.addresses.clone() };
         let mut state = self.state();
+        let trust = state.entries.get(&hello.name).map(|entry| entry.card.trust.clone()).unwrap_or_default();
+        let card = Card { role: hello.role, addresses: hello.addresses.clone(), trust };
         check_room(&state, &hello.name)?;
         check_role(&state, hello)?;
         state.streams += 1;
         let number = state.streams;
         let entry = state.entries.entry(hello.name.clone()).or_insert_with(|| Entry::new(card.clone()));
         cut(entry.stream.replace(Stream { number, end }));
-        entry.heard = Instant::now();
+        (entry.heard, entry.absent) = (Instant::now(), false);
         entry.card = card;
         drop(state);
         self.members_changed();
@@ -132,7 +147,15 @@ impl Roster {
 
     /// It is so far.
     pub(super) fn acknowledged(&self, name: &Name, number: u64, ack: Ack) {
-        self.with(name, number, |entry| entry.ack = ack);
+        let mut unsaved = false;
+        self.with(name, number, |entry| {
+            unsaved = entry.card.trust != ack.trust;
+            entry.card.trust.clone_from(&ack.trust);
+            entry.ack = ack;
+        });
+        if unsaved {
+            self.unsaved.notify_one();
+        }
         self.changed.send_replace(());
     }
 
@@ -154,18 +177,24 @@ impl Roster {
         }
     }
 
-    /// Those that were silent for too long leave.
+    /// Those that were silent for too long leave; those of them that may return with a living certificate are
+    /// remembered as absent until it ends.
     pub(super) fn expire(&self) {
-        let mut state = self.state();
-        let count = state.entries.len();
+        let now = time::OffsetDateTime::now_utc().unix_timestamp();
+        let (mut state, mut left) = (self.state(), 0);
         state.entries.retain(|name, entry| {
-            let stays = entry.stream.is_some() || entry.heard.elapsed() < ABSENCE;
-            if !stays {
-                tracing::warn!(member = %name, "a member was not heard for {ABSENCE:?} and has left");
+            if entry.stream.is_some() || entry.heard.elapsed() < ABSENCE {
+                return true;
             }
+            if !entry.absent {
+                tracing::warn!(member = %name, "a member was not heard for {ABSENCE:?} and has left");
+                (entry.absent, left) = (true, left + 1);
+            }
+            let stays = entry.card.is_alive(now);
+            left += usize::from(!stays);
             stays
         });
-        if state.entries.len() != count {
+        if left > 0 {
             drop(state);
             self.members_changed();
         }
@@ -181,6 +210,8 @@ impl Roster {
             at: entry.ack.at,
             rejected: entry.ack.rejected.clone(),
             peers: entry.ack.peers.clone(),
+            trust: entry.card.trust.clone(),
+            absent: entry.absent,
         };
         self.state().entries.iter().map(report).collect()
     }
@@ -188,7 +219,7 @@ impl Roster {
     /// Where the gateways are reached.
     pub(super) fn gateways(&self) -> Vec<GatewayAddresses> {
         let state = self.state();
-        let gateways = state.entries.values().filter(|entry| entry.card.role == MemberRole::Gateway);
+        let gateways = state.entries.values().filter(|entry| entry.card.role == MemberRole::Gateway && !entry.absent);
         gateways.filter_map(|entry| entry.card.addresses.clone()).collect()
     }
 
@@ -247,7 +278,7 @@ fn check_role(state: &State, hello: &Hello) -> Result<(), Refusal> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
     use config::wire::{PROTOCOL, RevisionPair};
 
@@ -288,6 +319,34 @@ mod tests {
         roster.leave(&hello.name, new);
         assert!(roster.gateways().is_empty() && roster.reports().is_empty());
         roster.lost(&hello.name, new);
+    }
+
+    #[test]
+    fn who_is_silent_for_long_is_absent_until_its_certificate_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("members.json");
+        let roster = Roster::open(path.clone());
+        let now = time::OffsetDateTime::now_utc().unix_timestamp();
+        for (name, ends) in [("gw1", now + 3600), ("gw2", now - 1)] {
+            let hello = hello(name, MemberRole::Gateway);
+            let number = roster.open_stream(&hello, CancellationToken::new()).unwrap();
+            let held =
+                serde_json::json!({"serial": "1", "subject": "x", "notBefore": 0, "notAfter": ends, "renews": 0});
+            let trust = serde_json::json!({"globalNamespace": "shop", "roots": ["ab"], "certificate": held});
+            let trust = vec![serde_json::from_value(trust).unwrap()];
+            roster.acknowledged(&hello.name, number, Ack { trust, ..Ack::default() });
+            roster.lost(&hello.name, number);
+        }
+        roster.save();
+        let again = Roster::open(path);
+        again.state().entries.values_mut().for_each(|entry| entry.heard = Instant::now().checked_sub(ABSENCE).unwrap());
+        again.expire();
+        let reports = again.reports();
+        let [gw1] = reports.as_slice() else { panic!("{reports:?}") };
+        assert!(gw1.absent && gw1.trust.first().unwrap().roots == ["ab"], "{gw1:?}");
+        assert!(again.gateways().is_empty(), "nobody dials it");
+        again.open_stream(&hello("gw1", MemberRole::Gateway), CancellationToken::new()).unwrap();
+        assert!(!again.reports().remove(0).absent);
     }
 
     #[test]

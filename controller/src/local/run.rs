@@ -6,8 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use axum::routing::MethodRouter;
 use config::resource::{Address, Name};
-use config::wire::{Ack, Hello, MemberRole, PROTOCOL, Rejection};
-use identity::ca::IssuingCa;
+use config::wire::{Ack, Hello, MemberRole, Order, PROTOCOL, Rejection, TrustReport};
+use config::world::{Fact, MeshTrust};
+use identity::ca::{ControlCa, IssuingCa};
+use identity::pem::encode_certificates;
 use identity::{RoleKind, Trust};
 use rustls::ServerConfig;
 use time::OffsetDateTime;
@@ -16,7 +18,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::office::{self, Office};
-use super::report::{Reporting, Seeing};
+use super::report::{Holding, Reporting, Seeing};
 use super::roster::Roster;
 use super::services::{self, Services, Sighting};
 use super::source::{LocalSource, merge};
@@ -27,7 +29,7 @@ use crate::http::client::Client;
 use crate::http::failures::Failures;
 use crate::http::server;
 use crate::http::token::Token;
-use crate::member::credential::{Credential, keep_fresh};
+use crate::member::credential::{Credential, Keeper, Wanted};
 use crate::member::holdings::{Holdings, Needs};
 use crate::sync::client::{Follower, Seen, follow};
 use crate::sync::reading::Reading;
@@ -38,11 +40,17 @@ pub(super) async fn run(agent: &Agent, mut parts: Parts, shutdown: CancellationT
     let sightings = watch::Sender::new(Arc::new(first_sighting(&mut parts.services)));
     let (roster, cluster) = (parts.roster.clone(), agent.cluster.clone());
     let mut seeing = Seeing { cluster, roster, sightings: sightings.subscribe() };
-    let (seen, ack) = (watch::Sender::new(Arc::new(seeing.first(parts.incarnation))), watch::Sender::default());
+    let (seen, ack) = (watch::Sender::new(Arc::new(seeing.first(parts.incarnation))), agent.ack.clone());
     let world = watch::Sender::new(parts.cache.load().map(Arc::new));
-    let mut projection = Projection::new(agent, world.subscribe(), seen.subscribe());
+    let mut projection = Projection::new(agent, &parts.control_ca, world.subscribe(), seen.subscribe());
     projection.project(); // before anybody can ask
-    let reporting = projection.reporting(parts.roster.clone(), sightings.subscribe());
+    let own = watch::Sender::new(Some(parts.credential.report()));
+    let holding = Holding {
+        own: own.subscribe(),
+        standings: projection.standings.subscribe(),
+        issuing: parts.issuing.subscribe(),
+    };
+    let reporting = projection.reporting(parts.roster.clone(), sightings.subscribe(), holding);
     let door = Door::new(agent, &projection, &parts, shutdown)?;
     let signer = Signer {
         cluster: agent.cluster.clone(),
@@ -69,6 +77,7 @@ pub(super) async fn run(agent: &Agent, mut parts: Parts, shutdown: CancellationT
         roster: Arc::clone(&parts.roster),
         standings: projection.standings.subscribe(),
         issuing: parts.issuing.subscribe(),
+        member_order: projection.member_order.subscribe(),
     };
     let uplink = Uplink {
         hello: hello(&agent.cluster, parts.incarnation),
@@ -77,6 +86,8 @@ pub(super) async fn run(agent: &Agent, mut parts: Parts, shutdown: CancellationT
         controller: parts.controller,
         issuing: parts.issuing,
         needs: projection.needs.subscribe(),
+        wanted: projection.wanted.subscribe(),
+        own,
     };
     tracing::info!(cluster = %agent.cluster, address = %agent.address, "agent running");
     tokio::select! {
@@ -146,6 +157,8 @@ struct Uplink {
     controller: Address,
     issuing: Holdings<IssuingCa>,
     needs: watch::Receiver<Arc<Needs>>,
+    wanted: watch::Receiver<Option<Arc<Wanted>>>,
+    own: watch::Sender<Option<TrustReport>>,
 }
 
 impl Uplink {
@@ -159,7 +172,9 @@ impl Uplink {
         let client = Client::new(self.controller, tls.subscribe());
         let follower = Follower { client: client.clone(), hello: self.hello, seen: Some(seen), ack };
         let renewal = async {
-            keep_fresh(self.credential, &self.credential_path, RoleKind::Controller, &client, &tls).await;
+            let (path, server) = (&*self.credential_path, RoleKind::Controller);
+            let keeper = Keeper { path, server, client: &client, tls: &tls, told: &self.own };
+            keeper.keep_fresh(self.credential, self.wanted).await;
             tracing::error!("the agent's certificate has expired: join anew with --replace; members are still served");
             std::future::pending().await
         };
@@ -197,6 +212,7 @@ fn hello(cluster: &Name, incarnation: u64) -> Hello {
 /// From the controller's world and what the agent sees: what members follow, and what the agent itself needs to know.
 struct Projection<'a> {
     agent: &'a Agent,
+    control_ca: ControlRoot,
     world: watch::Receiver<Option<Arc<Published>>>,
     seen: watch::Receiver<Arc<Seen>>,
     reading: Reading,
@@ -204,13 +220,25 @@ struct Projection<'a> {
     standings: watch::Sender<Arc<Standings>>,
     territory: watch::Sender<Arc<Territory>>,
     needs: watch::Sender<Arc<Needs>>,
+    /// Whether the world is what the controller said in this life, rather than what the disk remembers.
+    heard: bool,
+    /// What the agent itself is to hold.
+    wanted: watch::Sender<Option<Arc<Wanted>>>,
+    /// What members are to hold of the control CA.
+    member_order: watch::Sender<Order>,
     unread: watch::Sender<Arc<Vec<Rejection>>>,
 }
 
 impl<'a> Projection<'a> {
-    fn new(agent: &'a Agent, world: watch::Receiver<Option<Arc<Published>>>, seen: watch::Receiver<Arc<Seen>>) -> Self {
+    fn new(
+        agent: &'a Agent,
+        control_ca: &ControlCa,
+        world: watch::Receiver<Option<Arc<Published>>>,
+        seen: watch::Receiver<Arc<Seen>>,
+    ) -> Self {
         Projection {
             agent,
+            control_ca: ControlRoot::of(control_ca),
             world,
             seen,
             reading: Reading::default(),
@@ -218,18 +246,21 @@ impl<'a> Projection<'a> {
             standings: watch::Sender::default(),
             territory: watch::Sender::default(),
             needs: watch::Sender::default(),
+            heard: false,
+            wanted: watch::Sender::default(),
+            member_order: watch::Sender::default(),
             unread: watch::Sender::default(),
         }
     }
 
-    fn reporting(&self, roster: Arc<Roster>, sightings: watch::Receiver<Arc<Sighting>>) -> Reporting {
-        Reporting { roster, sightings, feed: self.feed.subscribe(), unread: self.unread.subscribe() }
+    fn reporting(&self, roster: Arc<Roster>, sightings: watch::Receiver<Arc<Sighting>>, holding: Holding) -> Reporting {
+        Reporting { roster, sightings, holding, feed: self.feed.subscribe(), unread: self.unread.subscribe() }
     }
 
     async fn run(mut self) {
         loop {
             tokio::select! {
-                Ok(()) = self.world.changed() => {}
+                Ok(()) = self.world.changed() => self.heard = true,
                 Ok(()) = self.seen.changed() => {}
                 else => return,
             }
@@ -241,8 +272,15 @@ impl<'a> Projection<'a> {
         let world = self.world.borrow_and_update().clone();
         let seen = self.seen.borrow_and_update().clone();
         let Some(world) = world else { return };
-        self.feed.send_replace(Arc::new(merge(&self.agent.cluster, &world, &seen)));
         self.reading.read(&world);
+        let wanted = Wanted::of(self.reading.world());
+        let order = self.control_ca.order(wanted.as_deref());
+        let trust = self.control_ca.trust(&order);
+        self.feed.send_replace(Arc::new(merge(&self.agent.cluster, &world, &seen, trust)));
+        self.member_order.send_replace(order);
+        if self.heard {
+            self.wanted.send_if_modified(|last| (*last != wanted).then(|| *last = wanted).is_some());
+        }
         self.unread.send_replace(Arc::new(self.reading.rejected()));
         let standings = standings(self.reading.world(), &self.agent.cluster);
         send_if_new(&self.territory, Territory::of(self.reading.world()));
@@ -261,4 +299,27 @@ fn send_if_new<T: PartialEq>(sender: &watch::Sender<Arc<T>>, new: T) {
         }
         changed
     });
+}
+
+/// The cluster control CA, as members are told of it.
+struct ControlRoot {
+    certificate: String,
+    sha256: String,
+}
+
+impl ControlRoot {
+    fn of(ca: &ControlCa) -> Self {
+        let certificate = encode_certificates([ca.certificate()]);
+        ControlRoot { certificate, sha256: ca.facts().fingerprint.clone() }
+    }
+
+    /// Members renew whenever the agent shall.
+    fn order(&self, wanted: Option<&Wanted>) -> Order {
+        let leaf = wanted.map_or(0, |wanted| wanted.order.leaf);
+        Order { root: self.sha256.clone(), issuing: 0, leaf }
+    }
+
+    fn trust(&self, order: &Order) -> Fact {
+        Fact::Mesh(Arc::new(MeshTrust { roots: vec![self.certificate.clone()], order: order.clone() }))
+    }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use config::resource::Name;
 use config::wire::{Ack, Hello, MemberRole, Observed, RevisionPair};
+use config::world::{Fact, MeshTrust};
 use identity::{Role, SpiffeId};
 use time::OffsetDateTime;
 use tokio::sync::watch;
@@ -102,11 +103,14 @@ impl Drop for MemberSession {
 }
 
 /// The controller's world, but what the agent sees of its own cluster as it is now: so local changes take effect at
-/// once, also when the controller is away.
-pub(super) fn merge(cluster: &Name, controller: &Published, seen: &Seen) -> Published {
+/// once, also when the controller is away. Of the control plane members are told whom *they* believe there: the top-level
+/// CA is in no data plane.
+pub(super) fn merge(cluster: &Name, controller: &Published, seen: &Seen, trust: Fact) -> Published {
     let own = ["Service", "Node", "remote"].map(|kind| format!("{kind}/{cluster}/"));
-    let foreign = |key: &str| !own.iter().any(|prefix| key.starts_with(prefix));
+    let foreign = |key: &str| key != MeshTrust::KEY && !own.iter().any(|prefix| key.starts_with(prefix));
     let mut entries = (*seen.entries).clone();
+    entries
+        .extend(trust.entry().inspect_err(|error| tracing::error!(%error, "members cannot be told whom to believe")));
     for (key, value) in controller.entries.iter().filter(|(key, _)| foreign(key)) {
         entries.entry(key.clone()).or_insert_with(|| value.clone());
     }
@@ -121,7 +125,7 @@ pub(super) fn merge(cluster: &Name, controller: &Published, seen: &Seen) -> Publ
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use config::wire::{Entries, PROTOCOL};
+    use config::wire::{Entries, Order, PROTOCOL};
     use serde_json::json;
 
     #[test]
@@ -129,10 +133,13 @@ mod tests {
         let entries = |items: &[(&str, u8)]| -> Arc<Entries> {
             Arc::new(items.iter().map(|(key, value)| ((*key).to_owned(), json!(value).into())).collect())
         };
-        let theirs = entries(&[("Service/north/a/gone", 1), ("gateways/north", 1), ("gateways/south", 1)]);
+        let theirs = entries(&[("Service/north/a/gone", 1), ("gateways/north", 1), ("gateways/south", 1), ("mesh", 1)]);
         let controller = Published { entries: theirs, ..Published::default() };
         let seen = Seen { entries: entries(&[("Service/north/a/new", 2), ("gateways/north", 2)]), ..Seen::default() };
-        let merged = merge(&"north".parse().unwrap(), &controller, &seen);
+        let trust = MeshTrust { roots: vec!["the control CA".into()], order: Order::default() };
+        let mut merged = merge(&"north".parse().unwrap(), &controller, &seen, Fact::Mesh(Arc::new(trust.clone())));
+        let own = Arc::make_mut(&mut merged.entries).remove("mesh").unwrap();
+        assert_eq!(own.read::<Fact>().unwrap(), Fact::Mesh(Arc::new(trust)), "not the top-level CA");
         let expected = entries(&[("Service/north/a/new", 2), ("gateways/north", 2), ("gateways/south", 1)]);
         assert_eq!(merged.entries, expected);
     }

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use config::resource::{CertificateLifetimes, Host, Name, ResourceId, Span};
 use config::resource::{GlobalNamespaceSpec, Spec};
+use config::wire::Order;
 use config::world::{Fact, GlobalNamespaceTrust, World};
 use identity::ca::Lifetimes;
+use identity::fingerprint;
+use identity::pem::decode_certificates;
 
 use crate::member::holdings::{Need, Needs};
 
@@ -14,6 +17,10 @@ use crate::member::holdings::{Need, Needs};
 pub(super) struct Standing {
     /// The issuing CA that it needs there.
     pub(super) need: Need,
+    /// SHA-256 of the GNS's roots.
+    pub(super) roots: Vec<String>,
+    /// The certificates that its gateways are to hold.
+    pub(super) order: Order,
     /// The opaque name that its gateways bear.
     pub(super) label: Host,
     /// How long certificates live.
@@ -32,8 +39,9 @@ pub(super) fn standings(world: &World, cluster: &Name) -> Standings {
     let standing = |trust: &GlobalNamespaceTrust| {
         let need = Need::of_trust(trust, cluster)?;
         let label = trust.labels.get(cluster)?.clone();
+        let (roots, order) = (fingerprints(&trust.roots), trust.order(cluster));
         let lifetimes = lifetimes(world, &trust.global_namespace);
-        Some((trust.global_namespace.clone(), Standing { need, label, lifetimes }))
+        Some((trust.global_namespace.clone(), Standing { need, roots, order, label, lifetimes }))
     };
     trusts.filter_map(|trust| standing(trust)).collect()
 }
@@ -41,6 +49,12 @@ pub(super) fn standings(world: &World, cluster: &Name) -> Standings {
 /// The issuing CAs that are needed.
 pub(super) fn needs(standings: &Standings) -> Needs {
     standings.iter().map(|(gns, standing)| (gns.clone(), standing.need.clone())).collect()
+}
+
+/// Of certificates in PEM; what is none has none.
+fn fingerprints(roots: &[String]) -> Vec<String> {
+    let certificates = roots.iter().filter_map(|root| decode_certificates(root).ok()).flatten();
+    certificates.map(|certificate| fingerprint(&certificate)).collect()
 }
 
 /// As the GNS says; the defaults where it says nothing, or something that the controller would have refused.
@@ -70,6 +84,7 @@ mod tests {
             trust_domain: "shop.mesh".into(),
             roots: vec!["root".into()],
             labels: BTreeMap::from([("north".parse().unwrap(), "l1.mesh".parse().unwrap())]),
+            orders: BTreeMap::new(),
         };
         let mut world = World::default();
         world.facts.insert("trust/shop".into(), Fact::Trust(Arc::new(trust.clone())));

@@ -1,28 +1,34 @@
-//! What a process shows to the controller or agent that it dials, and the root by which it knows that one.
+//! What a process shows to the controller or agent that it dials, and the roots by which it knows that one.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::wire::{CertificateReport, Order, TrustReport};
+use config::world::{Fact, MeshTrust, World};
 use identity::ca::renew_at;
 use identity::files::{FileError, read_private, write_private};
 use identity::keyed::KeyedError;
 use identity::pem::{self, PemError};
 use identity::tls::{control_client_config, enrolment_client_config};
-use identity::{Accept, Identity, KeyedCertificate, Pinned, PrivateKey, RoleKind, SpiffeId, TrustBundle, TrustDomain};
+use identity::{
+    Accept, Facts, Identity, KeyedCertificate, Pinned, PrivateKey, RoleKind, SpiffeId, TrustBundle, TrustDomain,
+    fingerprint,
+};
 use rustls::ClientConfig;
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
+use super::order;
 use crate::http::client::{CallError, Client};
 use crate::http::message::{RENEW, Renew, Renewed};
 use crate::http::token::Token;
 use crate::http::{CLIENT_ALPN, csr};
 
-/// After a renewal that failed. There is a third of the certificate's life for further attempts.
-const RETRY: Duration = Duration::from_secs(30);
+/// After a first renewal that failed, doubling with each, and the longest.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// Waiting is by the wall clock, which may be set: so often it is looked at.
 const LOOK: Duration = Duration::from_secs(60);
 
@@ -54,16 +60,46 @@ pub enum CredentialError {
     Another(SpiffeId, SpiffeId),
     #[error("the certificate for GNS {0} that came cannot be used: {1}")]
     Unusable(config::resource::Name, String),
+    #[error("the certificate for GNS {0} is of another order than is known here: its successor is asked for")]
+    OtherOrder(config::resource::Name),
     #[error("{0} is not text")]
     NotText(std::path::PathBuf),
 }
 
-/// A certificate with its key, and the pinned root of whom it is shown to.
+/// A certificate with its key, and the pinned roots of whom it is shown to.
+#[derive(Clone)]
 pub struct Credential {
     identity: Identity,
-    root: CertificateDer<'static>,
-    /// Leaf, root and key, as on disk.
-    text: Zeroizing<String>,
+    /// At least one; two while an authority is being replaced.
+    roots: Vec<CertificateDer<'static>>,
+    order: Order,
+    renew_at: OffsetDateTime,
+    /// Order, leaf, roots and key, as on disk.
+    text: Arc<Zeroizing<String>>,
+}
+
+/// What a credential ought to be, as far as its holder has been told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wanted {
+    /// Whom to believe.
+    pub roots: Vec<CertificateDer<'static>>,
+    /// What to hold.
+    pub order: Order,
+}
+
+impl Wanted {
+    /// Whether whoever is believed now is among those to believe: nobody else may say whom.
+    fn follows(&self, credential: &Credential) -> bool {
+        self.roots.iter().any(|root| credential.roots.contains(root))
+    }
+
+    /// What a world says; nothing when it says nothing, or nothing that can be read.
+    pub fn of(world: &World) -> Option<Arc<Self>> {
+        let Some(Fact::Mesh(trust)) = world.facts.get(MeshTrust::KEY) else { return None };
+        let roots = pem::decode_certificates(&trust.roots.concat());
+        let roots = roots.inspect_err(|error| tracing::error!(%error, "the control plane's roots cannot be read"));
+        Some(Arc::new(Wanted { roots: roots.ok()?, order: trust.order.clone() }))
+    }
 }
 
 impl Credential {
@@ -71,16 +107,16 @@ impl Credential {
     ///
     /// # Errors
     /// When they are no pair, or the certificate names another than `id`.
-    pub fn new(id: &SpiffeId, chain: &str, root: &str, key: &PrivateKey) -> Result<Self, CredentialError> {
+    pub fn new(
+        id: &SpiffeId,
+        chain: &str,
+        roots: &str,
+        order: &Order,
+        key: &PrivateKey,
+    ) -> Result<Self, CredentialError> {
         let leaf = pem::decode_certificates(chain)?.into_iter().take(1);
-        let root = pem::decode_certificates(root)?.into_iter().take(1);
-        let certificates: Vec<_> = leaf.chain(root).collect();
-        let key = key.to_pem();
-        let public = pem::encode_certificates(&certificates);
-        let mut text = Zeroizing::new(String::with_capacity(public.len() + key.len()));
-        text.push_str(&public);
-        text.push_str(&key);
-        let credential = Self::read(text)?;
+        let certificates: Vec<_> = leaf.chain(pem::decode_certificates(roots)?).collect();
+        let credential = Self::read(joined(order, &certificates, &key.to_pem()))?;
         match credential.id() == id {
             true => Ok(credential),
             false => Err(CredentialError::Another(credential.id().clone(), id.clone())),
@@ -89,9 +125,19 @@ impl Credential {
 
     fn read(text: Zeroizing<String>) -> Result<Self, CredentialError> {
         let mut certificates = pem::decode_certificates(&text)?;
-        let root = certificates.pop().ok_or(CredentialError::NotPinned)?;
+        let roots = certificates.split_off(certificates.len().min(1));
+        if roots.is_empty() {
+            return Err(CredentialError::NotPinned);
+        }
         let keyed = KeyedCertificate::new(certificates, &PrivateKey::from_pem(&text)?)?;
-        Ok(Credential { identity: Identity::new(keyed)?, root, text })
+        let Facts { not_before, not_after, .. } = *keyed.facts();
+        Ok(Credential {
+            identity: Identity::new(keyed)?,
+            roots,
+            order: order::read(&text),
+            renew_at: renew_at(not_before, not_after, fastrand::f64()),
+            text: Arc::new(text),
+        })
     }
 
     /// Reads what [`Self::store`] wrote.
@@ -117,12 +163,22 @@ impl Credential {
         self.identity.id()
     }
 
-    /// SHA-256 of the root, in lower-case hexadecimal.
-    ///
-    /// # Errors
-    /// When the root is damaged.
-    pub fn root_sha256(&self) -> Result<String, CredentialError> {
-        Ok(identity::Facts::read(&self.root).map_err(KeyedError::from)?.fingerprint)
+    /// SHA-256 of the roots, in lower-case hexadecimal.
+    pub fn roots_sha256(&self) -> Vec<String> {
+        self.roots.iter().map(|root| fingerprint(root)).collect()
+    }
+
+    /// The same in the eyes of its holder, but for whom that believes.
+    fn believing(&self, roots: &[CertificateDer<'static>]) -> Result<Self, CredentialError> {
+        let certificates: Vec<_> = self.identity.keyed().chain().iter().chain(roots).cloned().collect();
+        let key = PrivateKey::from_pem(&self.text)?;
+        Self::read(joined(&self.order, &certificates, &key.to_pem()))
+    }
+
+    /// What is told of it.
+    pub fn report(&self) -> TrustReport {
+        let certificate = describe(self.identity.keyed().facts(), self.order.clone(), self.renew_at);
+        TrustReport { global_namespace: None, roots: self.roots_sha256(), certificate: Some(certificate) }
     }
 
     /// Whether it is in its life now.
@@ -141,7 +197,7 @@ impl Credential {
             (RoleKind::Agent, Some(cluster)) => accept.only_cluster(cluster),
             _ => accept,
         };
-        let trust = Arc::new(Pinned::new(domain, TrustBundle::new([self.root.clone()])?));
+        let trust = Arc::new(Pinned::new(domain, TrustBundle::new(self.roots.clone())?));
         Ok(control_client_config(Some(&self.identity), trust, accept, CLIENT_ALPN)?)
     }
 
@@ -149,49 +205,115 @@ impl Credential {
         let key = PrivateKey::generate()?;
         let request = Renew { csr: csr::make(self.id(), &key)? };
         let answer: Renewed = client.post(RENEW, &request).await?;
-        let root = pem::encode_certificates([&self.root]);
-        Credential::new(self.id(), &answer.certificate, &root, &key)
+        let roots = pem::encode_certificates(&self.roots);
+        Credential::new(self.id(), &answer.certificate, &roots, &answer.order, &key)
     }
 }
 
-/// Renews a credential at two thirds of its life, each time anew; returns only when it has expired.
-///
-/// `tls` gets the configuration to dial with after each renewal.
-pub async fn keep_fresh(
-    mut credential: Credential,
-    path: &Path,
-    server: RoleKind,
-    client: &Client,
-    tls: &watch::Sender<Arc<ClientConfig>>,
-) {
-    while credential.is_alive() {
-        let facts = credential.identity.keyed().facts();
-        wait_until(renew_at(facts.not_before, facts.not_after, fastrand::f64())).await;
-        match renew(&credential, path, server, client, tls).await {
-            Ok(renewed) => {
-                tracing::info!(id = %renewed.id(), "certificate renewed");
-                credential = renewed;
+fn joined(order: &Order, certificates: &[CertificateDer<'_>], key: &str) -> Zeroizing<String> {
+    let (first, public) = (order::line(order), pem::encode_certificates(certificates));
+    let mut text = Zeroizing::new(String::with_capacity(first.len() + public.len() + key.len()));
+    for part in [&first, &public, key] {
+        text.push_str(part);
+    }
+    text
+}
+
+/// What is told of a certificate. Who issued it is not in it.
+pub(super) fn describe(facts: &Facts, order: Order, renews: OffsetDateTime) -> CertificateReport {
+    CertificateReport {
+        serial: facts.serial.to_string(),
+        subject: facts.name(),
+        issuer: None,
+        order,
+        not_before: facts.not_before.unix_timestamp(),
+        not_after: facts.not_after.unix_timestamp(),
+        renews: renews.unix_timestamp(),
+    }
+}
+
+/// Keeps a credential as it ought to be.
+pub struct Keeper<'a> {
+    /// Where it is on disk.
+    pub path: &'a Path,
+    /// To whom it is shown.
+    pub server: RoleKind,
+    /// Dials that one.
+    pub client: &'a Client,
+    /// Gets the configuration to dial with after each change.
+    pub tls: &'a watch::Sender<Arc<ClientConfig>>,
+    /// Gets what is told of it, now and after each change.
+    pub told: &'a watch::Sender<Option<TrustReport>>,
+}
+
+impl Keeper<'_> {
+    /// Renews the credential at two thirds of its life and when another is `wanted`, and believes whom it shall believe;
+    /// returns only when it has expired. What is wanted must have been said in this life: what the disk remembers may be
+    /// older than the credential, and would shut it out.
+    pub async fn keep_fresh(&self, mut credential: Credential, mut wanted: watch::Receiver<Option<Arc<Wanted>>>) {
+        let mut retry = RETRY.0;
+        while credential.is_alive() {
+            self.told.send_replace(Some(credential.report()));
+            let now = wanted.borrow_and_update().clone();
+            let attempt = match now.as_deref() {
+                Some(now) if now.roots != credential.roots && now.follows(&credential) => {
+                    self.believe(&credential, &now.roots)
+                }
+                Some(now) if now.order != credential.order => self.renew(&credential).await,
+                _ if credential.renew_at <= OffsetDateTime::now_utc() => self.renew(&credential).await,
+                _ => {
+                    tokio::select! { () = wait_until(credential.renew_at) => {} () = changed(&mut wanted) => {} }
+                    continue;
+                }
+            };
+            match attempt {
+                Ok(newest) => {
+                    let ahead = now.is_some_and(|now| now.order != newest.order);
+                    (credential, retry) = (newest, RETRY.0);
+                    if !ahead {
+                        continue; // else the world that says so is still on its way
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(id = %credential.id(), %error, "the certificate could not be renewed yet");
+                }
             }
-            Err(error) => {
-                tracing::warn!(id = %credential.id(), %error, "the certificate could not be renewed yet");
-                tokio::time::sleep(RETRY).await;
-            }
+            tokio::select! { () = tokio::time::sleep(retry) => {} () = changed(&mut wanted) => {} }
+            retry = (retry * 2).min(RETRY.1);
         }
     }
+
+    async fn renew(&self, credential: &Credential) -> Result<Credential, CredentialError> {
+        let renewed = credential.renewed(self.client).await?;
+        self.take_up(&renewed)?;
+        tracing::info!(id = %renewed.id(), "certificate renewed");
+        Ok(renewed)
+    }
+
+    fn believe(
+        &self,
+        credential: &Credential,
+        roots: &[CertificateDer<'static>],
+    ) -> Result<Credential, CredentialError> {
+        let believing = credential.believing(roots)?;
+        self.take_up(&believing)?;
+        tracing::info!(id = %believing.id(), roots = ?believing.roots_sha256(), "other roots are believed");
+        Ok(believing)
+    }
+
+    fn take_up(&self, credential: &Credential) -> Result<(), CredentialError> {
+        let config = credential.client_tls(self.server)?;
+        credential.store(self.path)?;
+        self.tls.send_replace(Arc::new(config));
+        Ok(())
+    }
 }
 
-async fn renew(
-    credential: &Credential,
-    path: &Path,
-    server: RoleKind,
-    client: &Client,
-    tls: &watch::Sender<Arc<ClientConfig>>,
-) -> Result<Credential, CredentialError> {
-    let renewed = credential.renewed(client).await?;
-    let config = renewed.client_tls(server)?;
-    renewed.store(path)?;
-    tls.send_replace(Arc::new(config));
-    Ok(renewed)
+/// Waits for another value; for ever if there never will be one.
+async fn changed<T>(value: &mut watch::Receiver<T>) {
+    if value.changed().await.is_err() {
+        std::future::pending().await
+    }
 }
 
 /// Waits for a moment of the wall clock, also when that is set meanwhile.
@@ -214,12 +336,12 @@ pub fn enrolment_client(token: &Token, server: RoleKind) -> Result<Client, Crede
     Ok(Client::fixed(token.address.clone(), tls))
 }
 
-/// Whether the root that enrolment brought is the one that the token pins.
+/// Whether the root that the token pins is among those that enrolment brought.
 ///
 /// # Errors
-/// When it is another.
+/// When they are all others.
 pub fn check_pin(token: &Token, credential: &Credential) -> Result<(), CredentialError> {
-    match credential.root_sha256()?.eq_ignore_ascii_case(&token.ca_sha256) {
+    match credential.roots_sha256().iter().any(|root| root.eq_ignore_ascii_case(&token.ca_sha256)) {
         true => Ok(()),
         false => Err(CredentialError::NotPinned),
     }

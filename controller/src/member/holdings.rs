@@ -8,70 +8,72 @@ use std::time::Duration;
 
 use config::resource::Name;
 use config::snapshot::Namespace;
+use config::wire::{CertificateReport, Order};
 use config::world::GlobalNamespaceTrust;
 use identity::ca::renew_at;
 use identity::files::{read_private, write_private};
 use identity::pem;
 use identity::spiffe::SpiffeError;
 use identity::{Facts, PrivateKey, SpiffeId};
-use ring::digest::{Context, SHA256};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use super::credential::CredentialError;
+use super::credential::{CredentialError, describe};
+use super::order;
 use crate::http::client::Client;
 use crate::http::csr;
 use crate::http::message::{Certified, Certify};
 use crate::sync::cache::{make_private_dir, set_aside};
-use crate::sync::secrets::hex;
 
 /// After a first attempt that failed, doubling with each, and the longest: whoever signs may still be starting.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
-/// So often it is looked whether something is due.
+/// Waiting is by the wall clock, which may be set: so often it is looked whether something is due.
 const LOOK: Duration = Duration::from_secs(30);
-/// What stands before the digest of the roots, in the file's first line.
-const ROOTS: &str = "roots: ";
 
 /// A GNS in which certificates are needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Need {
     /// The GNS's trust domain.
     pub trust_domain: String,
-    /// SHA-256 over the GNS's roots: when they change, certificates below them are asked for anew.
-    pub roots: String,
+    /// Which certificates: those of other orders are asked for anew.
+    pub order: Order,
 }
 
 /// By GNS.
 pub type Needs = BTreeMap<Name, Need>;
 
 impl Need {
-    fn new(trust_domain: &str, roots: &[String]) -> Self {
-        let mut context = Context::new(&SHA256);
-        roots.iter().for_each(|root| context.update(root.as_bytes()));
-        Need { trust_domain: trust_domain.to_owned(), roots: hex(context.finish().as_ref()) }
-    }
-
     /// What a gateway needs in a GNS of its snapshot: nothing, until that has roots.
     pub fn of(namespace: &Namespace) -> Option<Self> {
-        (!namespace.roots.is_empty()).then(|| Need::new(&namespace.trust_domain, &namespace.roots))
+        let Namespace { trust_domain, order, .. } = namespace;
+        (!namespace.roots.is_empty()).then(|| Need { trust_domain: trust_domain.clone(), order: order.clone() })
     }
 
     /// What the agent of a cluster needs in a GNS: nothing, unless the cluster is a member.
     pub fn of_trust(trust: &GlobalNamespaceTrust, cluster: &Name) -> Option<Self> {
         let member = trust.labels.contains_key(cluster) && !trust.roots.is_empty();
-        member.then(|| Need::new(&trust.trust_domain, &trust.roots))
+        let order = trust.order(cluster).of_issuing();
+        member.then(|| Need { trust_domain: trust.trust_domain.clone(), order })
     }
 }
 
 /// A certificate with its key, in one GNS.
 #[derive(Debug)]
 pub struct Holding<T> {
-    /// Below which roots it was asked for; as in [`Need`].
-    pub roots: String,
+    /// By which order it was issued.
+    pub order: Order,
     /// The thing itself.
     pub value: T,
+    report: CertificateReport,
     renew_at: OffsetDateTime,
+}
+
+impl<T> Holding<T> {
+    /// What is told of it.
+    pub fn report(&self) -> &CertificateReport {
+        &self.report
+    }
 }
 
 /// All of them, by GNS.
@@ -130,57 +132,85 @@ impl<T> Holdings<T> {
             let needed = needs.borrow_and_update().clone();
             self.obtain_due(client, &needed, &mut faults).await;
             retry = if faults.is_empty() { RETRY.0 } else { (retry * 2).min(RETRY.1) };
-            let pause = if faults.is_empty() { LOOK } else { retry };
+            let pause = if faults.is_empty() { self.idle(&needed) } else { retry };
             if let Ok(Err(_)) = tokio::time::timeout(pause, needs.changed()).await {
                 return;
             }
         }
     }
 
+    /// How long nothing is due, as far as this can be known.
+    fn idle(&self, needs: &Needs) -> Duration {
+        let held = self.held.borrow().clone();
+        let next = needs.keys().filter_map(|gns| Some(held.get(gns)?.renew_at)).min();
+        let left = next.map_or(LOOK, |next| Duration::try_from(next - OffsetDateTime::now_utc()).unwrap_or_default());
+        left.clamp(RETRY.0, LOOK)
+    }
+
     async fn obtain_due(&self, client: &Client, needs: &Needs, faults: &mut Faults) {
         let path = self.recipe.path;
         faults.retain(|gns, _| needs.contains_key(gns));
-        for (gns, need) in needs.iter().filter(|(gns, need)| self.is_due(gns, need)) {
-            let Err(error) = self.obtain(client, gns, need).await else {
-                tracing::info!(%gns, path, "certificate obtained");
+        for (gns, need) in needs.iter() {
+            let Some(why) = self.due(gns, need) else {
+                faults.remove(gns);
+                continue;
+            };
+            let Err(error) = self.obtain(client, gns, need, why).await else {
+                tracing::info!(%gns, path, ?why, "certificate obtained");
                 faults.remove(gns);
                 continue;
             };
             let fault = error.to_string();
             match faults.insert(gns.clone(), fault.clone()) {
-                Some(last) if last == fault => tracing::debug!(%gns, path, fault, "still no certificate"),
-                _ => tracing::warn!(%gns, path, fault, "no certificate yet; trying again until there is one"),
+                Some(last) if last == fault => tracing::debug!(%gns, path, fault, "still no such certificate"),
+                _ => tracing::warn!(%gns, path, fault, "the certificate is not there yet; trying again until it is"),
             }
         }
     }
 
-    fn is_due(&self, gns: &Name, need: &Need) -> bool {
-        let now = OffsetDateTime::now_utc();
-        self.held.borrow().get(gns).is_none_or(|held| held.roots != need.roots || held.renew_at <= now)
+    fn due(&self, gns: &Name, need: &Need) -> Option<Why> {
+        match self.held.borrow().get(gns) {
+            Some(held) if held.renew_at > OffsetDateTime::now_utc() => {
+                (held.order != need.order).then_some(Why::Ordered)
+            }
+            _ => Some(Why::Needed),
+        }
     }
 
-    async fn obtain(&self, client: &Client, gns: &Name, need: &Need) -> Result<(), CredentialError> {
+    async fn obtain(&self, client: &Client, gns: &Name, need: &Need, why: Why) -> Result<(), CredentialError> {
         let key = PrivateKey::generate()?;
         let csr = csr::make(&(self.recipe.id)(&need.trust_domain)?, &key)?;
-        let request = Certify { global_namespace: gns.clone(), csr };
+        let order = (why == Why::Ordered).then(|| need.order.clone());
+        let request = Certify { global_namespace: gns.clone(), csr, order };
         let answer: Certified = client.post(self.recipe.path, &request).await?;
-        let text = joined(&need.roots, &answer.chain, &key);
+        let text = joined(&answer, &key);
         let path = self.folder.join(format!("{gns}.pem"));
         let holding = parse(&text, &self.recipe).map_err(|reason| CredentialError::Unusable(gns.clone(), reason))?;
+        let ahead = holding.order != need.order;
         write_private(&path, text.as_bytes())?;
         self.held.send_modify(|held| {
             let mut all = (**held).clone();
             all.insert(gns.clone(), Arc::new(holding));
             *held = Arc::new(all);
         });
-        Ok(())
+        // The world that says so is on its way; until it has come, nothing better is to be had.
+        if ahead { Err(CredentialError::OtherOrder(gns.clone())) } else { Ok(()) }
     }
 }
 
-fn joined(roots: &str, chain: &str, key: &PrivateKey) -> Zeroizing<String> {
-    let key = key.to_pem();
-    let mut text = Zeroizing::new(String::with_capacity(ROOTS.len() + roots.len() + chain.len() + key.len() + 2));
-    for part in [ROOTS, roots, "\n", chain, "\n", &key] {
+/// Why a certificate is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// There is none, or it is two thirds through its life: any will do.
+    Needed,
+    /// The one that is held is good, but another was ordered: only such a one will do.
+    Ordered,
+}
+
+fn joined(answer: &Certified, key: &PrivateKey) -> Zeroizing<String> {
+    let (first, key) = (order::line(&answer.order), key.to_pem());
+    let mut text = Zeroizing::new(String::with_capacity(first.len() + answer.chain.len() + key.len() + 1));
+    for part in [&first, &answer.chain, "\n", key.as_str()] {
         text.push_str(part);
     }
     text
@@ -192,9 +222,11 @@ fn load<T>(path: &Path, recipe: &Recipe<T>) -> Result<Holding<T>, String> {
 }
 
 fn parse<T>(text: &str, recipe: &Recipe<T>) -> Result<Holding<T>, String> {
-    let roots = text.lines().next().and_then(|line| line.strip_prefix(ROOTS)).ok_or("its first line is gone")?;
     let chain = pem::decode_certificates(text).map_err(|e| e.to_string())?;
-    let facts = Facts::read(chain.first().ok_or("it has no certificate")?).map_err(|e| e.to_string())?;
-    let renew_at = renew_at(facts.not_before, facts.not_after, fastrand::f64());
-    Ok(Holding { roots: roots.to_owned(), value: (recipe.read)(text)?, renew_at })
+    let mut facts = chain.iter().map(|certificate| Facts::read(certificate).map_err(|e| e.to_string()));
+    let own = facts.next().ok_or("it has no certificate")??;
+    let issuer = facts.next().transpose()?.map(|issuing| issuing.serial.to_string());
+    let renew_at = renew_at(own.not_before, own.not_after, fastrand::f64());
+    let report = CertificateReport { issuer, ..describe(&own, order::read(text), renew_at) };
+    Ok(Holding { order: report.order.clone(), value: (recipe.read)(text)?, report, renew_at })
 }

@@ -5,6 +5,7 @@
 
 pub mod credential;
 pub mod holdings;
+mod order;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::resource::{GatewayAddresses, Name, SecretRef};
-use config::wire::{Ack, Hello, MemberRole, PROTOCOL, Rejection, Secret};
+use config::wire::{Ack, Hello, MemberRole, PROTOCOL, Rejection, Secret, TrustReport};
 use config::world::World;
 use identity::files::{FileError, read_private};
 use identity::spiffe::SpiffeError;
@@ -29,7 +30,7 @@ use crate::sync::cache::{Cache, make_private_dir, set_aside};
 use crate::sync::client::{Follower, follow};
 use crate::sync::reading::Reading;
 
-use credential::{Credential, CredentialError, check_pin, enrolment_client, keep_fresh};
+use credential::{Credential, CredentialError, Keeper, Wanted, check_pin, enrolment_client};
 use holdings::{Held, Holdings, Needs, Recipe};
 
 /// How a member stands to its agent.
@@ -116,6 +117,7 @@ pub struct Member {
     reading: Reading,
     followed: watch::Sender<Option<Arc<Followed>>>,
     identities: Holdings<Identity>,
+    own: watch::Sender<Option<TrustReport>>,
 }
 
 impl Member {
@@ -133,7 +135,8 @@ impl Member {
         let mut reading = Reading::default();
         let followed = world.as_deref().map(|world| Arc::new(read(&mut reading, world)));
         let (world, followed) = (watch::Sender::new(world), watch::Sender::new(followed));
-        Ok(Member { settings, cluster, cache, world, reading, followed, identities })
+        let own = watch::Sender::default();
+        Ok(Member { settings, cluster, cache, world, reading, followed, identities, own })
     }
 
     /// The cluster whose member this is.
@@ -151,6 +154,11 @@ impl Member {
         self.identities.subscribe()
     }
 
+    /// What the member shows to its agent, and by whom it knows that one; nothing until it has enrolled.
+    pub fn own(&self) -> watch::Receiver<Option<TrustReport>> {
+        self.own.subscribe()
+    }
+
     /// Enrols and follows for as long as it is [`Standing::Here`], whoever goes and comes. When it is leaving the agent is
     /// told, which takes no longer than [`FAREWELL`](crate::sync::client::FAREWELL). `needs` says in which GNSs a gateway
     /// wants an identity; `ack` says how far it is.
@@ -160,16 +168,17 @@ impl Member {
         ack: watch::Receiver<Ack>,
         mut standing: watch::Receiver<Standing>,
     ) {
-        let Member { settings, cluster, cache, world, mut reading, followed, identities } = self;
+        let Member { settings, cluster, cache, world, mut reading, followed, identities, own } = self;
         let boot = format!("{:016x}", fastrand::u64(..));
-        let link = Link { settings, cluster, boot, world: world.clone(), identities };
+        let wanted = watch::Sender::default();
+        let link = Link { settings, cluster, boot, world: world.clone(), identities, own, wanted: wanted.subscribe() };
         let to_keep = world.subscribe();
         // Without a sender nobody says how it stands: it ends.
         while let Ok(Standing::Here) = standing.wait_for(|now| *now != Standing::Aside).await.map(|now| *now) {
             let leaving = CancellationToken::new();
             tokio::select! {
                 () = cache.clone().keep(to_keep.clone()) => {}
-                () = publish(&mut reading, world.subscribe(), &followed) => {}
+                () = publish(&mut reading, world.subscribe(), &followed, &wanted) => {}
                 () = link.hold(needs.clone(), ack.clone(), leaving.clone()) => {}
                 () = gone_aside(&mut standing, &leaving) => {}
             }
@@ -196,11 +205,14 @@ async fn publish(
     reading: &mut Reading,
     mut world: watch::Receiver<Option<Arc<Published>>>,
     followed: &watch::Sender<Option<Arc<Followed>>>,
+    wanted: &watch::Sender<Option<Arc<Wanted>>>,
 ) {
     while world.changed().await.is_ok() {
         let newest = world.borrow_and_update().clone();
         if let Some(newest) = newest {
             followed.send_replace(Some(Arc::new(read(reading, &newest))));
+            let newest = Wanted::of(reading.world());
+            wanted.send_if_modified(|wanted| (*wanted != newest).then(|| *wanted = newest).is_some());
         }
     }
 }
@@ -240,6 +252,9 @@ struct Link {
     boot: String,
     world: watch::Sender<Option<Arc<Published>>>,
     identities: Holdings<Identity>,
+    own: watch::Sender<Option<TrustReport>>,
+    /// What the agent says of the member's own certificate.
+    wanted: watch::Receiver<Option<Arc<Wanted>>>,
 }
 
 impl Link {
@@ -274,9 +289,10 @@ impl Link {
         let tls = watch::Sender::new(Arc::new(credential.client_tls(RoleKind::Agent)?));
         let client = Client::new(token.address.clone(), tls.subscribe());
         let follower = Follower { client: client.clone(), hello: self.hello(), seen: None, ack: ack.clone() };
+        let keeper = Keeper { path: &path, server: RoleKind::Agent, client: &client, tls: &tls, told: &self.own };
         tokio::select! {
             () = follow(follower, self.world.clone(), shutdown.clone()) => {}
-            () = keep_fresh(credential, &path, RoleKind::Agent, &client, &tls) => {}
+            () = keeper.keep_fresh(credential, self.wanted.clone()) => {}
             () = self.identities.keep_fresh(&client, needs.clone()) => {}
             () = self.token_changed(token) => tracing::info!("the agent wrote another token"),
         }
@@ -344,7 +360,7 @@ async fn enrol(settings: &Settings, token: &Token, id: &SpiffeId) -> Result<Cred
         csr: csr::make(id, &key)?,
     };
     let answer: Enrolled = enrolment_client(token, RoleKind::Agent)?.post(ENROL, &request).await?;
-    let credential = Credential::new(id, &answer.certificate, &answer.ca, &key)?;
+    let credential = Credential::new(id, &answer.certificate, &answer.ca, &answer.order, &key)?;
     check_pin(token, &credential)?;
     Ok(credential)
 }

@@ -28,10 +28,13 @@ pub enum Table {
     Labels,
     /// API tokens, by the SHA-256 of the token.
     ApiTokens,
-    /// GNS CAs' certificates as the top-level CA signed them, by `GNS/fingerprint`: for audit.
+    /// GNS CAs' certificates as the top-level CA signed them, by `GNS/fingerprint`: for audit. And that of a top-level
+    /// CA as the one before it signed it, by `@top-level/fingerprint`.
     CrossSigned,
     /// Certificates for public hosts, by `GNS/public service`.
     HostCertificates,
+    /// How far the rotation of each root is: `gns/NAME` and `top-level`.
+    Rotations,
     /// Sealed secrets, by reference.
     Secrets,
     /// Which key seals them.
@@ -47,6 +50,7 @@ impl Table {
             Table::ApiTokens => "apiTokens",
             Table::CrossSigned => "crossSigned",
             Table::HostCertificates => "hostCertificates",
+            Table::Rotations => "rotations",
             Table::Secrets => "secrets",
             Table::Seals => "seals",
         }

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use config::resource::{Name, SecretRef};
-use config::wire::{Ack, Entries, Hello, Observed, RevisionPair, Secret};
+use config::wire::{Ack, Entries, Hello, Observed, Order, RevisionPair, Secret};
 use config::world::patch;
 use controller::http::message::{Certified, Certify, Errors, ISSUING, JOIN, Join, Joined};
 use controller::http::token::Token;
@@ -69,6 +69,11 @@ impl Fake {
         Arc::new(fake)
     }
 
+    /// What north is to hold.
+    pub(crate) fn order(&self) -> Order {
+        Order { root: self.gns.facts().fingerprint.clone(), ..Order::default() }
+    }
+
     pub(crate) fn reference(&self) -> SecretRef {
         reference_of(&self.hosts_key.to_pem()).unwrap()
     }
@@ -81,7 +86,7 @@ impl Fake {
         let gns = json!({"resource": {"id": "GlobalNamespace/shop", "labels": {},
             "spec": {"GlobalNamespace": {"domain": "shop.internal", "members": members}}}});
         let trust = json!({"trust": {"globalNamespace": "shop", "trustDomain": "shop.mesh.example",
-            "roots": roots, "labels": {"north": LABEL}}});
+            "roots": roots, "labels": {"north": LABEL}, "orders": {"north": self.order()}}});
         let certificate = json!({"hostCertificate": {"globalNamespace": "shop", "publicService": "web",
             "chain": "PEM", "secretRef": self.reference()}});
         let entries = Entries::from([
@@ -150,7 +155,7 @@ async fn join(State(fake): State<Arc<Fake>>, Json(ask): Json<Join>) -> Result<Js
     let request = csr::check(&ask.csr, &agent_id(&ask.cluster)).unwrap();
     let chain = fake.top.issue_agent(&request, now()).unwrap();
     let (certificate, ca) = (encode_certificates(&chain), encode_certificates([fake.top.certificate()]));
-    Ok(Json(Joined { certificate, ca, mesh: "mesh.example".into() }))
+    Ok(Json(Joined { certificate, ca, mesh: "mesh.example".into(), order: Order::default() }))
 }
 
 async fn issuing(State(fake): State<Arc<Fake>>, Json(ask): Json<Certify>) -> Json<Certified> {
@@ -158,7 +163,7 @@ async fn issuing(State(fake): State<Arc<Fake>>, Json(ask): Json<Certify>) -> Jso
     let territory = Territory { label: LABEL, domain: "shop.internal" };
     let certificate: CertificateDer<'static> =
         fake.gns.issue_issuing(&request, territory, &Lifetimes::default(), now()).unwrap();
-    Json(Certified { chain: encode_certificates([&certificate]) })
+    Json(Certified { chain: encode_certificates([&certificate]), order: fake.order() })
 }
 
 struct FakeSource(Arc<Fake>);

@@ -65,7 +65,7 @@ async fn strangers_become_no_members() {
     assert!(agent.unwrap_err().to_string().contains("joins the mesh"));
     let garbage = client.post::<Enrolled>(ENROL, &ask(&token.secret, MemberRole::Gateway)).await;
     assert!(garbage.unwrap_err().to_string().contains("signing request"));
-    let certify = Certify { global_namespace: "shop".parse().unwrap(), csr: String::new() };
+    let certify = Certify { global_namespace: "shop".parse().unwrap(), csr: String::new(), order: None };
     let anonymous = client.post::<Certified>(IDENTITY, &certify).await;
     assert!(anonymous.unwrap_err().to_string().contains("enrol first"));
 }
@@ -86,7 +86,7 @@ async fn a_successor_of_the_same_name_shuts_its_predecessor_out() {
     let elsewhere = Settings { state_dir: place.agent_dir().join("elsewhere"), ..settings };
     let mut second = run_member(Member::build(elsewhere).unwrap());
     second.until_it_knows("Cluster/north").await;
-    let certify = Certify { global_namespace: "shop".parse().unwrap(), csr: String::new() };
+    let certify = Certify { global_namespace: "shop".parse().unwrap(), csr: String::new(), order: None };
     for (path, body) in [(RENEW, json!({"csr": ""})), (IDENTITY, json!(certify))] {
         let (status, said) = kept.post(path, &body).await;
         assert!(status == StatusCode::FORBIDDEN && said.contains("a successor"), "{status} {said}");

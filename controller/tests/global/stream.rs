@@ -54,6 +54,8 @@ impl Agent {
             at,
             rejected: vec![],
             peers: vec![],
+            trust: vec![],
+            absent: false,
         };
         self.ack.send_replace(Ack { at, members: vec![member], ..Ack::default() });
     }

@@ -155,6 +155,7 @@ fn namespace(root: &str, labels: &[(&str, &str)]) -> Arc<Namespace> {
         trust_domain: "shop.mesh".to_owned(),
         roots: vec![root.to_owned()],
         labels: labels.collect(),
+        order: Default::default(),
         mtls: Default::default(),
         leaf_lifetime: "1h".parse().unwrap(),
         services: BTreeMap::new(),

@@ -6,11 +6,13 @@ use time::{Duration, OffsetDateTime};
 /// Nothing below the top level lives longer.
 const MAX_BELOW_TOP: Duration = Duration::days(90);
 /// Shorter lives would be spent on renewals.
-const MIN_LEAF: Duration = Duration::minutes(5);
+const MIN_LEAF: Duration = Duration::minutes(1);
 /// An issuer lives at least this many times as long as what it signs, so that a renewed one always has enough left.
 const ISSUER_FACTOR: i32 = 3;
-/// How far NotBefore lies in the past, for clocks that are behind.
-pub(crate) const BACKDATE: Duration = Duration::seconds(60);
+/// How far NotBefore lies in the past at the most, for clocks that are behind.
+const MOST_BACKDATE: Duration = Duration::seconds(60);
+/// No larger part of a life than this one in so many is spent on that.
+const BACKDATE_SHARE: i32 = 10;
 /// The top-level CA's life, and that of a cluster control CA: roots that are pinned.
 pub(crate) const TOP_LEVEL: Duration = Duration::days(3650);
 /// The life of control-plane and self-signed public certificates.
@@ -37,8 +39,8 @@ pub enum LifetimeError {
     /// Longer than 90 days.
     #[error("GNS CA certificates would live {0}, more than 90 days")]
     TooLong(Duration),
-    /// Less than five minutes.
-    #[error("leaf certificates would live {0}, less than 5 minutes")]
+    /// Less than a minute.
+    #[error("leaf certificates would live {0}, less than a minute")]
     TooShort(Duration),
 }
 
@@ -54,7 +56,7 @@ impl Lifetimes {
     /// Lifetimes of leaf, issuing CA and GNS CA certificates.
     ///
     /// # Errors
-    /// When one is more than a third of its issuer's, the GNS CA's more than 90 days, or a leaf's under 5 minutes.
+    /// When one is more than a third of its issuer's, the GNS CA's more than 90 days, or a leaf's under a minute.
     pub fn new(leaf: Duration, issuing: Duration, gns: Duration) -> Result<Self, LifetimeError> {
         if leaf < MIN_LEAF {
             return Err(LifetimeError::TooShort(leaf));
@@ -115,16 +117,21 @@ pub(crate) struct Validity {
 impl Validity {
     /// Of a root. The backdating is part of its life, so that 90 days are no more than 90 days.
     pub(crate) fn root(life: Duration, now: OffsetDateTime) -> Self {
-        let not_before = now - BACKDATE;
+        let not_before = now - backdate(life);
         Self { not_before, not_after: not_before + life }
     }
 
     /// Of what this one signs: at most a third of it, and within it.
     pub(crate) fn under(self, life: Duration, now: OffsetDateTime) -> Self {
-        let not_before = self.not_before.max(now - BACKDATE);
         let life = life.min((self.not_after - self.not_before) / ISSUER_FACTOR);
+        let not_before = self.not_before.max(now - backdate(life));
         Self { not_before, not_after: self.not_after.min(not_before + life) }
     }
+}
+
+/// How far a life begins in the past.
+fn backdate(life: Duration) -> Duration {
+    MOST_BACKDATE.min(life / BACKDATE_SHARE)
 }
 
 /// When to renew: at two thirds of the life, up to 5 % of it earlier or later. `jitter` from 0 to 1 says where in
@@ -153,6 +160,19 @@ mod tests {
         assert!(matches!(Lifetimes::new(days(1), days(31), days(90)), Err(LifetimeError::MoreThanAThird { .. })));
         assert!(matches!(Lifetimes::new(days(1), days(30), days(91)), Err(LifetimeError::TooLong(_))));
         assert!(matches!(Lifetimes::new(days(-1), days(30), days(90)), Err(LifetimeError::TooShort(_))));
+    }
+
+    #[test]
+    fn a_short_life_is_not_spent_on_slow_clocks() {
+        let minute = Validity::root(Duration::minutes(1), EPOCH);
+        assert_eq!(
+            (EPOCH - minute.not_before, minute.not_after - EPOCH),
+            (Duration::seconds(6), Duration::seconds(54))
+        );
+        let day = Validity::root(Duration::days(1), EPOCH);
+        assert_eq!(EPOCH - day.not_before, Duration::seconds(60));
+        assert!(Lifetimes::new(Duration::seconds(60), Duration::seconds(180), Duration::seconds(540)).is_ok());
+        assert!(Lifetimes::new(Duration::seconds(59), Duration::seconds(180), Duration::seconds(540)).is_err());
     }
 
     proptest! {

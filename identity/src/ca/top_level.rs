@@ -118,6 +118,15 @@ impl TopLevelCa {
         self.authority.cross_sign(gns.authority(), 1)
     }
 
+    /// The subject and key of the one that takes this one's place, signed by this one: so who has imported only this
+    /// root believes what the successor signs. No mesh process needs it: those pin roots, and take no path over another.
+    ///
+    /// # Errors
+    /// When the signing fails.
+    pub fn cross_sign_successor(&self, successor: &TopLevelCa) -> Result<CertificateDer<'static>, CaError> {
+        self.authority.cross_sign(&successor.authority, 2)
+    }
+
     fn check(&self, id: &SpiffeId, right_role: bool) -> Result<(), CaError> {
         match right_role && *id.trust_domain() == self.domain {
             true => Ok(()),

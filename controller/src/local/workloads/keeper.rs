@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::wire::Order;
 use identity::ca::renew_at;
 use identity::pem::{self, encode_certificates};
 use identity::{Facts, PrivateKey, SigningRequest, SpiffeId};
@@ -82,7 +83,7 @@ struct Kept {
 
 struct Current {
     svid: Arc<Svid>,
-    issuer: String,
+    order: Order,
     renew_at: OffsetDateTime,
     expires: OffsetDateTime,
     /// Whether its directory has it.
@@ -209,7 +210,7 @@ impl Standing {
 
 impl Current {
     fn is_good(&self, entitlement: &Entitlement, now: OffsetDateTime) -> bool {
-        now < self.renew_at && self.issuer == entitlement.issuer() && self.svid.id == entitlement.id
+        now < self.renew_at && self.order == entitlement.order() && self.svid.id == entitlement.id
     }
 
     /// Takes other roots with the same certificate.
@@ -236,7 +237,7 @@ fn issue(
     let Facts { not_before, not_after, .. } = Facts::read(leaf)?;
     tracing::info!(%service, id = %entitlement.id, "a workload's certificate was issued");
     Ok(Current {
-        issuer: entitlement.issuer().to_owned(),
+        order: entitlement.order(),
         renew_at: renew_at(not_before, not_after, fastrand::f64()).max(OffsetDateTime::now_utc() + RETRY),
         expires: not_after,
         svid: Arc::new(Svid { id: entitlement.id.clone(), chain, key: Arc::new(key), bundle }),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use config::resource::Name;
+use config::wire::Order;
 use identity::ca::{CaError, Chain, IssuingCa, Lifetimes};
 use identity::csr::CsrError;
 use identity::spiffe::SpiffeError;
@@ -64,6 +65,8 @@ pub(super) struct Entitlement {
     /// The roots of its GNS, in PEM.
     pub(super) roots: Vec<String>,
     lifetimes: Lifetimes,
+    /// How often leaves were ordered anew.
+    leaf: u64,
     issuing: Arc<Holding<IssuingCa>>,
 }
 
@@ -81,7 +84,7 @@ impl Signer {
         let standing = standings.get(gns).ok_or_else(|| WorkloadError::NoStanding(gns.clone(), cluster.clone()))?;
         let issuing = self.issuing.borrow().get(gns).cloned();
         // An issuing CA below roots that are no longer those of the GNS would sign what nobody believes.
-        let issuing = issuing.filter(|held| held.roots == standing.need.roots);
+        let issuing = issuing.filter(|held| standing.roots.contains(&held.order.root));
         let role = Role::Workload {
             cluster: cluster.to_string(),
             namespace: service.namespace.to_string(),
@@ -91,6 +94,7 @@ impl Signer {
             id: SpiffeId::new(standing.need.trust_domain.parse()?, role)?,
             roots: territory.roots(gns).to_vec(),
             lifetimes: standing.lifetimes,
+            leaf: standing.order.leaf,
             issuing: issuing.ok_or_else(|| WorkloadError::NotYet(gns.clone()))?,
         })
     }
@@ -143,8 +147,8 @@ impl Entitlement {
         Ok(self.issuing.value.issue_workload(request, &self.lifetimes, OffsetDateTime::now_utc())?)
     }
 
-    /// The issuing CA that signs now: when it is another, certificates are made anew.
-    pub(super) fn issuer(&self) -> &str {
-        &self.issuing.value.facts().fingerprint
+    /// By which order certificates are made now: when it is another, they are made anew.
+    pub(super) fn order(&self) -> Order {
+        Order { leaf: self.leaf, ..self.issuing.order.clone() }
     }
 }

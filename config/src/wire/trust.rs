@@ -1,0 +1,65 @@
+//! Certificates, as those who hold them tell of them: what is to be held now, what is held, and whom one believes.
+
+use serde::{Deserialize, Serialize};
+
+use crate::resource::Name;
+
+/// Which certificates are to be held now. Whoever holds others asks for new ones; those that it holds stay good.
+///
+/// The numbers only ever grow; each growth is somebody's wish that a level be issued anew.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Order {
+    /// SHA-256 of the root that signs now, in lower-case hexadecimal; empty where that isn't known.
+    #[serde(default)]
+    pub root: String,
+    /// How often the issuing CA was ordered anew.
+    #[serde(default)]
+    pub issuing: u64,
+    /// How often leaves were ordered anew; 0 for an issuing CA.
+    #[serde(default)]
+    pub leaf: u64,
+}
+
+impl Order {
+    /// The same without what concerns leaves only.
+    #[must_use]
+    pub fn of_issuing(&self) -> Order {
+        Order { leaf: 0, ..self.clone() }
+    }
+}
+
+/// Whom a process believes in one trust domain, and what it shows there itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TrustReport {
+    /// The GNS; nothing for the control plane, where an agent believes its controller and a member its agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub global_namespace: Option<Name>,
+    /// SHA-256 of the roots that it acts on, in lower-case hexadecimal.
+    pub roots: Vec<String>,
+    /// What it holds; nothing until it has been issued.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateReport>,
+}
+
+/// A certificate that is held. Moments are in seconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateReport {
+    /// Its serial number, in hexadecimal.
+    pub serial: String,
+    /// Whom it proves, or whose authority it is.
+    pub subject: String,
+    /// Serial number of the issuing CA above it, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// By which order it was issued.
+    #[serde(default)]
+    pub order: Order,
+    /// From when it is good.
+    pub not_before: i64,
+    /// Until when.
+    pub not_after: i64,
+    /// When its successor is asked for.
+    pub renews: i64,
+}
