@@ -58,8 +58,9 @@ async fn start_controller(folder: &Path) -> Handle {
         advertised: vec![],
         mesh: "mesh.example".into(),
         admin_context: None,
+        seal_keys: Default::default(),
     };
-    let controller = tokio::task::spawn_blocking(move || Controller::build(&settings)).await.unwrap().unwrap();
+    let controller = tokio::task::spawn_blocking(move || Controller::build(settings)).await.unwrap().unwrap();
     let handle = controller.handle();
     tokio::spawn(controller.run(CancellationToken::new()));
     handle
@@ -75,6 +76,8 @@ async fn start_agent(folder: &Path, join: String) {
         replace: false,
         labels: Default::default(),
         controller: None,
+        workloads: Vec::new(),
+        workload_socket: None,
     };
     let agent = Agent::build(settings).await.unwrap();
     tokio::spawn(async move { agent.run(CancellationToken::new()).await });

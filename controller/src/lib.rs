@@ -8,7 +8,9 @@
 //!         sync ══ one HTTP/2 stream, dialled by the agent ══ sync ── local ── gateways and DNS servers
 //! ```
 
+pub mod access;
 mod api;
+pub mod audit;
 pub mod ca;
 pub mod global;
 pub mod http;
@@ -18,3 +20,4 @@ mod secret;
 pub mod store;
 pub mod sync;
 pub mod vault;
+pub mod workload;

@@ -53,6 +53,12 @@ impl PrivateKey {
         pem::encode("PRIVATE KEY", self.0.serialized_der())
     }
 
+    /// The key as PKCS #8 in DER.
+    #[must_use]
+    pub fn to_pkcs8(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(self.0.serialize_der())
+    }
+
     pub(crate) fn to_der(&self) -> Zeroizing<PrivateKeyDer<'static>> {
         Zeroizing::new(PrivatePkcs8KeyDer::from(self.0.serialize_der()).into())
     }

@@ -4,14 +4,16 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow};
 use config::manifest::Manifest;
-use config::resource::{Kind, Name, ResourceId};
+use config::resource::{Kind, Name, ResourceId, Span};
+use controller::access::{Role, TokenRow};
+use controller::audit::Entry;
 use controller::global::{Applied, CertificatesStatus, MeshStatus, PeerRow, Revoke, Rotate};
 use controller::http::client::{CallError, Client};
 use controller::http::message::ErrorItem;
 use http::{Method, StatusCode};
 use identity::pem::decode_certificates;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::context;
@@ -31,6 +33,21 @@ struct Items<T> {
 #[derive(Deserialize)]
 struct CreatedToken {
     token: String,
+}
+
+/// A token for the API, as it is asked for.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiTokenRequest<'r> {
+    /// Its name.
+    pub name: &'r Name,
+    /// What it allows.
+    pub role: Role,
+    /// Where; everywhere if there are none.
+    pub global_namespaces: &'r [Name],
+    /// How long; for ever unless given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_in: Option<Span>,
 }
 
 impl Api {
@@ -132,6 +149,31 @@ impl Api {
     pub async fn create_token(&self, cluster: &Name) -> Result<String> {
         let created = self.client.post("/v1alpha1/tokens", &json!({ "cluster": cluster })).await;
         created.map(|CreatedToken { token }| token).map_err(|error| self.explain(&error))
+    }
+
+    /// A token for the API.
+    pub async fn create_api_token(&self, request: &ApiTokenRequest<'_>) -> Result<String> {
+        let created = self.client.post("/v1alpha1/api-tokens", request).await;
+        created.map(|CreatedToken { token }| token).map_err(|error| self.explain(&error))
+    }
+
+    /// The tokens for the API.
+    pub async fn api_tokens(&self) -> Result<Vec<TokenRow>> {
+        let Items { items } = self.client.get("/v1alpha1/api-tokens").await.map_err(|error| self.explain(&error))?;
+        Ok(items)
+    }
+
+    /// Ends a token for the API.
+    pub async fn revoke_api_token(&self, name: &Name) -> Result<()> {
+        let revoked: Result<IgnoredAny, CallError> = self.client.delete(&format!("/v1alpha1/api-tokens/{name}")).await;
+        revoked.map(drop).map_err(|error| self.explain(&error))
+    }
+
+    /// The newest entries of the audit log.
+    pub async fn audit(&self, limit: usize) -> Result<Vec<Entry>> {
+        let path = format!("/v1alpha1/audit?limit={limit}");
+        let Items { items } = self.client.get(&path).await.map_err(|error| self.explain(&error))?;
+        Ok(items)
     }
 
     /// In words that name the context where the context may be the cause.

@@ -1,5 +1,6 @@
 //! `tombolo certs`: who holds which certificate, and their replacement.
 
+mod issue;
 mod list;
 mod revoke;
 mod rotate;
@@ -23,6 +24,8 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum What {
+    /// Makes a workload's key and gets its certificate from the cluster's agent, whose member token is needed.
+    Issue(issue::Args),
     /// Replaces certificates before their time: roots, authorities, or what gateways and agents show.
     Rotate(rotate::Args),
     /// Makes everybody believe a cluster, a gateway or workloads no longer, whatever certificate they show
@@ -34,6 +37,7 @@ enum What {
 /// Does what was asked.
 pub async fn run(args: Args) -> Result<ExitCode> {
     match args.what {
+        Some(What::Issue(args)) => issue::run(args).await,
         Some(What::Rotate(args)) => rotate::run(args).await,
         Some(What::Revoke(args)) => revoke::revoke(args).await,
         Some(What::Reinstate(args)) => revoke::reinstate(args).await,

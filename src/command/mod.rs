@@ -3,6 +3,7 @@
 
 mod api;
 mod apply;
+mod audit;
 mod ca;
 mod certs;
 mod check;
@@ -46,9 +47,11 @@ pub enum Command {
     Schema(schema::Args),
     /// Prints the certificate of the CA that signs the controller and the `selfSigned` public hosts.
     Ca(ca::Args),
-    /// Lists the mesh's certificates, who believes which root, and what is being replaced.
+    /// Lists the mesh's certificates, who believes which root, and what is being replaced; makes those of workloads.
     Certs(certs::Args),
-    /// Makes tokens with which clusters join the mesh.
+    /// Tells who did what, when and from where.
+    Audit(audit::Args),
+    /// Tokens: to join the mesh, and to use its API.
     Token(token::Args),
 }
 
@@ -68,6 +71,7 @@ pub async fn run(command: Command) -> Result<ExitCode> {
         Command::Schema(args) => schema::run(&args),
         Command::Ca(args) => ca::run(args).await,
         Command::Certs(args) => certs::run(args).await,
+        Command::Audit(args) => audit::run(args).await,
         Command::Token(args) => token::run(args).await,
     }
 }

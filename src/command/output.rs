@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind, Write};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// How data is shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -61,6 +63,12 @@ pub fn print(text: impl Display) -> Result<()> {
 /// Tells people something that is no data, on standard error. If even that is closed, nobody wants to know.
 pub fn note(text: impl Display) {
     _ = writeln!(io::stderr(), "{text}");
+}
+
+/// A moment, given in seconds since 1970, as RFC 3339 writes it; nothing for one that no calendar has.
+pub fn date(seconds: i64) -> String {
+    let moment = OffsetDateTime::from_unix_timestamp(seconds).ok();
+    moment.and_then(|moment| moment.format(&Rfc3339).ok()).unwrap_or_default()
 }
 
 /// Text from elsewhere without what could move the cursor or play tricks on a terminal.

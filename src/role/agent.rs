@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use config::resource::Address;
 use controller::local::{Agent, Settings};
+use controller::workload::Declaration;
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
@@ -45,6 +46,20 @@ pub struct Args {
     /// Where metrics and health are asked for.
     #[arg(long, value_name = "ADDRESS")]
     pub admin: Option<SocketAddr>,
+    #[command(flatten)]
+    pub workloads: WorkloadArgs,
+}
+
+/// Whose identities the agent keeps.
+#[derive(clap::Args, Debug, Clone, Default)]
+pub struct WorkloadArgs {
+    /// A workload of this machine: the service that processes of a user are instances of. With a directory its
+    /// identity is kept there, too; without, it asks on the socket.
+    #[arg(long = "workload", value_name = "[NAMESPACE/]SERVICE,uid=UID[,dir=DIR]")]
+    pub workloads: Vec<Declaration>,
+    /// The Unix socket on which declared workloads get their identities, by the SPIFFE Workload API.
+    #[arg(long, value_name = "PATH")]
+    pub workload_socket: Option<PathBuf>,
 }
 
 /// `tombolo join TOKEN`.
@@ -97,5 +112,7 @@ pub fn settings(args: Args) -> Settings {
         replace: args.replace,
         labels: BTreeMap::from_iter(args.labels),
         controller: args.controller,
+        workloads: args.workloads.workloads,
+        workload_socket: args.workloads.workload_socket,
     }
 }

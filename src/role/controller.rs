@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use controller::global::{Controller, Settings};
+use controller::vault::{SealKey, SealKeys};
 use prometheus::Registry;
 
 use super::expiry;
@@ -34,6 +35,35 @@ pub struct Args {
     /// Where metrics and health are asked for.
     #[arg(long, value_name = "ADDRESS")]
     pub admin: Option<SocketAddr>,
+    #[command(flatten)]
+    pub seal: SealArgs,
+}
+
+/// The keys that seal the controller's secrets. A flag that names a key itself would show it to every user of the machine,
+/// so these name files; the environment may hold a key, for platforms that pass secrets so.
+#[derive(clap::Args, Debug, Clone, Default)]
+pub struct SealArgs {
+    /// The file, 0600, with the key that seals CA keys and other secrets in the database: 32 bytes, raw, in hexadecimal or
+    /// in base64; or else the environment's TOMBOLO_SEAL_KEY. Without either the controller makes a key of its own beside
+    /// the database. Given for a database that is not sealed with it yet, it takes over.
+    #[arg(long, value_name = "FILE")]
+    pub seal_key_file: Option<PathBuf>,
+    /// The file with the key that sealed up to now, to change over from it; or else TOMBOLO_OLD_SEAL_KEY.
+    #[arg(long, value_name = "FILE")]
+    pub old_seal_key_file: Option<PathBuf>,
+}
+
+impl SealArgs {
+    fn keys(&self) -> anyhow::Result<SealKeys> {
+        let current = SealKey::given(self.seal_key_file.as_deref(), "TOMBOLO_SEAL_KEY")?;
+        let previous = SealKey::given(self.old_seal_key_file.as_deref(), "TOMBOLO_OLD_SEAL_KEY")?;
+        if current.is_none() && previous.is_some() {
+            anyhow::bail!(
+                "an old sealing key is given, and none to change over to: give --seal-key-file or TOMBOLO_SEAL_KEY, too"
+            );
+        }
+        Ok(SealKeys { current, previous })
+    }
 }
 
 /// Runs a controller until a signal.
@@ -41,7 +71,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let stop = lifeline::stop_token()?;
     let admin = args.admin;
     let settings = settings(args)?;
-    let controller = tokio::task::spawn_blocking(move || Controller::build(&settings)).await??;
+    let controller = tokio::task::spawn_blocking(move || Controller::build(settings)).await??;
     if let Some(at) = admin {
         let (ready, asked, registry) = (controller.ready(), controller.handle(), Registry::new());
         expiry::register(&registry, move || expiry::of_mesh(&asked.certificates()))?;
@@ -62,5 +92,6 @@ pub fn settings(args: Args) -> anyhow::Result<Settings> {
         advertised: args.names,
         mesh: args.mesh,
         admin_context: Some(context),
+        seal_keys: args.seal.keys()?,
     })
 }

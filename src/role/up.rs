@@ -68,6 +68,10 @@ pub struct Args {
     #[command(flatten)]
     bounds: Bounds,
     #[command(flatten)]
+    seal: global::SealArgs,
+    #[command(flatten)]
+    workloads: agent::WorkloadArgs,
+    #[command(flatten)]
     limits: limits::LimitArgs,
     /// Where the admin's context is written.
     #[arg(long, value_name = "FILE", env = "TOMBOLO_CONTEXT")]
@@ -165,8 +169,9 @@ async fn start_controller(args: &Args) -> anyhow::Result<Controller> {
         mesh: "mesh.internal".to_owned(),
         context: args.context.clone(),
         admin: None,
+        seal: args.seal.clone(),
     })?;
-    Ok(tokio::task::spawn_blocking(move || Controller::build(&settings)).await??)
+    Ok(tokio::task::spawn_blocking(move || Controller::build(settings)).await??)
 }
 
 async fn start_agent(args: &Args, handle: &Handle, services: PathBuf) -> anyhow::Result<Arc<Agent>> {
@@ -187,6 +192,7 @@ async fn start_agent(args: &Args, handle: &Handle, services: PathBuf) -> anyhow:
         labels: Vec::new(),
         controller: Some(handle.address().clone()),
         admin: None,
+        workloads: args.workloads.clone(),
     };
     Ok(Arc::new(Agent::build(agent::settings(args)).await?))
 }

@@ -30,6 +30,10 @@ mod resilience;
 mod restart;
 mod revocation;
 mod rotation;
+mod secrets;
 mod streams;
 mod takeover;
 mod up;
+#[path = "../../controller/tests/agent/workload_api.rs"]
+mod workload_api;
+mod workloads;

@@ -65,7 +65,8 @@ async fn load(demo: &Demo) -> Load {
 async fn a_revoked_gateway_is_cut_and_gets_in_nowhere_and_the_others_serve_on() {
     let demo = Demo::with(&["--quiet"]).await; // its controller is started again
     let load = load(&demo).await;
-    let (stolen, south) = (Held::of(&demo, "west/gw-b", "shop").unwrap(), Held::of(&demo, "south/gw-a", "shop").unwrap());
+    let (stolen, south) =
+        (Held::of(&demo, "west/gw-b", "shop").unwrap(), Held::of(&demo, "south/gw-a", "shop").unwrap());
     let thief = south.trusting().with_identity(&stolen.chain(), &stolen.key());
     let label = south.label();
     let mut open = tunnel(&demo, &thief, &label).await.unwrap();
@@ -117,7 +118,8 @@ async fn of_a_revoked_cluster_nobody_is_believed_and_its_agent_is_told_nothing()
     assert!(closed(&mut open).await - began < OUT);
     assert!(tunnel(&demo, &thief, &south.label()).await.is_err() && began.elapsed() < OUT);
     eventually("the others serve without it", || async {
-        let mut connection = demo.client().https(SocketAddr::new(demo.gateway(0, 0), HTTPS), HOST, Protocol::Http2).await?;
+        let mut connection =
+            demo.client().https(SocketAddr::new(demo.gateway(0, 0), HTTPS), HOST, Protocol::Http2).await?;
         let mut served = Vec::new();
         for _ in 0..12 {
             served.push(connection.get("/").await?.cluster());
@@ -133,7 +135,8 @@ async fn of_a_revoked_cluster_nobody_is_believed_and_its_agent_is_told_nothing()
 
     certs(&demo, &["reinstate", "--cluster=west"]).success();
     eventually("it serves again", || async {
-        let mut connection = demo.client().https(SocketAddr::new(demo.gateway(0, 0), HTTPS), HOST, Protocol::Http2).await?;
+        let mut connection =
+            demo.client().https(SocketAddr::new(demo.gateway(0, 0), HTTPS), HOST, Protocol::Http2).await?;
         for _ in 0..12 {
             if connection.get("/").await?.cluster() == "west" {
                 return Ok(());
@@ -154,13 +157,13 @@ async fn a_revoked_workload_is_cut_and_called_by_nobody() {
     let mut connection = open().await.unwrap();
     assert_eq!(connection.get("/").await.unwrap().status, 200);
 
-    let began = Instant::now();
     certs(&demo, &["revoke", "--cluster=north", "--workload=shop/thief"]).success();
-    eventually("its connection is cut", || async {
-        holds(!connection.is_open().await, || "it goes on".to_owned())
-    })
-    .await;
-    assert!(began.elapsed() < OUT, "{:?}", began.elapsed());
+    let cut = async {
+        while connection.is_open().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(OUT, cut).await.expect("its connection goes on");
     let refused = async { open().await?.get("/").await };
     assert!(refused.await.is_err());
     let other = Caller::new(member.workload("shop", "honest"), demo.workload(0));

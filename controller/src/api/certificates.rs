@@ -10,9 +10,13 @@ use super::App;
 use super::body::Body;
 use super::error::ApiError;
 use super::people::wait;
-use crate::global::{CertificatesStatus, Rotate, Rotation};
+use crate::access::{Administer, Oversee, Permit};
+use crate::global::{CertificatesStatus, Revocation, Revoke, Rotate, Rotation};
 
-pub(super) async fn list(State(app): State<Arc<App>>) -> Result<Json<CertificatesStatus>, ApiError> {
+pub(super) async fn list(
+    _: Permit<Oversee>,
+    State(app): State<Arc<App>>,
+) -> Result<Json<CertificatesStatus>, ApiError> {
     wait(&app, |core| Ok(core.certificates())).await
 }
 
@@ -23,8 +27,31 @@ pub(super) struct Rotations {
 }
 
 pub(super) async fn rotate(
+    permit: Permit<Administer>,
     State(app): State<Arc<App>>,
     Body(rotate): Body<Rotate>,
 ) -> Result<Json<Rotations>, ApiError> {
-    wait(&app, move |core| Ok(Rotations { rotations: core.rotate(&rotate)? })).await
+    wait(&app, move |core| Ok(Rotations { rotations: core.rotate(&permit, &rotate)? })).await
+}
+
+/// Who is believed no longer.
+#[derive(Serialize)]
+pub(super) struct Revocations {
+    revoked: Vec<Revocation>,
+}
+
+pub(super) async fn revoke(
+    permit: Permit<Administer>,
+    State(app): State<Arc<App>>,
+    Body(revoke): Body<Revoke>,
+) -> Result<Json<Revocations>, ApiError> {
+    wait(&app, move |core| Ok(Revocations { revoked: core.revoke(&permit, &revoke)? })).await
+}
+
+pub(super) async fn reinstate(
+    permit: Permit<Administer>,
+    State(app): State<Arc<App>>,
+    Body(revoke): Body<Revoke>,
+) -> Result<Json<Revocations>, ApiError> {
+    wait(&app, move |core| Ok(Revocations { revoked: core.reinstate(&permit, &revoke)? })).await
 }

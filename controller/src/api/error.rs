@@ -4,8 +4,10 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use crate::access::Forbidden;
 use crate::ca::AuthorityError;
 use crate::global::Error;
+use crate::http::failures::TooMany;
 use crate::http::message::Errors;
 use crate::store::StoreError;
 
@@ -21,6 +23,11 @@ impl ApiError {
         ApiError { status, errors: Errors::one(message) }
     }
 
+    /// Whether the caller showed what doesn't admit.
+    pub(super) fn is_refusal(&self) -> bool {
+        self.status == StatusCode::FORBIDDEN
+    }
+
     /// What went wrong inside is for the log; callers only learn that it did.
     fn internal(error: &Error) -> Self {
         tracing::error!(%error, "a request failed");
@@ -32,20 +39,38 @@ impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         let status = match &error {
             Error::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Error::NotFound(_) | Error::Authority(AuthorityError::UnknownGns(_)) => StatusCode::NOT_FOUND,
-            Error::Refused(_) | Error::Stale(_) | Error::Authority(AuthorityError::NotMember { .. }) => {
-                StatusCode::FORBIDDEN
+            Error::NotFound(_) | Error::NoToken(_) | Error::Authority(AuthorityError::UnknownGns(_)) => {
+                StatusCode::NOT_FOUND
             }
+            Error::Refused(_)
+            | Error::Stale(_)
+            | Error::Forbidden(_)
+            | Error::NotAllowed(_)
+            | Error::Authority(AuthorityError::NotMember { .. } | AuthorityError::Revoked(_)) => StatusCode::FORBIDDEN,
             Error::Conflict(_)
             | Error::Store(StoreError::Overtaken { .. })
-            | Error::Authority(AuthorityError::Rotating(_)) => StatusCode::CONFLICT,
+            | Error::Authority(
+                AuthorityError::Rotating(_) | AuthorityError::RevokedAlready(_) | AuthorityError::NotRevoked(_),
+            ) => StatusCode::CONFLICT,
             Error::Authority(AuthorityError::Csr(_)) => StatusCode::BAD_REQUEST,
             _ => return Self::internal(&error),
         };
         match error {
-            Error::Invalid(errors) => ApiError { status, errors: Errors { errors } },
+            Error::Invalid(errors) | Error::NotAllowed(errors) => ApiError { status, errors: Errors { errors } },
             other => Self::new(status, other.to_string()),
         }
+    }
+}
+
+impl From<Forbidden> for ApiError {
+    fn from(forbidden: Forbidden) -> Self {
+        Self::new(StatusCode::FORBIDDEN, forbidden.to_string())
+    }
+}
+
+impl From<TooMany> for ApiError {
+    fn from(too_many: TooMany) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, too_many.to_string())
     }
 }
 

@@ -1,26 +1,29 @@
 //! The controller's HTTPS API: who may call what, and how calls become changes of the mesh.
 //!
-//! People show a token (`Authorization: Bearer …`), agents their client certificate. Only joining, which has its own
-//! secret, and the CA's certificate, which is public, need neither.
+//! People show a token (`Authorization: Bearer …`) whose role allows what they ask, agents their client certificate. Only
+//! joining, which has its own secret, and the CA's certificate, which is public, need neither.
 
+mod access;
 mod agents;
 mod auth;
 mod body;
 mod certificates;
 mod error;
+mod guarded;
 mod people;
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
-use axum::{Router, middleware};
 use config::resource::Address;
 
 use self::error::ApiError;
-use crate::global::ApiTokens;
+use self::guarded::Guarded;
 use crate::global::core::Core;
+use crate::http::failures::Failures;
 use crate::http::message::{ISSUING, JOIN, MAX_REQUEST, RENEW};
 use crate::sync::{self, Source};
 
@@ -32,22 +35,29 @@ struct App {
     core: Arc<Core>,
     /// Where others reach the controller, for tokens.
     address: Address,
-    tokens: ApiTokens,
+    /// Who showed wrong tokens.
+    failures: Failures,
 }
 
 /// Every path of the controller.
-pub(crate) fn router(core: Arc<Core>, address: Address, tokens: ApiTokens, source: Arc<dyn Source>) -> Router {
-    let app = Arc::new(App { core, address, tokens });
-    let people = Router::new()
-        .route("/v1alpha1/apply", post(people::apply))
-        .route("/v1alpha1/resources", get(people::list))
-        .route("/v1alpha1/resources/{*id}", get(people::get).delete(people::delete))
-        .route("/v1alpha1/status", get(people::status))
-        .route("/v1alpha1/peers", get(people::peers))
-        .route("/v1alpha1/tokens", post(people::create_token))
-        .route("/v1alpha1/certificates", get(certificates::list))
-        .route("/v1alpha1/certificates/rotate", post(certificates::rotate))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&app), auth::require_token));
+pub(crate) fn router(core: Arc<Core>, address: Address, source: Arc<dyn Source>) -> Router {
+    let app = Arc::new(App { core, address, failures: Failures::default() });
+    let people = Guarded::default()
+        .post("/v1alpha1/apply", people::apply)
+        .get("/v1alpha1/resources", people::list)
+        .get("/v1alpha1/resources/{*id}", people::get)
+        .delete("/v1alpha1/resources/{*id}", people::delete)
+        .get("/v1alpha1/status", people::status)
+        .get("/v1alpha1/peers", people::peers)
+        .get("/v1alpha1/certificates", certificates::list)
+        .post("/v1alpha1/certificates/rotate", certificates::rotate)
+        .post("/v1alpha1/certificates/revoke", certificates::revoke)
+        .post("/v1alpha1/certificates/reinstate", certificates::reinstate)
+        .post("/v1alpha1/tokens", access::create_join_token)
+        .post("/v1alpha1/api-tokens", access::create_token)
+        .get("/v1alpha1/api-tokens", access::list_tokens)
+        .delete("/v1alpha1/api-tokens/{name}", access::revoke_token)
+        .get("/v1alpha1/audit", access::audit);
     let agents = Router::new()
         .route(ISSUING, post(agents::issuing))
         .route(RENEW, post(agents::renew))
@@ -55,7 +65,7 @@ pub(crate) fn router(core: Arc<Core>, address: Address, tokens: ApiTokens, sourc
         .route("/v1alpha1/ca", get(agents::ca))
         .layer(DefaultBodyLimit::max(MAX_REQUEST));
     Router::new()
-        .merge(people)
+        .merge(people.into_router())
         .merge(agents)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .route(sync::PATH, sync::server::handler(source))

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::App;
 use super::body::Body;
 use super::error::ApiError;
+use crate::access::{Edit, Inspect, Oversee, Permit};
 use crate::global::core::Core;
 use crate::global::status::{MeshStatus, PeerRow, is_in};
 use crate::global::{Applied, Apply, Error, blocking};
@@ -28,8 +29,12 @@ pub(super) async fn wait<T: Send + 'static>(
     Ok(Json(done.ok_or_else(gone)??))
 }
 
-pub(super) async fn apply(State(app): State<Arc<App>>, Body(apply): Body<Apply>) -> Result<Json<Applied>, ApiError> {
-    wait(&app, move |core| core.apply(apply)).await
+pub(super) async fn apply(
+    permit: Permit<Edit>,
+    State(app): State<Arc<App>>,
+    Body(apply): Body<Apply>,
+) -> Result<Json<Applied>, ApiError> {
+    wait(&app, move |core| core.apply(&permit, apply)).await
 }
 
 #[derive(Deserialize)]
@@ -40,12 +45,13 @@ pub(super) struct Filter {
 }
 
 pub(super) async fn list(
+    permit: Permit<Inspect>,
     State(app): State<Arc<App>>,
     filter: Result<Query<Filter>, QueryRejection>,
 ) -> Result<Json<Value>, ApiError> {
     let Query(Filter { kind, global_namespace }) = filter.map_err(|error| bad_request(error.body_text()))?;
     wait(&app, move |core| {
-        let items = core.manifests(|resource| {
+        let items = core.manifests(&permit, |resource| {
             kind.is_none_or(|kind| resource.id.kind() == kind)
                 && global_namespace.as_ref().is_none_or(|gns| is_in(resource, gns))
         });
@@ -54,9 +60,15 @@ pub(super) async fn list(
     .await
 }
 
-pub(super) async fn get(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn get(
+    permit: Permit<Inspect>,
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
     let id = resource_id(&id)?;
-    wait(&app, move |core| core.manifests(|resource| resource.id == id).pop().ok_or(Error::NotFound(id))).await
+    let found =
+        move |core: &Core| core.manifests(&permit, |resource| resource.id == id).pop().ok_or(Error::NotFound(id));
+    wait(&app, found).await
 }
 
 #[derive(Deserialize)]
@@ -71,6 +83,7 @@ pub(super) struct Deleted {
 }
 
 pub(super) async fn delete(
+    permit: Permit<Edit>,
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
     writer: Result<Query<Writer>, QueryRejection>,
@@ -78,11 +91,11 @@ pub(super) async fn delete(
     let Query(Writer { managed_by }) = writer.map_err(|error| bad_request(error.body_text()))?;
     let owner = managed_by.as_deref().unwrap_or("api").parse::<Owner>();
     let (id, owner) = (resource_id(&id)?, owner.map_err(|error| bad_request(error.to_string()))?);
-    wait(&app, move |core| Ok(Deleted { revision: core.delete(&id, owner)? })).await
+    wait(&app, move |core| Ok(Deleted { revision: core.delete(&permit, &id, owner)? })).await
 }
 
-pub(super) async fn status(State(app): State<Arc<App>>) -> Result<Json<MeshStatus>, ApiError> {
-    wait(&app, |core| Ok(core.status())).await
+pub(super) async fn status(permit: Permit<Oversee>, State(app): State<Arc<App>>) -> Result<Json<MeshStatus>, ApiError> {
+    wait(&app, move |core| Ok(core.status(&permit))).await
 }
 
 #[derive(Serialize)]
@@ -90,33 +103,14 @@ pub(super) struct Peers {
     items: Vec<PeerRow>,
 }
 
-pub(super) async fn peers(State(app): State<Arc<App>>) -> Result<Json<Peers>, ApiError> {
-    wait(&app, |core| Ok(Peers { items: core.peers() })).await
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct CreateToken {
-    cluster: Name,
-}
-
-#[derive(Serialize)]
-pub(super) struct CreatedToken {
-    token: String,
-}
-
-pub(super) async fn create_token(
-    State(app): State<Arc<App>>,
-    Body(CreateToken { cluster }): Body<CreateToken>,
-) -> Result<Json<CreatedToken>, ApiError> {
-    let address = app.address.clone();
-    wait(&app, move |core| Ok(CreatedToken { token: core.create_token(&cluster, address)?.to_string() })).await
+pub(super) async fn peers(permit: Permit<Oversee>, State(app): State<Arc<App>>) -> Result<Json<Peers>, ApiError> {
+    wait(&app, move |core| Ok(Peers { items: core.peers(&permit) })).await
 }
 
 fn resource_id(text: &str) -> Result<ResourceId, ApiError> {
     text.parse().map_err(|error| bad_request(format!("{error}")))
 }
 
-fn bad_request(message: String) -> ApiError {
+pub(super) fn bad_request(message: String) -> ApiError {
     ApiError::new(StatusCode::BAD_REQUEST, message)
 }

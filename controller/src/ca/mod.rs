@@ -247,6 +247,11 @@ impl Authorities {
         self.revocations.remove(revoked)
     }
 
+    /// Whether they are revoked.
+    pub(crate) fn is_revoked(&self, revoked: &Revoked) -> bool {
+        self.revocations.contains(revoked)
+    }
+
     /// Who is believed no longer.
     pub(crate) fn revocations(&self) -> Vec<Revocation> {
         self.revocations.all()
@@ -410,6 +415,7 @@ mod tests {
 
     use super::*;
     use crate::store::{EmbeddedStore, Table};
+    use crate::vault::SealKeys;
 
     const START: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
@@ -422,7 +428,7 @@ mod tests {
     fn place() -> Place {
         let directory = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(directory.path()).unwrap());
-        let vault = Arc::new(Vault::open(Arc::clone(&store), directory.path()).unwrap());
+        let vault = Arc::new(Vault::open(Arc::clone(&store), directory.path(), SealKeys::default()).unwrap());
         Place { _directory: directory, store, vault }
     }
 

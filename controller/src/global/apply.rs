@@ -1,6 +1,7 @@
 //! From what people write to a revision, or to every reason why there is none. Changes nothing by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use config::check::check;
@@ -12,7 +13,9 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
+use super::error::Error;
 use super::view::{View, certificates, public_services};
+use crate::access::{Edit, Permit};
 use crate::ca::{check_upload, covers, lifetimes};
 use crate::http::message::ErrorItem;
 use crate::store::{Desired, Owner, Revision};
@@ -66,6 +69,17 @@ pub enum Action {
     Removed,
 }
 
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Action::Created => "created",
+            Action::Changed => "changed",
+            Action::Unchanged => "unchanged",
+            Action::Removed => "removed",
+        })
+    }
+}
+
 /// A batch that may be applied.
 pub(super) struct Plan {
     pub(super) revision: Revision,
@@ -88,14 +102,38 @@ pub(super) type Keys<'k> = &'k dyn Fn(&SecretRef) -> Option<Zeroizing<String>>;
 ///
 /// # Errors
 /// Every reason why it is refused.
-pub(super) fn plan(view: &View, apply: Apply, keys: Keys<'_>, now: OffsetDateTime) -> Result<Plan, Vec<ErrorItem>> {
-    let owner = writer(&apply)?;
-    let manifests = from_json(apply.manifests, "manifests", &Defaults::default()).map_err(items)?;
+pub(super) fn plan(
+    view: &View,
+    permit: &Permit<Edit>,
+    apply: Apply,
+    keys: Keys<'_>,
+    now: OffsetDateTime,
+) -> Result<Plan, Error> {
+    let owner = writer(&apply).map_err(Error::Invalid)?;
+    let parsed = from_json(apply.manifests, "manifests", &Defaults::default());
+    let manifests = parsed.map_err(|errors| Error::Invalid(items(errors)))?;
+    authorize(permit, &manifests, apply.prune)?;
     let mut batch = Batch { view, owner, now, keys, errors: Vec::new(), upserts: Vec::new(), uploads: Vec::new() };
     manifests.into_iter().for_each(|manifest| batch.add(manifest));
     let removals = if apply.prune { batch.unwanted() } else { Vec::new() };
     batch.check(&removals);
-    if batch.errors.is_empty() { Ok(batch.finish(removals)) } else { Err(batch.errors) }
+    if batch.errors.is_empty() { Ok(batch.finish(removals)) } else { Err(Error::Invalid(batch.errors)) }
+}
+
+/// Before anything is compared with what exists: whoever may not write a resource isn't told what it contradicts.
+fn authorize(permit: &Permit<Edit>, manifests: &[Manifest], prune: bool) -> Result<(), Error> {
+    let mut errors: Vec<ErrorItem> = Vec::new();
+    for Manifest { resource, .. } in manifests {
+        if let Err(forbidden) = permit.allows(&resource.id) {
+            let (id, message) = (Some(resource.id.to_string()), forbidden.to_string());
+            errors.push(ErrorItem { id, path: String::new(), message });
+        }
+    }
+    if prune && !permit.is_unlimited() {
+        let message = "whoever is limited to global namespaces may not prune: apply without it".to_owned();
+        errors.push(ErrorItem { id: None, path: "prune".to_owned(), message });
+    }
+    if errors.is_empty() { Ok(()) } else { Err(Error::NotAllowed(errors)) }
 }
 
 fn writer(apply: &Apply) -> Result<Owner, Vec<ErrorItem>> {

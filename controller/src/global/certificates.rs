@@ -108,8 +108,12 @@ impl Core {
     pub(crate) fn certificates(&self) -> CertificatesStatus {
         let (view, reports) = (self.view(), self.reports());
         let all = Holders::new(&view, &reports, &self.enrolments);
-        let mut status =
-            CertificatesStatus { certificates: vec![], rotations: rotations(&view, &reports, &all), trust: vec![], revoked: view.made.revocations.clone() };
+        let mut status = CertificatesStatus {
+            certificates: vec![],
+            rotations: rotations(&view, &reports, &all),
+            trust: vec![],
+            revoked: view.made.revocations.clone(),
+        };
         for (gns, root) in view.made.roots() {
             let holders = all.of(gns);
             status.certificates.extend(root.roots.iter().map(|facts| root_row(gns, root, facts)));

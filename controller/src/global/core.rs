@@ -1,13 +1,14 @@
 //! The state of a global controller, and every way in which it changes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use config::resource::{Address, ClusterSpec, Name, Resource, ResourceId, Spec};
 use config::wire::{AgentSequence, Entries};
-use identity::pem::encode_certificates;
+use identity::pem::{decode_certificates, encode_certificates};
 use identity::{Facts, Identity, Role};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -22,13 +23,15 @@ use super::readiness::Reports;
 use super::telling::Telling;
 use super::token::JoinTokens;
 use super::view::{Made, View, clusters, wanted};
+use crate::access::{Administer, ApiTokens, Edit, Permit};
+use crate::audit::{AuditLog, Entry};
 use crate::ca::Authorities;
 use crate::http::ClientCertificate;
 use crate::http::message::{Certified, Join, Joined, Renewed};
 use crate::http::token::Token;
 use crate::store::{Desired, Owner, Revision, Store};
 use crate::sync::cache::{make_private_dir, read_checked, write_checked};
-use crate::vault::Vault;
+use crate::vault::{SealKeys, Vault};
 
 /// What changes often, under a lock that is held for moments only.
 #[derive(Default)]
@@ -56,11 +59,16 @@ impl State {
     }
 }
 
+/// The audit log, in the state directory.
+const AUDIT_LOG: &str = "audit.log";
+
 /// A global controller without its sockets.
 pub(crate) struct Core {
     pub(super) mesh: String,
     store: Arc<dyn Store>,
     tokens: JoinTokens,
+    pub(crate) api_tokens: ApiTokens,
+    pub(super) audit: AuditLog,
     pub(super) enrolments: Arc<Enrolments>,
     /// Writers of the desired state take this lock, one after another, also while they wait for the disk. Whoever
     /// holds both locks took this one first.
@@ -84,13 +92,20 @@ struct Kept {
 
 impl Core {
     /// Opens what is in the state directory. Blocks.
-    pub(super) fn open(mesh: &str, directory: &std::path::Path, store: Arc<dyn Store>) -> Result<Self, Error> {
-        let vault = Arc::new(Vault::open(Arc::clone(&store), directory)?);
+    pub(super) fn open(
+        mesh: &str,
+        directory: &std::path::Path,
+        keys: SealKeys,
+        store: Arc<dyn Store>,
+    ) -> Result<Self, Error> {
+        let vault = Arc::new(Vault::open(Arc::clone(&store), directory, keys)?);
         let authorities = Authorities::open(mesh, &store, &vault, OffsetDateTime::now_utc())?;
         let enrolments = Enrolments::open(authorities.mesh().clone(), authorities.roots()?, &store)?;
         let core = Core {
             mesh: mesh.to_owned(),
             tokens: JoinTokens::new(&store),
+            api_tokens: ApiTokens::open(&store)?,
+            audit: AuditLog::open(directory.join(AUDIT_LOG))?,
             enrolments: Arc::new(enrolments),
             authorities: Mutex::new(authorities),
             state: Mutex::default(),
@@ -141,25 +156,30 @@ impl Core {
     }
 
     /// Applies manifests, all or none. Blocks.
-    pub(crate) fn apply(&self, apply: Apply) -> Result<Applied, Error> {
+    pub(crate) fn apply(&self, permit: &Permit<Edit>, apply: Apply) -> Result<Applied, Error> {
         let mut authorities = self.authorities();
         let (view, dry_run) = (self.view(), apply.dry_run);
         let keys = |reference: &_| authorities.key(reference).ok().flatten();
-        let plan = plan(&view, apply, &keys, OffsetDateTime::now_utc()).map_err(Error::Invalid)?;
+        let plan = plan(&view, permit, apply, &keys, OffsetDateTime::now_utc())?;
         if dry_run || plan.is_empty() {
             return Ok(Applied { revision: view.desired.head, results: plan.results });
         }
+        let changed = || plan.results.iter().filter(|outcome| outcome.action != Action::Unchanged);
+        let entry = permit.entry("apply").detail("revision", view.desired.head + 1);
+        let entry = changed().fold(entry, |entry, outcome| entry.on(format_args!("{} {}", outcome.id, outcome.action)));
+        self.audit.record(&entry)?;
         // Keys first: no revision may name a key that the vault doesn't have.
         plan.keys.iter().try_for_each(|(reference, key)| authorities.keep_key(reference, key))?;
         let revision = self.commit(&mut authorities, &view.desired, &plan.revision)?;
-        for outcome in plan.results.iter().filter(|outcome| outcome.action != Action::Unchanged) {
+        for outcome in changed() {
             tracing::info!(revision, id = %outcome.id, action = ?outcome.action, by = %plan.revision.by, "applied");
         }
         Ok(Applied { revision, results: plan.results })
     }
 
     /// Removes a resource. A cluster thereby leaves the mesh. Blocks.
-    pub(crate) fn delete(&self, id: &ResourceId, by: Owner) -> Result<u64, Error> {
+    pub(crate) fn delete(&self, permit: &Permit<Edit>, id: &ResourceId, by: Owner) -> Result<u64, Error> {
+        permit.allows(id)?;
         let mut authorities = self.authorities();
         let view = self.view();
         if let Some(refusal) = refusal(&view, id, by) {
@@ -169,6 +189,7 @@ impl Core {
             return Err(Error::NotFound(id.clone()));
         }
         let at = OffsetDateTime::now_utc().unix_timestamp();
+        self.audit.record(&permit.entry("delete").on(id).detail("revision", view.desired.head + 1))?;
         let removal = Revision { at, by, upserts: Vec::new(), removals: vec![id.clone()] };
         let revision = self.commit(&mut authorities, &view.desired, &removal)?;
         tracing::info!(revision, %id, %by, "deleted");
@@ -193,6 +214,7 @@ impl Core {
         }
         let before = self.view().made;
         let made = Made::of(&desired, authorities, &before, reconciled.err().map(|error| error.to_string()));
+        self.write_down(&before, &made);
         if let Some(fault) = &made.fault {
             tracing::error!(fault, "not everything that the desired state asks for could be made");
         }
@@ -231,7 +253,13 @@ impl Core {
     }
 
     /// A token with which the cluster may join, at that address. Blocks.
-    pub(crate) fn create_token(&self, cluster: &Name, address: Address) -> Result<Token, Error> {
+    pub(crate) fn create_token(
+        &self,
+        permit: &Permit<Administer>,
+        cluster: &Name,
+        address: Address,
+    ) -> Result<Token, Error> {
+        self.audit.record(&permit.entry("joinToken.create").on(cluster))?;
         let secret = self.tokens.create(cluster, OffsetDateTime::now_utc())?;
         let ca_sha256 = self.authorities().ca_sha256().to_owned();
         tracing::info!(%cluster, "made a join token");
@@ -239,12 +267,16 @@ impl Core {
     }
 
     /// A cluster joins. Everything is checked before the token is spent. Blocks.
-    pub(crate) fn join(&self, join: &Join) -> Result<Joined, Error> {
+    pub(crate) fn join(&self, join: &Join, from: IpAddr) -> Result<Joined, Error> {
         let now = OffsetDateTime::now_utc();
         let mut authorities = self.authorities();
         self.tokens.check(&join.secret, &join.cluster, now)?;
         self.enrolments.check(&join.cluster, join.replace)?;
         let (chain, order) = authorities.issue_agent(&join.cluster, &join.csr, now)?;
+        let who = format!("join token of {}", join.cluster);
+        self.audit
+            .record(&Entry::new(&who, "join").from(Some(from)).on(&join.cluster).detail("replace", join.replace))?;
+        self.audit.record(&Entry::issue(&who, &chain).from(Some(from)))?;
         self.tokens.redeem(&join.secret, &join.cluster, now)?;
         // The cluster's resource first: what is enrolled without one would be expelled.
         self.declare(&mut authorities, join, now)?;
@@ -286,24 +318,34 @@ impl Core {
     }
 
     /// A successor of an agent's certificate. Blocks.
-    pub(crate) fn renew(&self, agent: &ClientCertificate, csr: &str) -> Result<Renewed, Error> {
+    pub(crate) fn renew(&self, agent: &ClientCertificate, csr: &str, from: IpAddr) -> Result<Renewed, Error> {
         let now = OffsetDateTime::now_utc();
         let mut authorities = self.authorities();
         let cluster = self.agent_of(agent)?;
         let (chain, order) = authorities.issue_agent(&cluster, csr, now)?;
+        self.audit.record(&Entry::issue(&agent.id, &chain).from(Some(from)))?;
         self.enrolments.renew(&cluster, &leaf(&chain)?, now)?;
         tracing::info!(%cluster, "renewed the agent's certificate");
         Ok(Renewed { certificate: encode_certificates(&chain), order })
     }
 
     /// The certificate of a cluster's issuing CA in a GNS. Blocks.
-    pub(crate) fn issuing(&self, agent: &ClientCertificate, gns: &Name, csr: &str) -> Result<Certified, Error> {
+    pub(crate) fn issuing(
+        &self,
+        agent: &ClientCertificate,
+        gns: &Name,
+        csr: &str,
+        from: IpAddr,
+    ) -> Result<Certified, Error> {
         let mut authorities = self.authorities();
         let cluster = self.agent_of(agent)?;
         let wanted = wanted(&self.view().desired);
         let unknown = || Error::NotFound(ResourceId::GlobalNamespace(gns.clone()));
         let wanted = wanted.global_namespaces.get(gns).ok_or_else(unknown)?;
         let (chain, order) = authorities.issue_issuing(gns, wanted, &cluster, csr, OffsetDateTime::now_utc())?;
+        let signed = decode_certificates(&chain).map_err(|error| Error::Internal(error.to_string()))?;
+        let entry = Entry::issue(&agent.id, &signed).from(Some(from));
+        self.audit.record(&entry.detail("globalNamespace", gns).detail("level", "issuing"))?;
         tracing::info!(%cluster, %gns, "signed an issuing CA");
         Ok(Certified { chain, order })
     }

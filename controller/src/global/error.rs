@@ -6,6 +6,8 @@ use thiserror::Error;
 
 use super::enrolment::EnrolmentError;
 use super::token::TokenRefusal;
+use crate::access::{Forbidden, TokenFault};
+use crate::audit::AuditError;
 use crate::ca::AuthorityError;
 use crate::http::Stale;
 use crate::http::message::ErrorItem;
@@ -24,6 +26,18 @@ pub enum Error {
     /// A token that doesn't admit, or a cluster that cannot be admitted.
     #[error("{0}")]
     Refused(String),
+    /// The caller's role doesn't allow it.
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
+    /// The caller's role doesn't allow some of the batch, for each of these reasons.
+    #[error("not allowed: {}", .0.iter().map(|item| item.message.as_str()).collect::<Vec<_>>().join("; "))]
+    NotAllowed(Vec<ErrorItem>),
+    /// No such token.
+    #[error("{0}")]
+    NoToken(String),
+    /// What cannot be written down isn't done.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The caller's certificate counts no more.
     #[error(transparent)]
     Stale(#[from] Stale),
@@ -61,6 +75,17 @@ impl From<TokenRefusal> for Error {
         match refusal {
             TokenRefusal::Store(error) => error.into(),
             other => Error::Refused(other.to_string()),
+        }
+    }
+}
+
+impl From<TokenFault> for Error {
+    fn from(fault: TokenFault) -> Self {
+        match fault {
+            TokenFault::Store(error) => error.into(),
+            TokenFault::Unknown(_) => Error::NoToken(fault.to_string()),
+            TokenFault::Randomness => Error::Internal(fault.to_string()),
+            other => Error::Conflict(other.to_string()),
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod access;
 mod admin;
+mod administration;
 mod apply;
 pub(crate) mod certificates;
 pub(crate) mod core;
@@ -10,10 +11,11 @@ mod enrolment;
 mod error;
 mod freshness;
 mod holders;
+mod issued;
 mod link;
 mod observed;
 pub(crate) mod phases;
-mod projection;
+pub(crate) mod projection;
 mod readiness;
 pub(crate) mod revocation;
 pub(crate) mod rotation;
@@ -39,15 +41,16 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::core::Core;
+use crate::access::Permit;
 use crate::api;
 use crate::http::SERVER_ALPN;
 use crate::http::server::serve;
 use crate::http::token::Token;
 use crate::store::{EmbeddedStore, Store};
+use crate::vault::SealKeys;
 
-pub(crate) use admin::ApiTokens;
-pub use admin::{AdminContext, read_admin_context, write_admin_context};
 pub use crate::ca::Revocation;
+pub use admin::{AdminContext, read_admin_context, write_admin_context};
 pub use apply::{Action, Applied, Apply, Outcome};
 pub use certificates::{CertificateRow, CertificatesStatus, Level, TrustRow};
 pub use error::Error;
@@ -64,7 +67,7 @@ const TOGETHER: Duration = Duration::from_millis(20);
 const SAVING: Duration = Duration::from_secs(1);
 
 /// How a global controller is set up.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Settings {
     /// Where its database, keys and caches are.
     pub state_dir: PathBuf,
@@ -77,6 +80,8 @@ pub struct Settings {
     pub mesh: String,
     /// Where the admin context is written.
     pub admin_context: Option<PathBuf>,
+    /// The keys that seal its secrets, where it shall not keep its own.
+    pub seal_keys: SealKeys,
 }
 
 /// A global controller, listening.
@@ -86,7 +91,6 @@ pub struct Controller {
     names: Vec<String>,
     tls: watch::Sender<Arc<ServerConfig>>,
     renew_at: OffsetDateTime,
-    api_tokens: ApiTokens,
     ready: watch::Sender<bool>,
 }
 
@@ -103,16 +107,17 @@ impl Controller {
     ///
     /// # Errors
     /// What is wrong with the settings, the state directory or the address, and the remedy.
-    pub fn build(settings: &Settings) -> Result<Self, Error> {
+    pub fn build(settings: Settings) -> Result<Self, Error> {
         let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&settings.state_dir)?);
-        let core = Arc::new(Core::open(&settings.mesh, &settings.state_dir, Arc::clone(&store))?);
+        let core = Arc::new(Core::open(&settings.mesh, &settings.state_dir, settings.seal_keys, store)?);
         let listener = TcpListener::bind(settings.listen).map_err(|error| Error::Listen(settings.listen, error))?;
         let bound = nonblocking(&listener).map_err(|error| Error::Listen(settings.listen, error))?;
         let address = advertised_address(&settings.advertised, bound)?;
         let names = names(&settings.advertised, &address, bound);
         let (config, renew_at) = server_config(&core, &names)?;
-        let path = settings.admin_context.as_deref();
-        let api_tokens = ApiTokens::open(&store, path, format!("https://{address}"), core.ca_pem())?;
+        if let Some(path) = settings.admin_context.as_deref() {
+            admin::ensure_admin(&core, path, format!("https://{address}"))?;
+        }
         tracing::info!(mesh = settings.mesh, address = %bound, "the controller listens");
         Ok(Controller {
             handle: Handle { core, address },
@@ -120,7 +125,6 @@ impl Controller {
             names,
             tls: watch::channel(Arc::new(config)).0,
             renew_at,
-            api_tokens,
             ready: watch::channel(false).0,
         })
     }
@@ -150,11 +154,11 @@ impl Controller {
     /// # Errors
     /// When the runtime doesn't take the listener.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        let Controller { handle: Handle { core, address }, listener, names, tls, renew_at, api_tokens, ready } = self;
+        let Controller { handle: Handle { core, address }, listener, names, tls, renew_at, ready } = self;
         let bound = listener.local_addr().unwrap_or_else(|_| SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
         let listener = tokio::net::TcpListener::from_std(listener).map_err(|error| Error::Listen(bound, error))?;
         let source = Arc::new(session::Agents { core: Arc::clone(&core), shutdown: shutdown.child_token() });
-        let router = api::router(Arc::clone(&core), address, api_tokens, source);
+        let router = api::router(Arc::clone(&core), address, source);
         ready.send_replace(true);
         tokio::join!(
             serve(listener, tls.subscribe(), router, shutdown.clone()),
@@ -173,7 +177,7 @@ impl Handle {
     /// # Errors
     /// Every reason why they are refused, or why the store cannot be written.
     pub fn apply(&self, apply: Apply) -> Result<Applied, Error> {
-        self.core.apply(apply)
+        self.core.apply(&Permit::of_process(), apply)
     }
 
     /// Makes a token with which the cluster may join.
@@ -181,13 +185,13 @@ impl Handle {
     /// # Errors
     /// When the store cannot be written.
     pub fn create_token(&self, cluster: &Name) -> Result<Token, Error> {
-        self.core.create_token(cluster, self.address.clone())
+        self.core.create_token(&Permit::of_process(), cluster, self.address.clone())
     }
 
     /// How the mesh is doing. Doesn't block.
     #[must_use]
     pub fn status(&self) -> MeshStatus {
-        self.core.status()
+        self.core.status(&Permit::of_process())
     }
 
     /// The certificates of the mesh. Doesn't block.

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use super::core::Core;
 use super::error::Error;
 use crate::access::{Administer, Permit};
-use crate::ca::Authorities;
+use crate::ca::{AuthorityError, Revocation};
 
 /// Who is to be believed no longer, or again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -19,37 +19,43 @@ pub struct Revoke {
 }
 
 impl Core {
-    /// From now on nobody believes them: every data plane is told at once, and cuts what they have open. Blocks.
-    pub(crate) fn revoke(&self, permit: &Permit<Administer>, Revoke { revoked }: &Revoke) -> Result<(), Error> {
-        let cluster = revoked.cluster();
-        if !self.view().clusters().any(|known| known == cluster) {
-            return Err(Error::NotFound(ResourceId::Cluster(cluster.clone())));
-        }
-        let by = permit.name().to_owned();
-        self.change_belief(permit, "certificates.revoke", revoked, |authorities| {
-            authorities.revoke(revoked, &by, OffsetDateTime::now_utc()).map_err(Error::from)
-        })
-    }
-
-    /// They are believed again, and so is every certificate of theirs that is still in its life. Blocks.
-    pub(crate) fn reinstate(&self, permit: &Permit<Administer>, Revoke { revoked }: &Revoke) -> Result<(), Error> {
-        self.change_belief(permit, "certificates.reinstate", revoked, |authorities| {
-            authorities.reinstate(revoked).map_err(Error::from)
-        })
-    }
-
-    fn change_belief(
+    /// From now on nobody believes them: every data plane is told at once, and cuts what they have open. Returns who is
+    /// revoked then. Blocks.
+    pub(crate) fn revoke(
         &self,
         permit: &Permit<Administer>,
-        what: &str,
-        revoked: &Revoked,
-        change: impl FnOnce(&mut Authorities) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+        Revoke { revoked }: &Revoke,
+    ) -> Result<Vec<Revocation>, Error> {
         let mut authorities = self.authorities();
-        self.audit.record(&permit.entry(what).on(revoked))?;
-        change(&mut authorities)?;
-        tracing::warn!(%revoked, what, "whom to believe has changed");
+        let (view, cluster) = (self.view(), revoked.cluster());
+        if !view.clusters().any(|known| known == cluster) {
+            return Err(Error::NotFound(ResourceId::Cluster(cluster.clone())));
+        }
+        if authorities.is_revoked(revoked) {
+            return Err(AuthorityError::RevokedAlready(revoked.clone()).into());
+        }
+        self.audit.record(&permit.entry("certificates.revoke").on(revoked))?;
+        authorities.revoke(revoked, permit.name(), OffsetDateTime::now_utc())?;
+        tracing::warn!(%revoked, "revoked");
+        self.settle(&mut authorities, view.desired);
+        Ok(authorities.revocations())
+    }
+
+    /// They are believed again, and so is every certificate of theirs that is still in its life. Returns who is revoked
+    /// then. Blocks.
+    pub(crate) fn reinstate(
+        &self,
+        permit: &Permit<Administer>,
+        Revoke { revoked }: &Revoke,
+    ) -> Result<Vec<Revocation>, Error> {
+        let mut authorities = self.authorities();
+        if !authorities.is_revoked(revoked) {
+            return Err(AuthorityError::NotRevoked(revoked.clone()).into());
+        }
+        self.audit.record(&permit.entry("certificates.reinstate").on(revoked))?;
+        authorities.reinstate(revoked)?;
+        tracing::warn!(%revoked, "no longer revoked");
         self.settle(&mut authorities, self.view().desired);
-        Ok(())
+        Ok(authorities.revocations())
     }
 }

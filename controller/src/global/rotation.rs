@@ -14,6 +14,7 @@ use super::error::Error;
 use super::holders::Holders;
 use super::phases::Rotation;
 use super::view::{Made, wanted};
+use crate::access::{Administer, Permit};
 use crate::ca::{Authorities, AuthorityError, Stage};
 
 /// While a root is being replaced, it is looked so often whether somebody's certificate has ended.
@@ -49,8 +50,11 @@ impl Core {
     }
 
     /// Begins to replace certificates; returns what is then under way. Blocks.
-    pub(crate) fn rotate(&self, rotate: &Rotate) -> Result<Vec<Rotation>, Error> {
+    pub(crate) fn rotate(&self, permit: &Permit<Administer>, rotate: &Rotate) -> Result<Vec<Rotation>, Error> {
         let mut authorities = self.authorities();
+        let entry = permit.entry("certificates.rotate").detail("level", rotate.level);
+        let entry = rotate.global_namespace.iter().fold(entry, |entry, gns| entry.detail("globalNamespace", gns));
+        self.audit.record(&rotate.cluster.iter().fold(entry, |entry, cluster| entry.detail("cluster", cluster)))?;
         self.begin(&mut authorities, rotate, OffsetDateTime::now_utc())?;
         let Rotate { level, global_namespace, cluster } = rotate;
         tracing::info!(%level, gns = ?global_namespace, ?cluster, "certificates are to be replaced");

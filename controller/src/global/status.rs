@@ -17,6 +17,7 @@ use super::phases::Rotation;
 use super::projection::global_namespace;
 use super::readiness::{Reports, conditions};
 use super::view::View;
+use crate::access::{Inspect, Oversee, Permit};
 use crate::ca::RootStatus;
 
 /// The state of a mesh.
@@ -107,7 +108,7 @@ pub struct PeerRow {
 
 impl Core {
     /// How the mesh is doing.
-    pub(crate) fn status(&self) -> MeshStatus {
+    pub(crate) fn status(&self, _: &Permit<Oversee>) -> MeshStatus {
         let (view, reports) = (self.view(), self.reports());
         let mut counts: BTreeMap<Kind, usize> = BTreeMap::new();
         resources(&view).for_each(|resource| *counts.entry(resource.id.kind()).or_default() += 1);
@@ -150,7 +151,7 @@ impl Core {
     }
 
     /// How the gateways see one another.
-    pub(crate) fn peers(&self) -> Vec<PeerRow> {
+    pub(crate) fn peers(&self, _: &Permit<Oversee>) -> Vec<PeerRow> {
         let mut rows = Vec::new();
         for (cluster, report) in self.reports() {
             for member in report.ack.members {
@@ -164,14 +165,14 @@ impl Core {
         rows
     }
 
-    /// The resources that `wanted` picks, as manifests with their status.
-    pub(crate) fn manifests(&self, wanted: impl Fn(&Resource) -> bool) -> Vec<Value> {
+    /// The resources that `wanted` picks among those that the caller may see, as manifests with their status.
+    pub(crate) fn manifests(&self, permit: &Permit<Inspect>, wanted: impl Fn(&Resource) -> bool) -> Vec<Value> {
         let (view, reports) = (self.view(), self.reports());
         let world = view.world();
-        let overview = Overview::of(&world);
+        let (overview, membership) = (Overview::of(&world), view.membership());
         let certificates = self.certificates().certificates;
         let now = time::OffsetDateTime::now_utc().unix_timestamp();
-        let picked = resources(&view).filter(|resource| wanted(resource));
+        let picked = resources(&view).filter(|resource| permit.sees(resource, &membership) && wanted(resource));
         picked
             .map(|resource| {
                 let fresh = freshness::condition(&resource.id, &certificates, now);

@@ -20,6 +20,9 @@ pub const ENROL: &str = "/v1alpha1/enrol";
 /// `POST /v1alpha1/identity`, at the agent: a gateway asks for its identity in a GNS.
 pub const IDENTITY: &str = "/v1alpha1/identity";
 
+/// `POST /v1alpha1/workload`, at the agent: a workload's certificate.
+pub const WORKLOAD: &str = "/v1alpha1/workload";
+
 /// Asks to be in the mesh. Has no `Debug`: the secret belongs in no log.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -120,6 +123,31 @@ pub struct Enrolled {
     /// By which order the certificate was issued.
     #[serde(default)]
     pub order: Order,
+}
+
+/// Asks for the certificate of a workload of the cluster. Has no `Debug`: the secret belongs in no log.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IssueWorkload {
+    /// The member token's secret.
+    pub secret: String,
+    /// The GNS.
+    pub global_namespace: Name,
+    /// The service's namespace.
+    pub namespace: Name,
+    /// The service.
+    pub service: Name,
+    /// The request in PEM.
+    pub csr: String,
+}
+
+/// A workload's certificate, and whom it should believe.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct IssuedWorkload {
+    /// In PEM, its own first, then its issuing CA's.
+    pub chain: String,
+    /// The roots of its GNS in PEM.
+    pub bundle: String,
 }
 
 /// A refused request: every error at once.

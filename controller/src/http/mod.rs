@@ -2,12 +2,13 @@
 
 pub mod client;
 pub mod csr;
+pub mod failures;
 pub mod message;
 mod peer;
 pub mod server;
 pub mod token;
 
-pub use peer::{ClientCertificate, Peer, Stale};
+pub use peer::{ClientCertificate, Peer, Remote, Stale};
 
 /// What a client offers (RFC 7301): all of our clients speak HTTP/2.
 pub const CLIENT_ALPN: &[&[u8]] = &[b"h2"];

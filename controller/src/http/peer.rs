@@ -1,5 +1,7 @@
 //! Who is at the other end of a connection, and whether that still counts: connections outlive revocations.
 
+use std::net::SocketAddr;
+
 use identity::{Facts, Refusal, Serial, SpiffeId, Trust, peer_identity};
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
@@ -7,6 +9,10 @@ use time::OffsetDateTime;
 /// The certificate that the client showed, if any; in the extensions of every request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer(pub Option<ClientCertificate>);
+
+/// The address that a request came from; in the extensions of every request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remote(pub SocketAddr);
 
 /// A client's certificate that was good when the connection was made. Whoever acts on it asks [`Self::check`] anew.
 #[derive(Debug, Clone, PartialEq, Eq)]

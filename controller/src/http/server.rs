@@ -1,6 +1,7 @@
 //! The one accept loop: TLS, HTTP/1.1 and HTTP/2, bounded in every direction.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{ClientCertificate, Peer};
+use super::{ClientCertificate, Peer, Remote};
 
 /// How long a client may take for its TLS handshake, and for each request's head.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -39,13 +40,13 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub type Tls = watch::Receiver<Arc<ServerConfig>>;
 
 /// Serves `router` until `shutdown`, and then until the running requests have ended or their grace is over. Each
-/// request has its [`Peer`] among its extensions.
+/// request has its [`Peer`] and its [`Remote`] among its extensions.
 pub async fn serve(listener: TcpListener, tls: Tls, router: Router, shutdown: CancellationToken) {
     let (connections, tasks) = (Arc::new(Semaphore::new(CONNECTIONS)), TaskTracker::new());
-    while let Some((stream, permit)) = next(&listener, &connections, &shutdown).await {
+    while let Some((stream, remote, permit)) = next(&listener, &connections, &shutdown).await {
         let (config, router, shutdown) = (tls.borrow().clone(), router.clone(), shutdown.clone());
         tasks.spawn(async move {
-            if let Err(error) = connection(stream, config, router, shutdown).await {
+            if let Err(error) = connection(stream, Remote(remote), config, router, shutdown).await {
                 tracing::debug!(%error, "a connection ended");
             }
             drop(permit);
@@ -59,12 +60,12 @@ async fn next(
     listener: &TcpListener,
     connections: &Arc<Semaphore>,
     shutdown: &CancellationToken,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     let accepted = async {
         let permit = connections.clone().acquire_owned().await.ok()?;
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => return Some((stream, permit)),
+                Ok((stream, remote)) => return Some((stream, remote, permit)),
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(PAUSE).await;
@@ -94,6 +95,7 @@ enum ConnectionError {
 
 async fn connection(
     stream: TcpStream,
+    remote: Remote,
     config: Arc<ServerConfig>,
     router: Router,
     shutdown: CancellationToken,
@@ -105,18 +107,19 @@ async fn connection(
     // hyper waits for the first byte for ever.
     tokio::time::timeout(PATIENCE, stream.fill_buf()).await.map_err(slow)??;
     let peer = Peer(stream.get_ref().1.peer_certificates().map(ClientCertificate::of).transpose()?);
-    requests(stream, peer, router, shutdown).await.map_err(ConnectionError::Http)
+    requests(stream, (peer, remote), router, shutdown).await.map_err(ConnectionError::Http)
 }
 
 async fn requests(
     stream: TlsStream<TcpStream>,
-    peer: Peer,
+    (peer, remote): (Peer, Remote),
     router: Router,
     shutdown: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let inner = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
+        request.extensions_mut().insert(remote);
         inner.call(request)
     });
     let builder = match stream.get_ref().1.alpn_protocol() {

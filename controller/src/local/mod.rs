@@ -17,6 +17,7 @@ mod server_tls;
 mod services;
 mod source;
 mod standing;
+mod workloads;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -33,6 +34,7 @@ use identity::{SpiffeId, TrustDomain};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::{AuditError, AuditLog};
 use crate::http::client::CallError;
 use crate::http::message::ISSUING;
 use crate::http::token::{Token, TokenError};
@@ -44,6 +46,14 @@ use admission::{Admission, admit, control_ca, next_incarnation, write_member_tok
 use certificates::Certificates;
 use roster::Roster;
 use services::Services;
+use workloads::Socket;
+pub use workloads::SocketError;
+
+use crate::workload::Declaration;
+use crate::workload::directory::{self, DirectoryError};
+
+/// The audit log, in the state directory.
+const AUDIT_LOG: &str = "audit.log";
 
 /// How an agent is to be.
 #[derive(Clone)]
@@ -64,6 +74,10 @@ pub struct Settings {
     pub labels: BTreeMap<String, String>,
     /// The controller's address, when it is another than the token said.
     pub controller: Option<Address>,
+    /// The workloads of this machine whose identities it keeps.
+    pub workloads: Vec<Declaration>,
+    /// Where it answers them, if it does.
+    pub workload_socket: Option<PathBuf>,
 }
 
 /// Why an agent cannot start.
@@ -104,6 +118,12 @@ pub enum AgentError {
     Root(#[from] identity::bundle::BundleError),
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    #[error("a workload's directory: {0}")]
+    WorkloadDirectory(#[from] DirectoryError),
+    #[error(transparent)]
+    WorkloadSocket(#[from] SocketError),
     #[error("the agent was run before: build another")]
     RunTwice,
 }
@@ -134,6 +154,9 @@ struct Parts {
     issuing: Holdings<IssuingCa>,
     services: Option<Services>,
     incarnation: u64,
+    audit: Arc<AuditLog>,
+    workloads: Vec<Declaration>,
+    workload_socket: Option<Socket>,
 }
 
 impl Agent {
@@ -147,6 +170,7 @@ impl Agent {
         let Admission { credential, controller, cluster, mesh } = admit(&settings).await?;
         let folder = settings.state_dir;
         let control_ca = control_ca(&folder, &mesh, &cluster)?;
+        settings.workloads.iter().try_for_each(prepare_directory)?;
         let advertised = settings.advertise.unwrap_or_else(|| reachable(address));
         let certificates = Certificates::open(folder.join("certificates.json"), mesh.clone(), &control_ca)?;
         let parts = Parts {
@@ -157,6 +181,9 @@ impl Agent {
             cache: Cache::open(&folder)?,
             roster: Arc::new(Roster::open(folder.join("members.json"))),
             incarnation: next_incarnation(&folder)?,
+            audit: Arc::new(AuditLog::open(folder.join(AUDIT_LOG))?),
+            workload_socket: settings.workload_socket.map(Socket::bind).transpose()?,
+            workloads: settings.workloads,
             listener,
             credential,
             controller,
@@ -228,6 +255,10 @@ fn issuing_recipe(agent: &SpiffeId) -> Recipe<IssuingCa> {
     let agent = agent.clone();
     let read = |text: &str| IssuingCa::import(text).map_err(|e| e.to_string());
     Recipe { path: ISSUING, id: Box::new(move |_| Ok(agent.clone())), read }
+}
+
+fn prepare_directory(workload: &Declaration) -> Result<(), DirectoryError> {
+    workload.directory.as_deref().map_or(Ok(()), |path| directory::prepare(path, Some(workload.uid)))
 }
 
 fn open_services(services: PathBuf, cluster: &Name, state_dir: &std::path::Path) -> Result<Services, AgentError> {

@@ -1,5 +1,6 @@
 //! Where members enrol, renew and get identities: all that the agent signs.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, Extension, State};
@@ -22,10 +23,12 @@ use zeroize::Zeroizing;
 use super::certificates::{Certificates, RenewalError};
 use super::roster::Roster;
 use super::standing::{Standing, Standings};
+use crate::audit::{AuditError, AuditLog, Entry};
+use crate::http::failures::{Failures, TooMany};
 use crate::http::message::{
     Certified, Certify, ENROL, Enrol, Enrolled, Errors, IDENTITY, MAX_REQUEST, RENEW, Renew, Renewed,
 };
-use crate::http::{ClientCertificate, Peer, Stale, csr};
+use crate::http::{ClientCertificate, Peer, Remote, Stale, csr};
 use crate::member::holdings::{Held, Holding};
 use crate::secret::equal;
 use crate::sync::Refusal;
@@ -40,6 +43,8 @@ pub(super) struct Office {
     pub(super) roster: Arc<Roster>,
     pub(super) standings: watch::Receiver<Arc<Standings>>,
     pub(super) issuing: watch::Receiver<Arc<Held<IssuingCa>>>,
+    pub(super) failures: Arc<Failures>,
+    pub(super) audit: Arc<AuditLog>,
     /// What members are to hold of the control CA.
     pub(super) member_order: watch::Receiver<Order>,
 }
@@ -49,6 +54,10 @@ pub(super) struct Office {
 enum OfficeError {
     #[error("the member token is not this agent's, or no longer: read it anew from the agent's state directory")]
     Secret,
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     #[error("an agent is no member: it joins the mesh by the controller")]
     NoMember,
     #[error("a client certificate of a member of this cluster is needed: enrol first")]
@@ -89,7 +98,8 @@ impl IntoResponse for OfficeError {
             OfficeError::Stale(_) | OfficeError::Renewal(_) => StatusCode::FORBIDDEN,
             OfficeError::NotYet(_) | OfficeError::Full(_) | OfficeError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             OfficeError::NoMember | OfficeError::Name(_) | OfficeError::Request(_) => StatusCode::BAD_REQUEST,
-            OfficeError::Sign(_) | OfficeError::Unsigned | OfficeError::Unreadable(_) => {
+            OfficeError::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+            OfficeError::Audit(_) | OfficeError::Sign(_) | OfficeError::Unsigned | OfficeError::Unreadable(_) => {
                 StatusCode::INTERNAL_SERVER_ERROR
             }
         };
@@ -116,35 +126,44 @@ async fn sign<T: Send + 'static>(
     Ok(Json(done.map_err(|_| OfficeError::Stopping)??))
 }
 
-async fn enrol(State(office): State<Arc<Office>>, Json(ask): Json<Enrol>) -> Result<Json<Enrolled>, OfficeError> {
+async fn enrol(
+    State(office): State<Arc<Office>>,
+    Extension(Remote(from)): Extension<Remote>,
+    Json(ask): Json<Enrol>,
+) -> Result<Json<Enrolled>, OfficeError> {
+    office.failures.admit(from.ip())?;
     if !equal(&ask.secret, &office.secret) {
+        office.failures.failed(from.ip());
         return Err(OfficeError::Secret);
     }
     if ask.role == MemberRole::Agent {
         return Err(OfficeError::NoMember);
     }
-    sign(office, move |office| office.enrol(&ask)).await
+    sign(office, move |office| office.enrol(&ask, from.ip())).await
 }
 
 async fn renew(
     State(office): State<Arc<Office>>,
     Extension(peer): Extension<Peer>,
+    Extension(Remote(from)): Extension<Remote>,
     Json(ask): Json<Renew>,
 ) -> Result<Json<Renewed>, OfficeError> {
-    sign(office, move |office| office.renew(&peer, &ask.csr)).await
+    sign(office, move |office| office.renew(&peer, &ask.csr, from.ip())).await
 }
 
 async fn identify(
     State(office): State<Arc<Office>>,
     Extension(peer): Extension<Peer>,
+    Extension(Remote(from)): Extension<Remote>,
     Json(ask): Json<Certify>,
 ) -> Result<Json<Certified>, OfficeError> {
-    sign(office, move |office| office.identify(&peer, &ask)).await
+    sign(office, move |office| office.identify(&peer, &ask, from.ip())).await
 }
 
 impl Office {
-    fn enrol(&self, ask: &Enrol) -> Result<Enrolled, OfficeError> {
+    fn enrol(&self, ask: &Enrol, from: IpAddr) -> Result<Enrolled, OfficeError> {
         let chain = self.certify_member(&ask.name, &ask.csr)?;
+        self.audit.record(&Entry::issue("member token", &chain).from(Some(from)))?;
         // The certificates first: what a predecessor begins after this is refused, what it began before is ended.
         self.certificates.enrol(&ask.name, &facts(&chain)?, OffsetDateTime::now_utc());
         self.roster.enrol(&ask.name, ask.role)?;
@@ -158,20 +177,22 @@ impl Office {
         })
     }
 
-    fn renew(&self, peer: &Peer, request: &str) -> Result<Renewed, OfficeError> {
+    fn renew(&self, peer: &Peer, request: &str, from: IpAddr) -> Result<Renewed, OfficeError> {
         let (shown, name) = self.member(peer)?;
         let chain = self.certify_member(&name, request)?;
+        self.audit.record(&Entry::issue(&shown.id, &chain).from(Some(from)))?;
         self.certificates.renew(shown, &name, &facts(&chain)?, OffsetDateTime::now_utc())?;
         Ok(Renewed { certificate: encode_certificates(&chain), order: self.member_order.borrow().clone() })
     }
 
-    fn identify(&self, peer: &Peer, ask: &Certify) -> Result<Certified, OfficeError> {
-        let (_, name) = self.member(peer)?;
+    fn identify(&self, peer: &Peer, ask: &Certify, from: IpAddr) -> Result<Certified, OfficeError> {
+        let (shown, name) = self.member(peer)?;
         if self.roster.role(&name) != Some(MemberRole::Gateway) {
             return Err(OfficeError::NoGateway(name));
         }
         let (chain, order) = self.certify_gateway(&name, ask)?;
         let serial = facts(&chain)?.serial;
+        self.audit.record(&Entry::issue(&shown.id, &chain).from(Some(from)))?;
         tracing::info!(member = %name, gns = %ask.global_namespace, %serial, "an identity was issued");
         Ok(Certified { chain: encode_certificates(&chain), order })
     }

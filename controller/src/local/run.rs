@@ -24,8 +24,10 @@ use super::roster::Roster;
 use super::services::{self, Services, Sighting};
 use super::source::{LocalSource, merge};
 use super::standing::{Standings, needs, revoked_gateways, standings};
+use super::workloads::{self, Signer, Territory};
 use super::{Agent, AgentError, Parts, admission, server_tls};
 use crate::http::client::Client;
+use crate::http::failures::Failures;
 use crate::http::server;
 use crate::http::token::Token;
 use crate::member::credential::{Credential, Keeper, Wanted};
@@ -54,7 +56,23 @@ pub(super) async fn run(agent: &Agent, mut parts: Parts, shutdown: CancellationT
     bouncer.shut_out(&projection.standings.borrow());
     let expelling = bouncer.follow(projection.standings.subscribe());
     let door = Door::new(agent, &projection, &parts, shutdown)?;
+    let signer = Signer {
+        cluster: agent.cluster.clone(),
+        seen: seen.subscribe(),
+        territory: projection.territory.subscribe(),
+        standings: projection.standings.subscribe(),
+        issuing: parts.issuing.subscribe(),
+    };
+    let failures = Arc::new(Failures::default());
+    let desk = workloads::Desk {
+        signer: signer.clone(),
+        secret: parts.token.secret.clone(),
+        failures: Arc::clone(&failures),
+        audit: Arc::clone(&parts.audit),
+    };
     let office = Office {
+        failures,
+        audit: Arc::clone(&parts.audit),
         cluster: agent.cluster.clone(),
         mesh: agent.mesh.clone(),
         control_ca: parts.control_ca,
@@ -77,7 +95,8 @@ pub(super) async fn run(agent: &Agent, mut parts: Parts, shutdown: CancellationT
     };
     tracing::info!(cluster = %agent.cluster, address = %agent.address, "agent running");
     tokio::select! {
-        served = door.open(parts.listener, Arc::new(office), &parts.token) => served,
+        served = door.open(parts.listener, Arc::new(office), Arc::new(desk), &parts.token) => served,
+        done = workloads::run(parts.workloads, parts.workload_socket, signer, parts.audit) => Ok(done?),
         held = uplink.hold(world.clone(), seen.subscribe(), ack.subscribe()) => held,
         () = parts.roster.keep() => Ok(()),
         () = parts.cache.keep(world.subscribe()) => Ok(()),
@@ -139,11 +158,17 @@ impl Door {
         Ok(Door { address: agent.address, tls: watch::Sender::new(Arc::new(config)), due, source, shutdown })
     }
 
-    async fn open(self, listener: std::net::TcpListener, office: Arc<Office>, token: &Token) -> Result<(), AgentError> {
+    async fn open(
+        self,
+        listener: std::net::TcpListener,
+        office: Arc<Office>,
+        desk: Arc<workloads::Desk>,
+        token: &Token,
+    ) -> Result<(), AgentError> {
         let listener = TcpListener::from_std(listener).map_err(|e| AgentError::Listen(self.address, e))?;
         let stream: MethodRouter = sync::server::handler(self.source);
         let trust: Arc<dyn Trust> = office.certificates.clone();
-        let router = office::router(office.clone()).route(sync::PATH, stream);
+        let router = office::router(office.clone()).merge(workloads::router(desk)).route(sync::PATH, stream);
         tokio::select! {
             () = server::serve(listener, self.tls.subscribe(), router, self.shutdown) => Ok(()),
             never = server_tls::keep_fresh(&office.control_ca, token, &trust, self.due, &self.tls) => match never {},
@@ -220,6 +245,7 @@ struct Projection<'a> {
     reading: Reading,
     feed: watch::Sender<Arc<Published>>,
     standings: watch::Sender<Arc<Standings>>,
+    territory: watch::Sender<Arc<Territory>>,
     needs: watch::Sender<Arc<Needs>>,
     /// Whether the world is what the controller said in this life, rather than what the disk remembers.
     heard: bool,
@@ -245,6 +271,7 @@ impl<'a> Projection<'a> {
             reading: Reading::default(),
             feed: watch::Sender::default(),
             standings: watch::Sender::default(),
+            territory: watch::Sender::default(),
             needs: watch::Sender::default(),
             heard: false,
             wanted: watch::Sender::default(),
@@ -283,10 +310,22 @@ impl<'a> Projection<'a> {
         }
         self.unread.send_replace(Arc::new(self.reading.rejected()));
         let standings = standings(self.reading.world(), &self.agent.cluster);
+        send_if_new(&self.territory, Territory::of(self.reading.world()));
         self.needs.send_replace(Arc::new(needs(&standings)));
         self.standings.send_replace(Arc::new(standings));
         self.agent.known.send_replace(true);
     }
+}
+
+/// Most changes of the world change nothing here.
+fn send_if_new<T: PartialEq>(sender: &watch::Sender<Arc<T>>, new: T) {
+    sender.send_if_modified(|last| {
+        let changed = **last != new;
+        if changed {
+            *last = Arc::new(new);
+        }
+        changed
+    });
 }
 
 /// The cluster control CA, as members are told of it.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
@@ -10,7 +10,7 @@ use redb::{
     Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition, WriteTransaction,
 };
 
-use super::{Desired, Revision, Store, StoreError, Table};
+use super::{Change, Desired, Revision, Store, StoreError, Table};
 
 const FILE: &str = "controller.redb";
 /// What `FILE` holds; changes when older versions could not read it.
@@ -42,8 +42,13 @@ impl EmbeddedStore {
         let io = |source| StoreError::Io { path: path.clone(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io)?;
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = file.map_err(io)?;
+        let mode = file.metadata().map_err(io)?.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(StoreError::Exposed(path, mode));
+        }
         // Every page's checksum is verified now, because redb panics on damage that it meets later.
-        let database = FileBackend::new(file.map_err(io)?)
+        let database = FileBackend::new(file)
             .and_then(|file| Builder::new().set_check_integrity_on_open(true).create_with_backend(file));
         let store = EmbeddedStore { database: database.map_err(|error| opening(&path, error))?, path };
         store.prepare()?;
@@ -225,6 +230,20 @@ impl Store for EmbeddedStore {
             Ok(true)
         })
     }
+
+    fn change(&self, changes: &[Change]) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            let mut records = transaction.open_table(RECORDS)?;
+            for Change { table, key, value } in changes {
+                let key = (table.name(), key.as_str());
+                match value {
+                    Some(value) => drop(records.insert(key, value.as_slice())?),
+                    None => drop(records.remove(key)?),
+                }
+            }
+            Ok(())
+        })
+    }
 }
 
 #[cfg(test)]
@@ -287,9 +306,20 @@ mod tests {
     #[test]
     fn a_damaged_file_is_named_with_the_remedy() {
         let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join(FILE), "this is no database at all".repeat(1000)).unwrap();
+        let text = "this is no database at all".repeat(1000);
+        identity::files::write_private(&directory.path().join(FILE), text.as_bytes()).unwrap();
         let error = EmbeddedStore::open(directory.path()).unwrap_err().to_string();
         assert!(error.contains(FILE) && error.contains("damaged") && error.contains("backup"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_others_may_use_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(EmbeddedStore::open(directory.path()).unwrap());
+        let (path, open) = (directory.path().join(FILE), std::fs::Permissions::from_mode(0o640));
+        std::fs::set_permissions(&path, open).unwrap();
+        let refused = EmbeddedStore::open(directory.path());
+        assert!(matches!(refused, Err(StoreError::Exposed(_, 0o640))), "{refused:?}");
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub enum Table {
     Revocations,
     /// Sealed secrets, by reference.
     Secrets,
+    /// Which key seals them.
+    Seals,
 }
 
 impl Table {
@@ -53,8 +55,20 @@ impl Table {
             Table::Rotations => "rotations",
             Table::Revocations => "revocations",
             Table::Secrets => "secrets",
+            Table::Seals => "seals",
         }
     }
+}
+
+/// What a record shall be.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// Its table.
+    pub table: Table,
+    /// Its key.
+    pub key: String,
+    /// Its content; `None` to remove it.
+    pub value: Option<Vec<u8>>,
 }
 
 /// What keeps revisions and records. Each call is one transaction and is on disk when it returns; calls block.
@@ -89,6 +103,12 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// When it cannot be written.
     fn swap(&self, table: Table, key: &str, expected: Option<&[u8]>, new: Option<&[u8]>) -> Result<bool, StoreError>;
 
+    /// Sets records, whatever they were: all of them, or none.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    fn change(&self, changes: &[Change]) -> Result<(), StoreError>;
+
     /// Sets a record (`None` removes it), whatever it was.
     ///
     /// # Errors
@@ -111,7 +131,7 @@ pub enum StoreError {
     InUse(PathBuf),
     /// Its content makes no sense.
     #[error(
-        "the database {path} is damaged ({reason}): restore it, and vault.key beside it, from a backup. Without a \
+        "the database {path} is damaged ({reason}): restore it, with the key that seals it, from a backup. Without a \
          backup, move the whole state directory away and start anew: that makes a new CA, so clusters join again"
     )]
     Damaged {
@@ -120,6 +140,12 @@ pub enum StoreError {
         /// What is wrong.
         reason: String,
     },
+    /// Others may read it.
+    #[error(
+        "the database {0} can be used by others than its owner (mode {1:o}): chmod 600, and consider whether somebody \
+         has a copy of the tokens' digests and the sealed secrets in it"
+    )]
+    Exposed(PathBuf, u32),
     /// Written by a newer version.
     #[error("the database {path} has format {found}, this version of tombolo reads {expected}: use the newer version")]
     Format {

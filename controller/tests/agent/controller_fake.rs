@@ -41,6 +41,8 @@ pub(crate) struct Fake {
     pub(crate) seen: watch::Sender<Entries>,
     pub(crate) ack: watch::Sender<Ack>,
     pub(crate) hosts_key: PrivateKey,
+    /// Further roots of the GNS, in PEM.
+    pub(crate) further_roots: Mutex<Vec<String>>,
 }
 
 fn now() -> OffsetDateTime {
@@ -61,6 +63,7 @@ impl Fake {
             seen: watch::Sender::default(),
             ack: watch::Sender::default(),
             hosts_key: PrivateKey::generate().unwrap(),
+            further_roots: Mutex::default(),
         };
         fake.publish(1, "north");
         Arc::new(fake)
@@ -77,13 +80,18 @@ impl Fake {
 
     /// A world with a GNS, a host certificate with its key, and a cluster of that name.
     pub(crate) fn publish(&self, global: u64, cluster: &str) {
-        let roots = [encode_certificates([self.gns.certificate()])];
+        let mut roots = vec![encode_certificates([self.gns.certificate()])];
+        roots.extend(self.further_roots.lock().unwrap().iter().cloned());
+        let members = json!([{"cluster": {"exact": "north"}, "namespace": {"exact": "shop"}}]);
+        let gns = json!({"resource": {"id": "GlobalNamespace/shop", "labels": {},
+            "spec": {"GlobalNamespace": {"domain": "shop.internal", "members": members}}}});
         let trust = json!({"trust": {"globalNamespace": "shop", "trustDomain": "shop.mesh.example",
             "roots": roots, "labels": {"north": LABEL}, "orders": {"north": self.order()}}});
         let certificate = json!({"hostCertificate": {"globalNamespace": "shop", "publicService": "web",
             "chain": "PEM", "secretRef": self.reference()}});
         let entries = Entries::from([
             ("trust/shop".to_owned(), trust.into()),
+            ("GlobalNamespace/shop".to_owned(), gns.into()),
             ("hostCertificate/shop/web".to_owned(), certificate.into()),
             (
                 format!("Cluster/{cluster}"),

@@ -46,7 +46,17 @@ impl Place {
             replace: false,
             labels: Default::default(),
             controller: None,
+            workloads: vec![],
+            workload_socket: None,
         }
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.0.path().join("run/workload.sock")
+    }
+
+    pub(crate) fn remove_service(&self, name: &str) {
+        std::fs::remove_file(self.0.path().join("services").join(format!("{name}.yaml"))).unwrap();
     }
 
     pub(crate) fn write_service(&self, name: &str) {

@@ -8,3 +8,5 @@ mod connection;
 mod controller_fake;
 mod life;
 mod refusals;
+mod workload_api;
+mod workloads;

@@ -191,11 +191,11 @@ async fn settings_that_cannot_be_are_refused_with_the_remedy() {
     let other = tempfile::tempdir().unwrap();
     let port = controller.address.port;
     let busy = controller::global::Settings { listen: ([127, 0, 0, 1], port).into(), ..settings(other.path()) };
-    let error = Controller::build(&busy).err().unwrap();
+    let error = Controller::build(busy).err().unwrap();
     assert!(error.to_string().contains(&format!("127.0.0.1:{port}")), "{error}");
     controller.stop().await;
     let renamed = controller::global::Settings { mesh: "other.example".into(), ..settings(directory.path()) };
-    assert!(matches!(Controller::build(&renamed), Err(Error::Authority(_))));
+    assert!(matches!(Controller::build(renamed), Err(Error::Authority(_))));
     let wrong = controller::global::Settings { advertised: vec!["not a host".into()], ..settings(directory.path()) };
-    assert!(matches!(Controller::build(&wrong), Err(Error::Advertised(_))));
+    assert!(matches!(Controller::build(wrong), Err(Error::Advertised(_))));
 }

@@ -10,6 +10,7 @@ use controller::http::client::{CallError, Client};
 use controller::http::message::{ErrorItem, Join, Joined};
 use controller::http::token::Token;
 use controller::http::{CLIENT_ALPN, csr};
+use controller::vault::SealKeys;
 use http::StatusCode;
 use identity::pem::decode_certificates;
 use identity::tls::{control_client_config, enrolment_client_config};
@@ -45,6 +46,7 @@ pub fn settings(directory: &Path) -> Settings {
         advertised: vec![],
         mesh: MESH.to_owned(),
         admin_context: Some(directory.join("config/admin.json")),
+        seal_keys: SealKeys::default(),
     }
 }
 
@@ -52,7 +54,7 @@ pub fn settings(directory: &Path) -> Settings {
 pub async fn start(directory: &TempDir) -> Running {
     let settings = settings(directory.path());
     let admin = settings.admin_context.clone().unwrap();
-    let controller = tokio::task::spawn_blocking(move || Controller::build(&settings)).await.unwrap().unwrap();
+    let controller = tokio::task::spawn_blocking(move || Controller::build(settings)).await.unwrap().unwrap();
     let (handle, mut ready, shutdown) = (controller.handle(), controller.ready(), CancellationToken::new());
     let run = controller.run(shutdown.clone());
     let task = tokio::spawn(async move { run.await.unwrap() });

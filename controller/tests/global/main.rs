@@ -3,6 +3,7 @@
 
 extern crate tombolo_controller as controller;
 
+mod access;
 mod apply;
 #[path = "../connection/mod.rs"]
 mod connection;

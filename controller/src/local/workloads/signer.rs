@@ -1,0 +1,165 @@
+//! Whether a workload may have a certificate, and the certificate.
+
+use std::sync::Arc;
+
+use config::resource::Name;
+use config::revoked::Revoked;
+use config::wire::Order;
+use identity::ca::{CaError, Chain, IssuingCa, Lifetimes};
+use identity::csr::CsrError;
+use identity::spiffe::SpiffeError;
+use identity::{Role, SigningRequest, SpiffeId};
+use time::OffsetDateTime;
+use tokio::sync::watch;
+
+use super::territory::Territory;
+use crate::http::csr;
+use crate::local::standing::Standings;
+use crate::member::holdings::{Held, Holding};
+use crate::sync::client::Seen;
+use crate::workload::ServiceName;
+
+/// Why a workload gets no certificate.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WorkloadError {
+    #[error(
+        "cluster {cluster} has no service {service}: write its manifest into the agent's --services, or correct it"
+    )]
+    NoService { cluster: Name, service: ServiceName },
+    #[error("namespace {namespace} of cluster {cluster} belongs to no GNS: add it to the members of one")]
+    NoGns { cluster: Name, namespace: Name },
+    #[error("namespace {namespace} of cluster {cluster} belongs to GNS {owner}, not to {asked}")]
+    OtherGns { cluster: Name, namespace: Name, owner: Name, asked: Name },
+    #[error("cluster {1} is not a member of GNS {0}, as far as its agent knows")]
+    NoStanding(Name, Name),
+    #[error("the agent waits for its issuing CA in GNS {0}, or for a new one: ask again")]
+    NotYet(Name),
+    #[error("the {0} is revoked: `tombolo certs reinstate` takes that back")]
+    Revoked(Revoked),
+    #[error(transparent)]
+    Name(#[from] SpiffeError),
+    #[error(transparent)]
+    Request(#[from] CsrError),
+    #[error(transparent)]
+    Sign(#[from] CaError),
+}
+
+impl WorkloadError {
+    /// Whether the workload may not have one, as things are now; else it may, and gets one later.
+    pub(super) fn is_denial(&self) -> bool {
+        !matches!(self, WorkloadError::NotYet(_) | WorkloadError::Sign(_))
+    }
+}
+
+/// All that decides.
+#[derive(Clone)]
+pub(in crate::local) struct Signer {
+    pub(in crate::local) cluster: Name,
+    /// What the agent sees of its own cluster.
+    pub(in crate::local) seen: watch::Receiver<Arc<Seen>>,
+    pub(in crate::local) territory: watch::Receiver<Arc<Territory>>,
+    pub(in crate::local) standings: watch::Receiver<Arc<Standings>>,
+    pub(in crate::local) issuing: watch::Receiver<Arc<Held<IssuingCa>>>,
+}
+
+/// A workload's right to a certificate, and who signs it now.
+pub(super) struct Entitlement {
+    pub(super) id: SpiffeId,
+    /// The roots of its GNS, in PEM.
+    pub(super) roots: Vec<String>,
+    lifetimes: Lifetimes,
+    /// How often leaves were ordered anew.
+    leaf: u64,
+    issuing: Arc<Holding<IssuingCa>>,
+}
+
+impl Signer {
+    /// What a workload of this service is entitled to.
+    ///
+    /// # Errors
+    /// When that is nothing, now or at all.
+    pub(super) fn entitle(&self, service: &ServiceName) -> Result<Entitlement, WorkloadError> {
+        self.known(service)?;
+        let (cluster, territory) = (&self.cluster, self.territory.borrow().clone());
+        let no_gns = || WorkloadError::NoGns { cluster: cluster.clone(), namespace: service.namespace.clone() };
+        let gns = territory.owner(cluster, &service.namespace).ok_or_else(no_gns)?;
+        let standings = self.standings.borrow().clone();
+        let standing = standings.get(gns).ok_or_else(|| WorkloadError::NoStanding(gns.clone(), cluster.clone()))?;
+        let revoked = Revoked::Workload {
+            cluster: cluster.clone(),
+            namespace: service.namespace.clone(),
+            service: service.name.clone(),
+        };
+        if standing.revoked.contains(&revoked) {
+            return Err(WorkloadError::Revoked(revoked));
+        }
+        let issuing = self.issuing.borrow().get(gns).cloned();
+        // An issuing CA below roots that are no longer those of the GNS would sign what nobody believes.
+        let issuing = issuing.filter(|held| standing.roots.contains(&held.order.root));
+        let role = Role::Workload {
+            cluster: cluster.to_string(),
+            namespace: service.namespace.to_string(),
+            service: service.name.to_string(),
+        };
+        Ok(Entitlement {
+            id: SpiffeId::new(standing.need.trust_domain.parse()?, role)?,
+            roots: territory.roots(gns).to_vec(),
+            lifetimes: standing.lifetimes,
+            leaf: standing.order.leaf,
+            issuing: issuing.ok_or_else(|| WorkloadError::NotYet(gns.clone()))?,
+        })
+    }
+
+    /// The same for who says of which GNS the service is.
+    ///
+    /// # Errors
+    /// As [`Self::entitle`], and when it is of another.
+    pub(super) fn entitle_in(&self, gns: &Name, service: &ServiceName) -> Result<Entitlement, WorkloadError> {
+        let (cluster, namespace) = (&self.cluster, &service.namespace);
+        let territory = self.territory.borrow().clone();
+        match territory.owner(cluster, namespace) {
+            Some(owner) if owner != gns => Err(WorkloadError::OtherGns {
+                cluster: cluster.clone(),
+                namespace: namespace.clone(),
+                owner: owner.clone(),
+                asked: gns.clone(),
+            }),
+            _ => self.entitle(service),
+        }
+    }
+
+    fn known(&self, service: &ServiceName) -> Result<(), WorkloadError> {
+        let key = format!("Service/{}/{service}", self.cluster);
+        match self.seen.borrow().entries.contains_key(&key) {
+            true => Ok(()),
+            false => Err(WorkloadError::NoService { cluster: self.cluster.clone(), service: service.clone() }),
+        }
+    }
+
+    /// Waits until something may be decided otherwise; `false` when the agent ends.
+    pub(super) async fn changed(&mut self) -> bool {
+        tokio::select! {
+            changed = self.seen.changed() => changed.is_ok(),
+            changed = self.territory.changed() => changed.is_ok(),
+            changed = self.standings.changed() => changed.is_ok(),
+            changed = self.issuing.changed() => changed.is_ok(),
+        }
+    }
+}
+
+impl Entitlement {
+    /// Signs a request in PEM, which must ask for exactly this.
+    pub(super) fn certify(&self, request: &str) -> Result<Chain, WorkloadError> {
+        self.sign(&csr::check(request, &self.id)?)
+    }
+
+    /// Signs what was checked, or made here.
+    pub(super) fn sign(&self, request: &SigningRequest) -> Result<Chain, WorkloadError> {
+        Ok(self.issuing.value.issue_workload(request, &self.lifetimes, OffsetDateTime::now_utc())?)
+    }
+
+    /// By which order certificates are made now: when it is another, they are made anew.
+    pub(super) fn order(&self) -> Order {
+        Order { leaf: self.leaf, ..self.issuing.order.clone() }
+    }
+}

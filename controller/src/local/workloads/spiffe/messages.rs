@@ -1,0 +1,89 @@
+//! The messages of the SPIFFE Workload API's X.509 part, as protocol buffers (SPIFFE Workload API, section 5.1).
+//!
+//! Both answers consist of length-delimited fields alone, nested twice at the most, so they are written by hand: that
+//! is less than what a library for it would bring, and the key passes through buffers that are wiped.
+
+use std::collections::BTreeMap;
+
+use rustls_pki_types::CertificateDer;
+use zeroize::Zeroizing;
+
+use crate::local::workloads::keeper::Svid;
+
+/// A field's wire type: length-delimited (Protocol Buffers encoding, "Message structure").
+const LENGTH_DELIMITED: u8 = 2;
+/// Room for one field's tag and length.
+const OVERHEAD: usize = 11;
+
+/// `X509SVIDResponse`: the identities of one caller.
+pub(super) fn svids<'s>(svids: impl Iterator<Item = &'s Svid>) -> Zeroizing<Vec<u8>> {
+    let messages: Vec<_> = svids.map(svid).collect();
+    let mut response = message(messages.iter().map(|message| message.len()));
+    messages.iter().for_each(|message| field(&mut response, 1, message));
+    response
+}
+
+/// `X509BundlesResponse`: whom a caller believes, by trust domain.
+pub(super) fn bundles<'s>(svids: impl Iterator<Item = &'s Svid>) -> Zeroizing<Vec<u8>> {
+    let bundles: BTreeMap<String, Vec<u8>> =
+        svids.map(|svid| (format!("spiffe://{}", svid.id.trust_domain()), concatenated(&svid.bundle))).collect();
+    let entries: Vec<_> = bundles.iter().map(|(domain, roots)| bundle_entry(domain, roots)).collect();
+    let mut response = message(entries.iter().map(|entry| entry.len()));
+    entries.iter().for_each(|entry| field(&mut response, 2, entry));
+    response
+}
+
+/// `X509SVID`.
+fn svid(svid: &Svid) -> Zeroizing<Vec<u8>> {
+    let (id, key) = (svid.id.to_string(), svid.key.to_pkcs8());
+    let (chain, bundle) = (concatenated(&svid.chain), concatenated(&svid.bundle));
+    let fields = [id.as_bytes(), &chain, &key, &bundle];
+    let mut message = message(fields.iter().map(|field| field.len()));
+    (1..).zip(fields).for_each(|(number, bytes)| field(&mut message, number, bytes));
+    message
+}
+
+/// An entry of the map from trust domain to roots: a map is a repeated message of key and value.
+fn bundle_entry(domain: &str, roots: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut entry = message([domain.len(), roots.len()].into_iter());
+    field(&mut entry, 1, domain.as_bytes());
+    field(&mut entry, 2, roots);
+    entry
+}
+
+/// Certificates in DER, one after another.
+fn concatenated(certificates: &[CertificateDer<'_>]) -> Vec<u8> {
+    certificates.iter().flat_map(|certificate| certificate.iter().copied()).collect()
+}
+
+/// An empty message with room for fields of these lengths: a buffer that grows leaves copies of a key behind.
+fn message(lengths: impl Iterator<Item = usize>) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(Vec::with_capacity(lengths.map(|length| length + OVERHEAD).sum()))
+}
+
+/// Adds a field. Numbers up to 15 have tags of one byte; ours are up to 4.
+fn field(message: &mut Vec<u8>, number: u8, bytes: &[u8]) {
+    message.push(number << 3 | LENGTH_DELIMITED);
+    let mut length = bytes.len();
+    while length >= 0x80 {
+        message.push((length & 0x7f) as u8 | 0x80);
+        length >>= 7;
+    }
+    message.push(length as u8);
+    message.extend_from_slice(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::indexing_slicing)]
+    use super::*;
+
+    #[test]
+    fn a_field_is_written_as_the_encoding_says() {
+        let mut message = Vec::new();
+        field(&mut message, 1, b"ab");
+        field(&mut message, 4, &[7; 300]);
+        assert_eq!(message[..7], [0x0a, 2, b'a', b'b', 0x22, 0xac, 0x02]);
+        assert_eq!(message.len(), 7 + 300);
+    }
+}
