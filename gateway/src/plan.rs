@@ -213,18 +213,18 @@ impl PartialEq for Belief {
 pub struct Own {
     /// Who it is.
     pub identity: Arc<Identity>,
-    /// Whom it believes: as it was when this was made, but for members that came or went since.
-    pub belief: Arc<Belief>,
-    /// The same, as verifiers ask.
+    /// The GNS's trust domain.
+    pub domain: TrustDomain,
+    /// Its roots.
+    pub roots: Vec<String>,
+    /// Whom it believes of its own cluster. Members that came or went elsewhere since this was made are not in it.
     pub trust: Arc<TrustView>,
 }
 
 impl Own {
     /// Whether connections in the name of the one are as good as those in the name of the other.
     pub fn same(&self, identity: &Identity, belief: &Belief) -> bool {
-        let (mine, theirs) = (&self.belief.source, &belief.source);
-        same_identity(&self.identity, identity)
-            && (&mine.trust_domain, &mine.roots) == (&theirs.trust_domain, &theirs.roots)
+        same_identity(&self.identity, identity) && (&self.domain, &self.roots) == (&belief.domain, &belief.source.roots)
     }
 }
 

@@ -250,7 +250,6 @@ impl Fields for TurnedAway {
         to.number("time_ms", self.time_ms);
         to.text("door", self.door);
         to.shown("client", self.client);
-        to.text_if("source", non_empty(self.texts.get(Text::Source)));
         to.text("refusal", self.refusal);
         to.text("cause", &self.cause);
         if self.unsaid != 0 {
