@@ -3,11 +3,12 @@
 
 mod pool;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 use config::resource::{Host, Name, Protocol, RoutePath};
+use config::revoked::Revoked;
 use config::snapshot::{Foreign, HostTls, Namespace, PublicHost, Service, Snapshot};
 use config::wire::Rejection;
 use decide::balance::{Cursor, SmoothWeighted};
@@ -215,19 +216,22 @@ impl PartialEq for Belief {
 pub struct Own {
     /// Who it is.
     pub identity: Arc<Identity>,
-    /// Whom it believes: as it was when this was made, but for members that came or went since.
-    pub belief: Arc<Belief>,
-    /// The same, as verifiers ask.
+    /// The GNS's trust domain.
+    pub domain: TrustDomain,
+    /// Its roots.
+    pub roots: Vec<String>,
+    /// Who is not believed any more.
+    pub revoked: BTreeSet<Revoked>,
+    /// Whom it believes of its own cluster. Members that came or went elsewhere since this was made are not in it.
     pub trust: Arc<TrustView>,
 }
 
 impl Own {
     /// Whether connections in the name of the one are as good as those in the name of the other.
     pub fn same(&self, identity: &Identity, belief: &Belief) -> bool {
-        let (mine, theirs) = (&self.belief.source, &belief.source);
         same_identity(&self.identity, identity)
-            && (&mine.trust_domain, &mine.roots, &mine.revoked)
-                == (&theirs.trust_domain, &theirs.roots, &theirs.revoked)
+            && (&self.domain, &self.roots, &self.revoked)
+                == (&belief.domain, &belief.source.roots, &belief.source.revoked)
     }
 }
 

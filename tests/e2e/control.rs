@@ -108,10 +108,11 @@ async fn an_unknown_field_or_kind_is_refused_with_the_place_and_the_likely_word(
 }
 
 #[tokio::test]
-async fn kinds_and_modes_that_are_still_to_come_are_refused_by_name() {
+async fn kinds_and_fields_that_are_still_to_come_are_refused_by_name() {
     let demo = Demo::shared().await;
-    let strict = gns("later", "later.internal").replace("domain:", "mtls: strict, domain:");
-    assert_says(&demo.cli(|cli| cli.apply(&strict)).failure(), &["spec.mtls", "strict", "supported"]);
+    let deny = "apiVersion: tombolo.dev/v1alpha1\nkind: AccessPolicy\nmetadata: {name: later}\n\
+                spec: {globalNamespace: shop, action: deny, from: [{globalNamespace: bank}]}\n";
+    assert_says(&demo.cli(|cli| cli.apply(deny)).failure(), &["spec.action", "deny", "supported"]);
     let policy = gns("later", "later.internal").replace("GlobalNamespace", "TrafficPolicy");
     assert_says(&demo.cli(|cli| cli.apply(&policy)).failure(), &["TrafficPolicy", "supported"]);
 }

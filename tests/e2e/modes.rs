@@ -1,6 +1,7 @@
 //! What callers and instances speak, as the mTLS mode of their global namespace has it; and calls from one global
 //! namespace to another.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::OnceCell;
 
 use crate::support::demo::{ADMIN, CLUSTERS, Demo, SERVICE};
+use crate::support::dns::{self, A, NXDOMAIN, Over};
 use crate::support::http::{Answer, Connection, Outcome, Protocol, by_and_by, connect, full, plain};
 use crate::support::streams;
 use crate::support::workload::{self, Caller, Inside, Member, register, service};
@@ -450,6 +452,10 @@ async fn a_cluster_that_is_no_member_reaches_what_it_is_let_into_and_nothing_els
     demo.cli(|cli| cli.make_ready(&policy("pilots-land", "{globalNamespace: open, service: pilot}", "far/tower")));
     eventually("the tower answers", async || is_from(&ask("tower").await?, "tower")).await;
     refused(&ask("cellar").await.unwrap(), 403).unwrap();
+    let means = async |name: &str| dns::ask(demo.dns(0), Over::Udp, name, A).await.unwrap();
+    let gateways: BTreeSet<_> = means("tower.far.internal").await.addresses.into_iter().collect();
+    assert_eq!(gateways, [demo.gateway(0, 0), demo.gateway(0, 1)].into(), "the name means the caller's own gateways");
+    assert_eq!(means("cellar.far.internal").await.code, NXDOMAIN);
     // What is told goes no further than it must; gateways keep it on disk a moment after they have it.
     for (member, told, untold) in
         [("north/gw-a", "remote/west/far/tower", "cellar"), ("west/gw-a", "trust/open", "trust/safe")]

@@ -40,7 +40,7 @@ impl Build<'_> {
             let cursor = before.and_then(|before| before.gateways.get(cluster)).cloned();
             (cluster.clone(), cursor.unwrap_or_else(fresh_cursor))
         });
-        let secured = secured(service, before, here);
+        let secured = self.secured(service, before, here);
         Arc::new(PlannedService {
             gateways: gateways.collect(),
             ports: self.ports(service, before, (&changes, secured.as_ref()), here.cluster),
@@ -57,6 +57,30 @@ impl Build<'_> {
             changes,
             counted: AtomicU64::new(UNCOUNTED),
         })
+    }
+
+    /// How the instances are dialled that want mutual TLS. What was made in the same name before stays, and with it the
+    /// connections.
+    fn secured(&self, service: &Service, before: Option<&PlannedService>, here: &Here<'_>) -> Option<Secured> {
+        let before = before.filter(|before| before.speaks_as(here.own)).and_then(|before| before.secured.as_ref());
+        let mut by_namespace: BTreeMap<Name, Security> = BTreeMap::new();
+        let instances = service.versions.values().flat_map(|version| &version.instances);
+        for namespace in instances.filter_map(|endpoint| endpoint.tls.as_ref()) {
+            if by_namespace.contains_key(namespace) {
+                continue;
+            }
+            let kept = before.and_then(|before| before.by_namespace.get(namespace)).cloned();
+            let made = || match here.own {
+                Some(own) => {
+                    let server_name = format!("{}.{}", service.name, here.domain);
+                    let who = (namespace, &service.name);
+                    tls::instances(self.pools.number(), own, who, &server_name, here.cluster)
+                }
+                None => Security::Missing,
+            };
+            by_namespace.insert(namespace.clone(), kept.unwrap_or_else(made));
+        }
+        (!by_namespace.is_empty()).then(|| Secured { own: here.own.cloned(), by_namespace })
     }
 
     fn ports(
@@ -150,29 +174,6 @@ impl PlannedService {
         let same = |secured: &Secured| secured.own.as_ref().map(Arc::as_ptr) == own.map(Arc::as_ptr);
         self.secured.as_ref().is_none_or(same)
     }
-}
-
-/// How the instances are dialled that want mutual TLS. What was made in the same name before stays, and with it the
-/// connections.
-fn secured(service: &Service, before: Option<&PlannedService>, here: &Here<'_>) -> Option<Secured> {
-    let before = before.filter(|before| before.speaks_as(here.own)).and_then(|before| before.secured.as_ref());
-    let mut by_namespace: BTreeMap<Name, Security> = BTreeMap::new();
-    let instances = service.versions.values().flat_map(|version| &version.instances);
-    for namespace in instances.filter_map(|endpoint| endpoint.tls.as_ref()) {
-        if by_namespace.contains_key(namespace) {
-            continue;
-        }
-        let kept = before.and_then(|before| before.by_namespace.get(namespace)).cloned();
-        let made = || match here.own {
-            Some(own) => {
-                let server_name = format!("{}.{}", service.name, here.domain);
-                tls::instances(own, namespace, &service.name, &server_name, here.cluster)
-            }
-            None => Security::Missing,
-        };
-        by_namespace.insert(namespace.clone(), kept.unwrap_or_else(made));
-    }
-    (!by_namespace.is_empty()).then(|| Secured { own: here.own.cloned(), by_namespace })
 }
 
 fn security(endpoint: &Endpoint, secured: Option<&Secured>) -> Security {

@@ -16,9 +16,9 @@ use config::world::{Fact, World};
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
-use super::tls::{belief, believed, tunnel_tls, view};
+use super::tls::{belief, believed, tunnel_tls};
 use super::*;
-use crate::plan::{MeshPort, Own, TunnelSource, TunnelTls};
+use crate::plan::{MeshPort, TunnelSource, TunnelTls};
 use config::snapshot::Namespace;
 
 const HOST: &str = "shop.example";
@@ -186,9 +186,8 @@ fn a_cluster_that_joins_changes_nothing_for_those_that_are_there() {
     let made = |labels: &[_], identity: &Arc<_>, before| {
         let namespace = namespace(&root, labels);
         let belief = Arc::new(belief(believed(&namespace)).unwrap());
-        let speaker = Own { identity: Arc::clone(identity), trust: Arc::new(view([&belief])), belief };
         let source = TunnelSource { identity: Arc::clone(identity), namespace, admitted: BTreeMap::new() };
-        tunnel_tls(source, &speaker, &own, before).unwrap()
+        tunnel_tls(source, &belief, &own, before).unwrap()
     };
     let kept = |a: &TunnelTls, b: &TunnelTls, cluster: &str| {
         let name: Name = cluster.parse().unwrap();

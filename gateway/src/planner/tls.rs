@@ -67,7 +67,13 @@ impl Build<'_> {
             let (identity, belief) = (identities.get(name)?, beliefs.get(name)?);
             let before = self.previous.own.get(name).filter(|before| before.same(identity, belief));
             let new = || {
-                Arc::new(Own { identity: identity.clone(), trust: Arc::new(view([belief])), belief: belief.clone() })
+                Arc::new(Own {
+                    identity: identity.clone(),
+                    domain: belief.domain.clone(),
+                    roots: belief.source.roots.clone(),
+                    revoked: belief.source.revoked.clone(),
+                    trust: Arc::new(view([belief])),
+                })
             };
             Some((name.clone(), before.cloned().unwrap_or_else(new)))
         });
@@ -82,7 +88,7 @@ impl Build<'_> {
     ) -> BTreeMap<Name, Arc<TunnelTls>> {
         let mut tunnels = BTreeMap::new();
         for (name, own) in own {
-            let Some(namespace) = snapshot.namespaces.get(name) else { continue };
+            let (Some(namespace), Some(belief)) = (snapshot.namespaces.get(name), beliefs.get(name)) else { continue };
             let admitted =
                 admitted(namespace).into_iter().filter_map(|gns| Some((gns.clone(), beliefs.get(gns)?.clone())));
             let source = TunnelSource {
@@ -93,7 +99,7 @@ impl Build<'_> {
             let before = self.previous.tunnels.get(name);
             let tls = match before.filter(|before| before.source.same(&source)) {
                 Some(same) => Ok(same.clone()),
-                None => tunnel_tls(source, own, &snapshot.place.cluster, before.map(Arc::as_ref)),
+                None => tunnel_tls(source, belief, &snapshot.place.cluster, before.map(Arc::as_ref)),
             };
             match tls {
                 Ok(tls) => drop(tunnels.insert(name.clone(), tls)),
@@ -160,18 +166,25 @@ impl Build<'_> {
     }
 }
 
-/// How the instances of a service in a namespace of this cluster are dialled by mutual TLS.
-pub(super) fn instances(own: &Own, namespace: &Name, service: &Name, server_name: &str, cluster: &Name) -> Security {
+/// How the instances of a service in a namespace of this cluster are dialled by mutual TLS. Connections that are opened
+/// so are of that number.
+pub(super) fn instances(
+    number: u64,
+    own: &Own,
+    (namespace, service): (&Name, &Name),
+    server_name: &str,
+    cluster: &Name,
+) -> Security {
     let role =
         Role::Workload { cluster: cluster.to_string(), namespace: namespace.to_string(), service: service.to_string() };
     let made = || {
-        let id = SpiffeId::new(own.belief.domain.clone(), role).map_err(|error| error.to_string())?;
+        let id = SpiffeId::new(own.domain.clone(), role).map_err(|error| error.to_string())?;
         let name = ServerName::try_from(server_name.to_owned()).map_err(|error| error.to_string())?;
         let config = |alpn| -> Result<ClientConfig, String> {
             identity::tls::instance_client_config(&own.identity, own.trust.clone(), id.clone(), &[alpn])
                 .map_err(|error| error.to_string())
         };
-        Ok::<_, String>(MutualTls::new(name, [config(HTTP1_ALPN)?, config(HTTP2_ALPN)?, config(MESH_ALPN)?]))
+        Ok::<_, String>(MutualTls::new(number, name, [config(HTTP1_ALPN)?, config(HTTP2_ALPN)?, config(MESH_ALPN)?]))
     };
     match made() {
         Ok(tls) => Security::Mutual(Arc::new(tls)),
@@ -208,7 +221,7 @@ pub(super) fn belief(source: Foreign) -> Result<Belief, String> {
 }
 
 /// What is believed in these GNSs: each domain by its own roots, and the clusters that are members now.
-pub(super) fn view<'b>(beliefs: impl IntoIterator<Item = &'b Arc<Belief>>) -> TrustView {
+fn view<'b>(beliefs: impl IntoIterator<Item = &'b Arc<Belief>>) -> TrustView {
     let mut view = TrustView::default();
     for Belief { source, domain, bundle } in beliefs.into_iter().map(Arc::as_ref) {
         view.bundles.insert(domain.clone(), bundle.clone());
@@ -236,19 +249,19 @@ fn name_of(revoked: &Revoked, domain: &TrustDomain) -> Option<SpiffeId> {
 
 pub(super) fn tunnel_tls(
     source: TunnelSource,
-    own: &Own,
+    belief: &Arc<Belief>,
     cluster: &Name,
     before: Option<&TunnelTls>,
 ) -> Result<Arc<TunnelTls>, String> {
-    let trust = Arc::new(view([&own.belief].into_iter().chain(source.admitted.values())));
+    let trust = Arc::new(view([belief].into_iter().chain(source.admitted.values())));
     let admitted = source.admitted.values().map(|belief| belief.domain.clone());
-    let accept = Accept::new(own.belief.domain.clone(), [RoleKind::Gateway]).and_domains(admitted);
+    let accept = Accept::new(belief.domain.clone(), [RoleKind::Gateway]).and_domains(admitted);
     let both = [REQUESTS_ALPN, STREAM_ALPN];
     let server = identity::tls::tunnel_server_config(&source.identity, trust, accept, &both)
         .map_err(|error| error.to_string())?;
     let before = before.map(|before| (&before.source, &before.clients));
-    let clients = clients(&source, &own.belief, cluster, before)?;
-    let roots = own.belief.bundle.certificates().map(fingerprint).collect();
+    let clients = clients(&source, belief, cluster, before)?;
+    let roots = belief.bundle.certificates().map(fingerprint).collect();
     Ok(Arc::new(TunnelTls { clients, server: Arc::new(server), source, roots }))
 }
 

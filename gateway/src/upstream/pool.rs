@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::secure::Security;
+use super::secure::{FIRST_NUMBER, Security};
 use super::{CallError, http1, http2};
 
 /// How long a connect to an instance of the same cluster may take. A lost first packet is sent again only then (RFC 6298
@@ -33,9 +34,18 @@ pub struct Connections {
 
 /// See the module.
 #[derive(Default)]
-pub struct Pools(Mutex<HashMap<(SocketAddr, u64), Arc<Connections>>>);
+pub struct Pools {
+    open: Mutex<HashMap<(SocketAddr, u64), Arc<Connections>>>,
+    /// The last of the numbers by which connections are told apart.
+    last: AtomicU64,
+}
 
 impl Pools {
+    /// A number that no connections have had yet.
+    pub fn number(&self) -> u64 {
+        FIRST_NUMBER + self.last.fetch_add(1, Ordering::Relaxed)
+    }
+
     /// Those to one address that may be shared by whoever speaks to it so.
     pub fn of(&self, address: SocketAddr, security: &Security) -> Arc<Connections> {
         let new = || {
@@ -43,7 +53,7 @@ impl Pools {
             let http2 = http2::pool::Connections::new(address, security.clone());
             Arc::new(Connections { address, security: security.clone(), http1, http2 })
         };
-        let mut pools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pools = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         pools.entry((address, security.number())).or_insert_with(new).clone()
     }
 
@@ -51,7 +61,7 @@ impl Pools {
     pub async fn tidy(self: Arc<Self>) {
         loop {
             tokio::time::sleep(TIDY).await;
-            let mut pools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut pools = self.open.lock().unwrap_or_else(PoisonError::into_inner);
             pools.retain(|_, pool| Arc::strong_count(pool) > 1);
             for pool in pools.values() {
                 pool.http1.drop_old();

@@ -4,7 +4,6 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use identity::Refusal;
@@ -18,6 +17,9 @@ use tokio_rustls::client::TlsStream;
 
 use super::CallError;
 use super::pool::{CONNECT_TIMEOUT, connect};
+
+/// The first number that is free for mutual TLS: those below are of plain text, and of what isn't spoken at all.
+pub const FIRST_NUMBER: u64 = 2;
 
 /// How an instance is spoken to.
 #[derive(Clone)]
@@ -51,11 +53,9 @@ pub struct MutualTls {
 }
 
 impl MutualTls {
-    /// Of these configurations, each with its own ALPN; `name` is what instances see as the name that is dialled.
-    pub fn new(name: ServerName<'static>, [http1, http2, stream]: [ClientConfig; 3]) -> Self {
-        /// By it connections are told apart: no two are ever of one number.
-        static NUMBERS: AtomicU64 = AtomicU64::new(2);
-        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+    /// Of these configurations, each with its own ALPN; `name` is what instances see as the name that is dialled. No other
+    /// has the number.
+    pub fn new(number: u64, name: ServerName<'static>, [http1, http2, stream]: [ClientConfig; 3]) -> Self {
         MutualTls { number, name, http1: Arc::new(http1), http2: Arc::new(http2), stream: Arc::new(stream) }
     }
 
