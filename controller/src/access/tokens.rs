@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use config::resource::Name;
 use serde::{Deserialize, Serialize};
@@ -91,11 +91,14 @@ pub(crate) enum TokenFault {
     Store(#[from] StoreError),
 }
 
+/// Tokens by digest.
+type Known = BTreeMap<String, ApiToken>;
+
 /// The API tokens.
 pub(crate) struct ApiTokens {
     records: Records<ApiToken>,
     /// By digest, as in the store. Whoever writes holds the lock until the store has it.
-    known: RwLock<BTreeMap<String, ApiToken>>,
+    known: RwLock<Known>,
 }
 
 impl ApiTokens {
@@ -108,7 +111,7 @@ impl ApiTokens {
     /// Who holds this token, if anybody does now. Compares with every token there is, in a time that tells nothing.
     pub(crate) fn holder(&self, token: &str, from: IpAddr, now: OffsetDateTime) -> Option<Caller> {
         let digest = sha256_hex(token.as_bytes());
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.read();
         let found =
             known.iter().fold(None, |found, (key, token)| if equal(key, &digest) { Some(token) } else { found });
         let alive = found.filter(|token| token.expires.is_none_or(|end| now.unix_timestamp() < end))?;
@@ -117,95 +120,106 @@ impl ApiTokens {
 
     /// Whether somebody was given this token, whatever became of its time.
     pub(crate) fn knows(&self, token: &str) -> bool {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.read();
         known.contains_key(&sha256_hex(token.as_bytes()))
     }
 
     /// Why such a token cannot be made, if so.
     pub(crate) fn check(&self, new: &NewToken) -> Result<(), TokenFault> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        match () {
-            () if new.role == Role::Admin && !new.global_namespaces.is_empty() => Err(TokenFault::LimitedAdmin),
-            () if known.values().any(|token| token.name == new.name.as_str()) => {
-                Err(TokenFault::Taken(new.name.to_string()))
-            }
-            () if known.len() >= MAX_TOKENS => Err(TokenFault::TooMany),
-            () => Ok(()),
-        }
+        may_create(&self.read(), new)
     }
 
     /// Makes a token, and returns its text, which nobody can tell again. Blocks.
     pub(crate) fn create(&self, new: &NewToken, now: OffsetDateTime) -> Result<Zeroizing<String>, TokenFault> {
-        self.check(new)?;
+        let mut known = self.write();
+        may_create(&known, new)?;
         let limits = new.global_namespaces.clone();
-        self.put(ApiToken {
+        let token = ApiToken {
             name: new.name.to_string(),
             role: new.role,
             global_namespaces: (!limits.is_empty()).then_some(limits),
             created: now.unix_timestamp(),
             expires: new.expires.map(OffsetDateTime::unix_timestamp),
-        })
+        };
+        self.put(&mut known, token)
     }
 
     /// Makes the admin's token anew, in place of the old one. Blocks.
     pub(crate) fn replace_admin(&self, now: OffsetDateTime) -> Result<Zeroizing<String>, TokenFault> {
         const ADMIN: &str = "admin";
-        self.remove_where(|token| token.name == ADMIN)?;
-        let created = now.unix_timestamp();
-        self.put(ApiToken {
-            name: ADMIN.to_owned(),
-            role: Role::Admin,
-            global_namespaces: None,
-            created,
-            expires: None,
-        })
+        let mut known = self.write();
+        self.remove(&mut known, ADMIN)?;
+        let (name, created) = (ADMIN.to_owned(), now.unix_timestamp());
+        let token = ApiToken { name, role: Role::Admin, global_namespaces: None, created, expires: None };
+        self.put(&mut known, token)
     }
 
     /// Whether a token can be revoked.
     pub(crate) fn check_revoke(&self, name: &str) -> Result<(), TokenFault> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        let lasting = |token: &&ApiToken| token.role == Role::Admin && token.expires.is_none();
-        match known.values().find(|token| token.name == name) {
-            None => Err(TokenFault::Unknown(name.to_owned())),
-            Some(token) if lasting(&token) && known.values().filter(lasting).count() == 1 => {
-                Err(TokenFault::LastAdmin(name.to_owned()))
-            }
-            Some(_) => Ok(()),
-        }
+        may_revoke(&self.read(), name)
     }
 
     /// Ends a token: the next call with it is refused. Blocks.
     pub(crate) fn revoke(&self, name: &str) -> Result<(), TokenFault> {
-        self.check_revoke(name)?;
-        self.remove_where(|token| token.name == name)
+        let mut known = self.write();
+        may_revoke(&known, name)?;
+        self.remove(&mut known, name)
     }
 
     /// All tokens, by name.
     pub(crate) fn rows(&self) -> Vec<TokenRow> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.read();
         let mut rows: Vec<TokenRow> = known.values().map(row).collect();
         rows.sort_by(|a, b| a.name.cmp(&b.name));
         rows
     }
 
-    fn put(&self, token: ApiToken) -> Result<Zeroizing<String>, TokenFault> {
+    fn read(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, known: &mut Known, token: ApiToken) -> Result<Zeroizing<String>, TokenFault> {
         let text = random().ok_or(TokenFault::Randomness)?;
         let digest = sha256_hex(text.as_bytes());
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         self.records.put(&digest, &token)?;
         known.insert(digest, token);
         Ok(text)
     }
 
-    fn remove_where(&self, which: impl Fn(&ApiToken) -> bool) -> Result<(), TokenFault> {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let digests: Vec<String> =
-            known.iter().filter(|(_, token)| which(token)).map(|(digest, _)| digest.clone()).collect();
+    fn remove(&self, known: &mut Known, name: &str) -> Result<(), TokenFault> {
+        let of_name = known.iter().filter(|(_, token)| token.name == name);
+        let digests: Vec<String> = of_name.map(|(digest, _)| digest.clone()).collect();
         for digest in digests {
             self.records.remove(&digest)?;
             known.remove(&digest);
         }
         Ok(())
+    }
+}
+
+fn may_create(known: &Known, new: &NewToken) -> Result<(), TokenFault> {
+    match () {
+        () if new.role == Role::Admin && !new.global_namespaces.is_empty() => Err(TokenFault::LimitedAdmin),
+        () if known.values().any(|token| token.name == new.name.as_str()) => {
+            Err(TokenFault::Taken(new.name.to_string()))
+        }
+        () if known.len() >= MAX_TOKENS => Err(TokenFault::TooMany),
+        () => Ok(()),
+    }
+}
+
+fn may_revoke(known: &Known, name: &str) -> Result<(), TokenFault> {
+    let lasting = |token: &&ApiToken| token.role == Role::Admin && token.expires.is_none();
+    match known.values().find(|token| token.name == name) {
+        None => Err(TokenFault::Unknown(name.to_owned())),
+        Some(token) if lasting(&token) && known.values().filter(lasting).count() == 1 => {
+            Err(TokenFault::LastAdmin(name.to_owned()))
+        }
+        Some(_) => Ok(()),
     }
 }
 
