@@ -37,7 +37,7 @@ fn lives_nest_and_are_thirds() {
     let issuing = issuing(&gns, now()).unwrap();
     let key = PrivateKey::generate().unwrap();
     let gateway = request("spiffe://shop.mesh/cluster/south/gateway/gw-1", &key);
-    let leaf = issuing.issue_gateway(&gateway, "t-1", &Lifetimes::default(), now()).unwrap();
+    let leaf = issuing.issue_gateway(&gateway, ["t-1"], &Lifetimes::default(), now()).unwrap();
     let leaf = Facts::read(&leaf[0]).unwrap();
     let life = |f: &Facts| f.not_after - f.not_before;
     assert_eq!(life(gns.facts()), Duration::days(90));

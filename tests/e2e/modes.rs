@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 
 use crate::support::demo::{ADMIN, CLUSTERS, Demo, SERVICE};
 use crate::support::dns::{self, A, NXDOMAIN, Over};
-use crate::support::http::{Answer, Connection, Outcome, Protocol, by_and_by, connect, full, plain};
+use crate::support::http::{Answer, Client, Connection, Outcome, Protocol, by_and_by, connect, full, plain};
 use crate::support::streams;
 use crate::support::workload::{self, Caller, Inside, Member, register, service};
 use crate::support::{eventually, holds};
@@ -222,6 +222,28 @@ async fn permissive_serves_both_on_one_port_and_speaks_with_each_instance_as_it_
 
 async fn kept(demo: &Demo, host: &str, who: &(Member, Identity, Caller)) -> Connection {
     who.2.http(gateway(demo, 0, SERVICE), host, &who.0, Protocol::Http1).await.unwrap()
+}
+
+/// With what `tombolo certs issue` gives, and a client that knows of host names only.
+#[tokio::test]
+async fn who_verifies_host_names_calls_with_a_certificate_by_command() {
+    let demo = Demo::shared().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (agent, out) = (demo.state.join("north/agent/member.token"), folder.path().join("cart"));
+    let (agent, out_flag) = (format!("--agent={}", agent.display()), format!("--out={}", out.display()));
+    let args = ["certs", "issue", "--gns=shop", "--service=shop/cart", &agent, &out_flag];
+    demo.cli(|cli| cli.run(&args)).success();
+    let [chain, key, bundle] =
+        ["cert.pem", "key.pem", "bundle.pem"].map(|file| std::fs::read_to_string(out.join(file)).unwrap());
+    let client = Client::trusting(&bundle).with_identity(&chain, &key);
+    for (host, protocol) in [("cart.shop.internal", Protocol::Http1), ("web.shop.internal", Protocol::Http2)] {
+        let stream = connect(demo.workload(0), gateway(demo, 0, SERVICE)).await.unwrap();
+        let mut connection = client.https_over(stream, host, protocol).await.unwrap();
+        assert_eq!(connection.get("/").await.unwrap().status, StatusCode::OK);
+    }
+    let stream = connect(demo.workload(0), gateway(demo, 0, SERVICE)).await.unwrap();
+    let stranger = client.https_over(stream, "v1.cart.shop.internal", Protocol::Http1).await;
+    assert!(stranger.is_err(), "no certificate bears names of two labels");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -222,7 +222,9 @@ impl Office {
         let role = Role::Gateway { cluster: self.cluster.to_string(), name: name.to_string() };
         let request = csr::check(&ask.csr, &SpiffeId::new(standing.need.trust_domain.parse()?, role)?)?;
         let now = OffsetDateTime::now_utc();
-        let chain = issuing.value.issue_gateway(&request, standing.label.as_str(), &standing.lifetimes, now)?;
+        let names = standing.gateway_names();
+        let names = names.iter().map(String::as_str);
+        let chain = issuing.value.issue_gateway(&request, names, &standing.lifetimes, now)?;
         Ok((chain, order))
     }
 

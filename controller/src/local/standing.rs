@@ -26,8 +26,18 @@ pub(super) struct Standing {
     pub(super) revoked: BTreeSet<Revoked>,
     /// The opaque name that its gateways bear.
     pub(super) label: Host,
+    /// Services answer below it, which stands in gateways' certificates for callers that verify host names.
+    pub(super) domain: Option<Host>,
     /// How long certificates live.
     pub(super) lifetimes: Lifetimes,
+}
+
+impl Standing {
+    /// The names in the certificates of its gateways.
+    pub(super) fn gateway_names(&self) -> Vec<String> {
+        let services = self.domain.as_ref().map(|domain| format!("*.{domain}"));
+        [self.label.to_string()].into_iter().chain(services).collect()
+    }
 }
 
 /// By GNS.
@@ -44,8 +54,9 @@ pub(super) fn standings(world: &World, cluster: &Name) -> Standings {
         let label = trust.labels.get(cluster)?.clone();
         let (roots, order) = (fingerprints(&trust.roots), trust.order(cluster));
         let revoked = trust.revoked.iter().filter(|revoked| revoked.cluster() == cluster).cloned().collect();
-        let lifetimes = lifetimes(world, &trust.global_namespace);
-        Some((trust.global_namespace.clone(), Standing { need, roots, order, revoked, label, lifetimes }))
+        let spec = spec(world, &trust.global_namespace);
+        let (domain, lifetimes) = (spec.map(|spec| spec.domain.clone()), lifetimes(spec));
+        Some((trust.global_namespace.clone(), Standing { need, roots, order, revoked, label, domain, lifetimes }))
     };
     trusts.filter_map(|trust| standing(trust)).collect()
 }
@@ -72,10 +83,14 @@ fn fingerprints(roots: &[String]) -> Vec<String> {
 }
 
 /// As the GNS says; the defaults where it says nothing, or something that the controller would have refused.
-fn lifetimes(world: &World, gns: &Name) -> Lifetimes {
-    match world.resource(&ResourceId::GlobalNamespace(gns.clone())).map(|resource| &resource.spec) {
-        Some(Spec::GlobalNamespace(GlobalNamespaceSpec { certificates, .. })) => checked(certificates),
-        _ => Lifetimes::default(),
+fn lifetimes(spec: Option<&GlobalNamespaceSpec>) -> Lifetimes {
+    spec.map(|spec| checked(&spec.certificates)).unwrap_or_default()
+}
+
+fn spec<'w>(world: &'w World, gns: &Name) -> Option<&'w GlobalNamespaceSpec> {
+    match &world.resource(&ResourceId::GlobalNamespace(gns.clone()))?.spec {
+        Spec::GlobalNamespace(spec) => Some(spec),
+        _ => None,
     }
 }
 

@@ -34,7 +34,7 @@ impl Trust {
         let (request, key) = request(SpiffeId::new(self.0.domain().clone(), role).unwrap());
         let issued = self.issuing(cluster).issue_gateway(
             &request,
-            &label(cluster),
+            [label(cluster).as_str()],
             &Lifetimes::default(),
             OffsetDateTime::now_utc(),
         );

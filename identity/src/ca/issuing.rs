@@ -61,19 +61,20 @@ impl IssuingCa {
         &self.cluster
     }
 
-    /// A gateway's certificate and this CA's. `label` is the opaque label that tunnels dial.
+    /// A gateway's certificate and this CA's. Of its names the first is the opaque label that tunnels dial; the others
+    /// are what callers dial who verify host names.
     ///
     /// # Errors
     /// When the request is not for a gateway of this cluster and trust domain, or the CA is not alive.
-    pub fn issue_gateway(
+    pub fn issue_gateway<'n>(
         &self,
         request: &SigningRequest,
-        label: &str,
+        names: impl IntoIterator<Item = &'n str>,
         lifetimes: &Lifetimes,
         now: OffsetDateTime,
     ) -> Result<Chain, CaError> {
         self.check(request, matches!(request.id().role(), Role::Gateway { .. }))?;
-        let mut names = hosts([label])?;
+        let mut names = hosts(names)?;
         names.push(uri(request.id())?);
         self.sign(request, names, lifetimes, now)
     }

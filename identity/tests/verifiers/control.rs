@@ -166,7 +166,7 @@ fn an_authority_signs_only_what_is_its_own() {
     let key = PrivateKey::generate().unwrap();
     let of = |text: &str| request(&id(text), &key);
     let lives = identity::ca::Lifetimes::default();
-    let gateway = |text: &str| mesh.shop.south.issue_gateway(&of(text), "t-shop-south", &lives, now());
+    let gateway = |text: &str| mesh.shop.south.issue_gateway(&of(text), ["t-shop-south"], &lives, now());
     assert!(gateway("spiffe://shop.mesh/cluster/south/gateway/a").is_ok());
     assert!(gateway("spiffe://shop.mesh/cluster/north/gateway/a").is_err());
     assert!(gateway("spiffe://bank.mesh/cluster/south/gateway/a").is_err());

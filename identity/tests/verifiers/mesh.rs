@@ -61,8 +61,9 @@ impl Gns {
         let name = Role::Gateway { cluster: cluster.into(), name: "gw-1".into() };
         let id = SpiffeId::new(domain(self.name), name).unwrap();
         let key = PrivateKey::generate().unwrap();
-        let chain =
-            ca.issue_gateway(&request(&id, &key), &label(self.name, cluster), &Lifetimes::default(), now()).unwrap();
+        let chain = ca
+            .issue_gateway(&request(&id, &key), [label(self.name, cluster).as_str()], &Lifetimes::default(), now())
+            .unwrap();
         holder(chain, &key)
     }
 
