@@ -9,6 +9,7 @@ use config::live::{self, Live};
 use config::resource::Name;
 use config::wire::{PeerReport, Rejection, RevisionPair};
 use decide::health::State;
+use identity::fingerprint;
 use prometheus::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -382,8 +383,8 @@ pub struct Believed {
     pub global_namespace: Name,
     /// SHA-256 of the roots.
     pub roots: Vec<String>,
-    /// Serial number of its certificate.
-    pub serial: String,
+    /// Serial number of its certificate; nothing in a GNS of which its cluster is no member.
+    pub serial: Option<String>,
 }
 
 /// Asks a running gateway.
@@ -423,15 +424,23 @@ impl Handle {
         self.0.peers.all().iter().map(|peer| peer.describe()).collect()
     }
 
-    /// Whom it believes in each GNS, and which certificate it shows there.
+    /// Whom it believes in each GNS, and which certificate it shows there. A GNS of which its cluster is a member counts
+    /// once it has one.
     pub fn trust(&self) -> Vec<Believed> {
         let plan = self.0.plan.load();
-        let of = |(name, tls): (&Name, &Arc<TunnelTls>)| Believed {
+        let shown = |(name, tls): (&Name, &Arc<TunnelTls>)| Believed {
             global_namespace: name.clone(),
             roots: tls.roots.clone(),
-            serial: tls.source.identity.keyed().facts().serial.to_string(),
+            serial: Some(tls.source.identity.keyed().facts().serial.to_string()),
         };
-        plan.tunnels.iter().map(of).collect()
+        let is_member = |name: &Name| plan.snapshot.namespaces.get(name).is_some_and(|gns| !gns.visited);
+        let others = plan.beliefs.iter().filter(|(name, _)| !is_member(name));
+        let believed = others.map(|(name, belief)| Believed {
+            global_namespace: name.clone(),
+            roots: belief.bundle.certificates().map(fingerprint).collect(),
+            serial: None,
+        });
+        plan.tunnels.iter().map(shown).chain(believed).collect()
     }
 
     /// Its sockets.

@@ -267,13 +267,17 @@ impl Telling {
 /// What the plan shows of a GNS, which may still be the certificate before the newest that is held.
 fn trust(believed: Believed, held: &Identities, said: &[TrustReport]) -> TrustReport {
     let Believed { global_namespace, roots, serial } = believed;
+    let Some(serial) = serial else {
+        return TrustReport { global_namespace: Some(global_namespace), roots, certificate: None, workloads: vec![] };
+    };
     let newest = held.get(&global_namespace).map(|holding| holding.report());
     let before = said.iter().filter(|said| said.global_namespace.as_ref() == Some(&global_namespace));
     let known = newest.into_iter().chain(before.filter_map(|said| said.certificate.as_ref()));
     let certificate = known.into_iter().find(|known| known.serial == serial).cloned();
     // One of which nothing is known any more counts as of no order: as something that has yet to be replaced.
     let unknown = || newest.map(|newest| CertificateReport { serial, order: Order::default(), ..newest.clone() });
-    TrustReport { certificate: certificate.or_else(unknown), global_namespace: Some(global_namespace), roots }
+    let certificate = certificate.or_else(unknown);
+    TrustReport { certificate, global_namespace: Some(global_namespace), roots, workloads: vec![] }
 }
 
 /// `/v1/health`: this gateway's view, once; `/v1/health/follow`: a line of JSON at each change, and an empty one as a

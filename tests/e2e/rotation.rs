@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -9,6 +10,8 @@ use crate::support::demo::{ADMIN, Demo, HOST, HTTPS, SERVICE};
 use crate::support::http::{Client, Protocol, plain};
 use crate::support::load::Load;
 use crate::support::process::signal;
+use crate::support::router::{Router, address, shop};
+use crate::support::upstream::service;
 use crate::support::{eventually, holds};
 
 /// Public requests and calls of workloads through a gateway of each cluster: two of three go through tunnels.
@@ -186,6 +189,91 @@ async fn gateways_renew_while_the_controller_is_away_and_nobody_sends_a_request(
     for gateway in demo.gateways() {
         demo.get_public(gateway).await.unwrap();
     }
+}
+
+/// The names that the one rotation that is under way waits for.
+fn waiting(status: &Value) -> Vec<&str> {
+    let waiting = status["rotations"][0]["waiting"].as_array();
+    waiting.into_iter().flatten().map(|name| name.as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_certificate_that_a_workload_asked_for_holds_up_the_next_root_until_it_ends() {
+    let at = address(69, 1);
+    let lives = "{domain: shop.internal, certificates: {leafLifetime: 60s, issuingLifetime: 180s, caLifetime: 540s},";
+    let manifests = shop("127.0.0.0/8").replace("{domain: shop.internal,", lives);
+    let router = Router::start(at, &(manifests + &service("local", "cart", &[(at, 9000).into()])), &[]);
+    let (agent, out) =
+        (format!("--agent={}/agent/member.token", router.state().display()), tempfile::tempdir().unwrap());
+    let out = format!("--out={}", out.path().join("cart").display());
+    eventually("a certificate is issued", async || {
+        let said = router.cli(|cli| cli.run(&["certs", "issue", "--gns=shop", "--service=shop/cart", &agent, &out]));
+        holds(said.ok, || format!("{said:?}"))
+    })
+    .await;
+    router.cli(|cli| cli.run(&["certs", "rotate", "--level=gns", "--gns=shop"])).success();
+    let named = async |router: &Router| {
+        let status = async || {
+            let said = router.cli(|cli| cli.run(&["certs", "--gns=shop", "-o=json"]));
+            let status = serde_json::from_str::<Value>(&said.stdout).map_err(|error| format!("{error}: {said:?}"))?;
+            let only = status["rotations"][0]["phase"] == "overlap" && waiting(&status) == ["the workloads of local"];
+            holds(only, || status.to_string()).map(|()| status)
+        };
+        eventually("only the workload is waited for", status).await
+    };
+    let status = named(&router).await;
+    let holders = status["trust"][0]["heldBy"].as_array().unwrap();
+    assert!(holders.contains(&json!("the workloads of local")), "{status}");
+    let router = router.again(&[], &[]);
+    named(&router).await;
+    // A minute's life, of which a tenth is in the past.
+    tokio::time::timeout(Duration::from_secs(75), async {
+        while router.cli(|cli| cli.json(&["certs"]))["rotations"] != json!([]) {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    })
+    .await
+    .expect("the certificate has ended, and the rotation with it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_only_believes_a_root_is_waited_for_as_well() {
+    let demo = Demo::own().await;
+    let gns = |name: &str, cluster: &str| {
+        format!(
+            "apiVersion: tombolo.dev/v1alpha1\nkind: GlobalNamespace\nmetadata: {{name: {name}}}\nspec: \
+             {{domain: {name}.internal, members: [{{cluster: {{exact: {cluster}}}, namespace: {{exact: {name}}}}}]}}\n"
+        )
+    };
+    let policy = "apiVersion: tombolo.dev/v1alpha1\nkind: AccessPolicy\nmetadata: {name: visit}\n\
+                  spec: {globalNamespace: far, from: [{globalNamespace: near}], to: [{service: tower}]}\n";
+    let manifests = [gns("near", "north"), gns("far", "west"), policy.to_owned()].join("---\n");
+    demo.cli(|cli| cli.with_manifests(&["apply", "-f"], &manifests).success());
+    let visitors = ["the agent of north", "north/gw-a", "north/gw-b"];
+    eventually("the visitors say whom they believe", async || {
+        let status = demo.cli(|cli| cli.json(&["certs", "--gns=far"]));
+        let believers = status["trust"][0]["believedBy"].as_array().unwrap();
+        let all = visitors.iter().all(|name| believers.contains(&json!(name)));
+        holds(all && status["rotations"] == json!([]), || status.to_string())
+    })
+    .await;
+    let away = demo.pids("north_gw_b");
+    signal("STOP", &away);
+    demo.cli(|cli| cli.run(&["certs", "rotate", "--level=gns", "--gns=far"])).success();
+    eventually("only the one that is away is waited for", async || {
+        let status = demo.cli(|cli| cli.json(&["certs", "--gns=far"]));
+        let only = status["rotations"][0]["phase"] == "overlap" && waiting(&status) == ["north/gw-b"];
+        holds(only, || status.to_string())
+    })
+    .await;
+    signal("CONT", &away);
+    eventually("the old root is dropped", async || {
+        let status = demo.cli(|cli| cli.json(&["certs", "--gns=far"]));
+        let rows = status["trust"].as_array().unwrap();
+        let dropped = rows.len() == 1 && status["rotations"] == json!([]);
+        holds(dropped, || status.to_string())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,7 +17,7 @@ use crate::resource::{GatewayAddresses, Name};
 
 pub use json::Json;
 pub use secret::Secret;
-pub use trust::{CertificateReport, Order, TrustReport};
+pub use trust::{CertificateReport, Order, TrustReport, WorkloadsReport};
 
 /// The version of this language. Peers of different versions refuse one another with a clear error.
 pub const PROTOCOL: u32 = 1;

@@ -40,6 +40,20 @@ pub struct TrustReport {
     /// What it holds; nothing until it has been issued.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<CertificateReport>,
+    /// From an agent: what the certificates of its cluster's workloads need.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workloads: Vec<WorkloadsReport>,
+}
+
+/// Certificates of workloads, all that need the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkloadsReport {
+    /// SHA-256 of the root that they are below, in lower-case hexadecimal.
+    pub below: String,
+    /// SHA-256 of the roots that were handed out with them, in the same form.
+    pub roots: Vec<String>,
+    /// When the last of them ends, in seconds since 1970.
+    pub until: i64,
 }
 
 /// A certificate that is held. Moments are in seconds since 1970.

@@ -35,7 +35,7 @@ use crate::vault::{Vault, VaultError};
 pub use gns::WantedGns;
 pub use revocations::Revocation;
 use revocations::Revocations;
-pub(crate) use rotation::{Holder, RootStatus, Stage};
+pub(crate) use rotation::{Holder, Party, RootStatus, Stage};
 use top_level::TopLevel;
 pub use upload::{UploadFault, check_upload, covers};
 

@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use config::resource::Name;
-use config::wire::{Order, TrustReport};
+use config::wire::{CertificateReport, Order, TrustReport, WorkloadsReport};
 use identity::Facts;
 use identity::ca::{GnsCa, TopLevelCa, renew_at};
 use serde::{Deserialize, Serialize};
@@ -86,40 +86,105 @@ impl Record for State {
     const TABLE: Table = Table::Rotations;
 }
 
+/// Who in a cluster holds certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Party {
+    Agent,
+    Gateway(Name),
+    /// All workloads whose certificates the agent made. They say nothing themselves: the agent knows what each got.
+    Workloads,
+}
+
 /// Who may hold a certificate below a root, and verify those of others by it.
 #[derive(Debug, Clone)]
 pub(crate) struct Holder {
     pub(crate) cluster: Name,
-    /// The gateway; nothing for the cluster's agent.
-    pub(crate) gateway: Option<Name>,
+    pub(crate) party: Party,
     /// Whether it is heard now.
     pub(crate) present: bool,
     /// Whether its agent is.
     pub(crate) agent_present: bool,
-    /// What it said last.
+    /// What it said last; of workloads, what their agent said.
     pub(crate) trust: Option<TrustReport>,
+    /// Of one that only believes, because its cluster is no member of the GNS: until when, in seconds since 1970, it may
+    /// show any certificate of another GNS, and so serve by what it believes.
+    pub(crate) visits: Option<i64>,
 }
 
 impl Holder {
     /// For people.
     pub(crate) fn name(&self) -> String {
-        match &self.gateway {
-            Some(gateway) => format!("{}/{gateway}", self.cluster),
-            None => format!("the agent of {}", self.cluster),
+        let cluster = &self.cluster;
+        match &self.party {
+            Party::Agent => format!("the agent of {cluster}"),
+            Party::Gateway(gateway) => format!("{cluster}/{gateway}"),
+            Party::Workloads => format!("the workloads of {cluster}"),
         }
     }
 
+    pub(crate) fn is_agent(&self) -> bool {
+        self.party == Party::Agent
+    }
+
+    pub(crate) fn gateway(&self) -> Option<&Name> {
+        match &self.party {
+            Party::Gateway(name) => Some(name),
+            Party::Agent | Party::Workloads => None,
+        }
+    }
+
+    /// SHA-256 of the roots that it acts on. What workloads got with their certificates lasts as long as those.
+    pub(crate) fn believed(&self) -> &[String] {
+        let own = self.trust.as_ref().filter(|_| self.party != Party::Workloads);
+        own.map_or(&[], |trust| &trust.roots)
+    }
+
     pub(crate) fn believes(&self, root: &str) -> bool {
-        self.trust.as_ref().is_some_and(|trust| trust.roots.iter().any(|known| known == root))
+        self.believed().iter().any(|known| known == root)
+    }
+
+    /// What it holds; nothing of workloads, which may hold many.
+    pub(crate) fn certificate(&self) -> Option<&CertificateReport> {
+        self.trust.as_ref().filter(|_| self.party != Party::Workloads)?.certificate.as_ref()
+    }
+
+    /// Whether it said that it holds a certificate below the root. `now` is in seconds since 1970.
+    pub(crate) fn holds_below(&self, root: &str, now: i64) -> bool {
+        self.order().is_some_and(|order| order.root == root) || self.workloads(now).any(|held| held.below == root)
+    }
+
+    /// The living certificates of workloads.
+    fn workloads(&self, now: i64) -> impl Iterator<Item = &WorkloadsReport> {
+        let all = self.trust.iter().filter(|_| self.party == Party::Workloads).flat_map(|trust| &trust.workloads);
+        all.filter(move |report| report.until >= now)
+    }
+
+    /// Whether it would refuse who shows a certificate below this root. `last` as in [`Self::counts`].
+    fn refuses(&self, root: &str, last: Option<&i64>, now: i64) -> bool {
+        match self.party {
+            Party::Workloads => self.workloads(now).any(|held| !held.roots.iter().any(|known| known == root)),
+            Party::Agent | Party::Gateway(_) => !self.believes(root) && self.counts(last, now),
+        }
+    }
+
+    /// Whether it may show a certificate below another root than this. `last` as in [`Self::counts`].
+    fn shows_other(&self, root: &str, last: Option<&i64>, now: i64) -> bool {
+        match self.party {
+            Party::Workloads => self.workloads(now).any(|held| held.below != root),
+            Party::Agent | Party::Gateway(_) => self.needs_other(root) && self.counts(last, now),
+        }
     }
 
     /// By which order it holds a certificate; nothing when it holds none.
     pub(crate) fn order(&self) -> Option<&Order> {
-        Some(&self.trust.as_ref()?.certificate.as_ref()?.order)
+        Some(&self.certificate()?.order)
     }
 
     /// Whether it holds, or may hold as far as is known, a certificate that is below another root.
     fn needs_other(&self, root: &str) -> bool {
+        if self.visits.is_some() {
+            return false;
+        }
         match (self.order(), &self.trust) {
             (Some(order), _) => order.root != root,
             (None, Some(_)) => !self.present, // who is there and holds none will get none but below this root
@@ -130,9 +195,10 @@ impl Holder {
     /// Whether it may still show a certificate, or is there to get one. While its agent is away it may have got newer
     /// ones than were heard of: as long-lived as what the agent got last, which ends at `last`.
     fn counts(&self, last: Option<&i64>, now: i64) -> bool {
-        let held = self.trust.as_ref().and_then(|trust| trust.certificate.as_ref()).map(|held| held.not_after);
-        let end = if self.agent_present && self.gateway.is_some() { held } else { held.max(last.copied()) };
-        self.present || end.is_some_and(|end| end >= now)
+        let held = self.certificate().map(|held| held.not_after);
+        let known = self.agent_present && !self.is_agent();
+        let end = if known { held } else { held.max(last.copied()) };
+        self.present || end.max(self.visits).is_some_and(|end| end >= now)
     }
 }
 
@@ -316,6 +382,12 @@ impl RootStatus {
         self.state.since
     }
 
+    /// When the last certificate ends that a cluster got from any of the roots, in seconds since 1970.
+    pub(crate) fn last_end(&self, cluster: &Name) -> Option<i64> {
+        let State { ends, old_ends, .. } = &self.state;
+        ends.get(cluster).max(old_ends.get(cluster)).copied()
+    }
+
     fn other(&self) -> Option<&str> {
         let other = self.roots.iter().find(|root| root.fingerprint != self.state.signing)?;
         Some(&other.fingerprint)
@@ -326,10 +398,8 @@ impl RootStatus {
         let now = now.unix_timestamp();
         let State { signing, stage, ends, old_ends, .. } = &self.state;
         let behind = |holder: &&Holder| match (stage, self.other()) {
-            (Stage::Overlap, Some(new)) => !holder.believes(new) && holder.counts(ends.get(&holder.cluster), now),
-            (Stage::Reissue, Some(_)) => {
-                holder.needs_other(signing) && holder.counts(old_ends.get(&holder.cluster), now)
-            }
+            (Stage::Overlap, Some(new)) => holder.refuses(new, ends.get(&holder.cluster), now),
+            (Stage::Reissue, Some(_)) => holder.shows_other(signing, old_ends.get(&holder.cluster), now),
             _ => false,
         };
         holders.iter().filter(behind).collect()
@@ -339,7 +409,6 @@ impl RootStatus {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use config::wire::CertificateReport;
     use identity::TrustDomain;
     use identity::ca::Lifetimes;
 
@@ -369,8 +438,10 @@ mod tests {
             renews: 0,
         };
         let roots = roots.iter().map(|root| (*root).to_owned()).collect();
-        let trust = TrustReport { global_namespace: Some(name("shop")), roots, certificate: Some(certificate) };
-        Holder { cluster: name("west"), gateway: Some(name("a")), present, agent_present: true, trust: Some(trust) }
+        let (global_namespace, certificate) = (Some(name("shop")), Some(certificate));
+        let trust = Some(TrustReport { global_namespace, roots, certificate, workloads: vec![] });
+        let party = Party::Gateway(name("a"));
+        Holder { cluster: name("west"), party, present, agent_present: true, trust, visits: None }
     }
 
     fn overlapping(at: OffsetDateTime) -> (Roots<GnsCa>, String, String) {
@@ -433,9 +504,59 @@ mod tests {
         roots.switch(now);
         assert_eq!(next(&mut roots, std::slice::from_ref(&gateway), now + Duration::hours(2)), None);
         assert_eq!(next(&mut roots, std::slice::from_ref(&gateway), now + Duration::hours(4)), Some(Step::Drop));
-        let unheard = Holder { trust: None, gateway: None, ..gateway };
+        let unheard = Holder { trust: None, party: Party::Agent, ..gateway };
         assert_eq!(next(&mut roots, std::slice::from_ref(&unheard), now + Duration::hours(2)), None);
         assert_eq!(next(&mut roots, std::slice::from_ref(&unheard), now + Duration::hours(4)), Some(Step::Drop));
+    }
+
+    /// The workloads of a cluster, of which one certificate is of this kind, besides one that has ended.
+    fn workloads(below: &str, roots: &[&str], end: OffsetDateTime) -> [Holder; 1] {
+        let mut holder = Holder { party: Party::Workloads, ..holder(true, &[], "none", end) };
+        let report = |below: &str, roots: &[&str], end: OffsetDateTime| WorkloadsReport {
+            below: below.to_owned(),
+            roots: roots.iter().map(|root| (*root).to_owned()).collect(),
+            until: end.unix_timestamp(),
+        };
+        let workloads = vec![report("none", &[], START), report(below, roots, end)];
+        holder.trust.as_mut().unwrap().workloads = workloads;
+        [holder]
+    }
+
+    #[test]
+    fn workloads_certificates_are_waited_for_until_they_are_replaced_or_end() {
+        let now = START + Duration::days(60);
+        let (end, after) = (now + Duration::hours(1), now + Duration::minutes(61));
+        let (mut roots, old, new) = overlapping(now);
+        let unaware = workloads(&old, &[&old], end);
+        assert_eq!(next(&mut roots, &unaware, now), None, "it would refuse the new root");
+        assert_eq!(roots.waiting(&unaware, now).first().unwrap().name(), "the workloads of west");
+        assert_eq!(next(&mut roots, &unaware, after), Some(Step::Switch));
+        let aware = workloads(&old, &[&old, &new], end);
+        assert!(roots.waiting(&aware, now).is_empty());
+        roots.switch(now);
+        assert_eq!(next(&mut roots, &aware, now), None, "nobody would believe it");
+        assert_eq!(next(&mut roots, &aware, after), Some(Step::Drop));
+        assert_eq!(next(&mut roots, &workloads(&new, &[&old, &new], end), now), Some(Step::Drop));
+    }
+
+    #[test]
+    fn who_only_believes_is_waited_for_until_it_does_but_holds_no_old_root() {
+        let now = START + Duration::days(60);
+        let (mut roots, old, new) = overlapping(now);
+        let visitor = |present: bool, roots: &[&str]| {
+            let mut visitor = holder(present, roots, "none", now);
+            visitor.visits = Some((now + Duration::hours(1)).unix_timestamp());
+            visitor.trust.as_mut().unwrap().certificate = None;
+            [visitor]
+        };
+        assert_eq!(next(&mut roots, &visitor(true, &[&old]), now), None);
+        assert_eq!(next(&mut roots, &visitor(false, &[&old]), now), None, "it may come back and refuse the new root");
+        assert_eq!(next(&mut roots, &visitor(false, &[&old]), now + Duration::minutes(61)), Some(Step::Switch));
+        assert!(roots.waiting(&visitor(true, &[&old, &new]), now).is_empty());
+        roots.switch(now);
+        assert_eq!(next(&mut roots, &visitor(false, &[&old, &new]), now), Some(Step::Drop));
+        let [unheard] = visitor(true, &[]);
+        assert_eq!(next(&mut roots, &[Holder { trust: None, ..unheard }], now), Some(Step::Drop));
     }
 
     #[test]

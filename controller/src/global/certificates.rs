@@ -6,12 +6,13 @@ use config::resource::Name;
 use config::wire::{CertificateReport, MemberRole};
 use identity::Facts;
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 
 use super::core::Core;
 use super::holders::Holders;
 use super::link::LinkReport;
 use super::phases::{Rotation, own, rotations};
-use crate::ca::{Holder, Revocation, RootStatus};
+use crate::ca::{Holder, Party, Revocation, RootStatus};
 
 /// The levels of the chain, from its end up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -146,8 +147,8 @@ fn root_row(gns: Option<&Name>, root: &RootStatus, facts: &Facts) -> Certificate
 }
 
 fn holder_row(gns: Option<&Name>, root: &RootStatus, holder: &Holder) -> Option<CertificateRow> {
-    let held = holder.trust.as_ref()?.certificate.as_ref()?;
-    let level = if gns.is_some() && holder.gateway.is_none() { Level::Issuing } else { Level::Leaf };
+    let held = holder.certificate()?;
+    let level = if gns.is_some() && holder.is_agent() { Level::Issuing } else { Level::Leaf };
     let above = root.roots.iter().find(|facts| facts.fingerprint == held.order.root);
     let above = above.map(|facts| facts.serial.to_string()).unwrap_or_default();
     Some(row(level, gns, holder, held, above))
@@ -160,10 +161,11 @@ fn member_rows<'r>(cluster: &'r Name, report: &'r LinkReport) -> impl Iterator<I
         let held = own(member)?.certificate.as_ref()?;
         let holder = Holder {
             cluster: cluster.clone(),
-            gateway: Some(member.name.clone()),
+            party: Party::Gateway(member.name.clone()),
             present: report.connected && member.connected,
             agent_present: report.connected,
             trust: None,
+            visits: None,
         };
         Some(row(Level::Leaf, None, &holder, held, String::new()))
     })
@@ -175,7 +177,7 @@ fn row(level: Level, gns: Option<&Name>, holder: &Holder, held: &CertificateRepo
         global_namespace: gns.cloned(),
         holder: holder.name(),
         cluster: Some(holder.cluster.clone()),
-        member: holder.gateway.clone(),
+        member: holder.gateway().cloned(),
         heard: holder.present,
         serial: held.serial.clone(),
         subject: held.subject.clone(),
@@ -188,8 +190,9 @@ fn row(level: Level, gns: Option<&Name>, holder: &Holder, held: &CertificateRepo
 
 /// Every root that is believed by somebody or should be.
 fn trust_rows(gns: Option<&Name>, root: &RootStatus, holders: &[Holder]) -> Vec<TrustRow> {
+    let now = OffsetDateTime::now_utc().unix_timestamp();
     let mut roots: Vec<&str> = root.roots.iter().map(|facts| facts.fingerprint.as_str()).collect();
-    for believed in holders.iter().filter_map(|holder| holder.trust.as_ref()).flat_map(|trust| &trust.roots) {
+    for believed in holders.iter().flat_map(Holder::believed) {
         if !roots.contains(&believed.as_str()) {
             roots.push(believed);
         }
@@ -202,7 +205,7 @@ fn trust_rows(gns: Option<&Name>, root: &RootStatus, holders: &[Holder]) -> Vec<
         root: sha256.to_owned(),
         signing: sha256 == root.signing(),
         believed_by: names(&|holder| holder.believes(sha256)),
-        held_by: names(&|holder| holder.order().is_some_and(|order| order.root == sha256)),
+        held_by: names(&|holder| holder.holds_below(sha256, now)),
     };
     roots.into_iter().map(row).collect()
 }

@@ -124,7 +124,7 @@ fn rotations_of(
     let dropping = (!dropping.is_empty()).then(|| rotation(level, Phase::Drop, Some(root.since()), dropping));
     let below = [Level::Issuing, Level::Leaf].into_iter().filter_map(|level| {
         let late: Vec<&Holder> = present().filter(|holder| behind(view, gns, holder) == Some(level)).collect();
-        let signers = late.iter().any(|holder| holder.gateway.is_none());
+        let signers = late.iter().any(|holder| holder.is_agent());
         let phase = if signers || level == Level::Leaf { Phase::ReIssue } else { Phase::Prove };
         (!late.is_empty()).then(|| rotation(level, phase, None, late))
     });
@@ -138,7 +138,7 @@ fn phase_of(root: &RootStatus, holders: &[Holder], now: OffsetDateTime) -> Optio
         Stage::Steady => None,
         Stage::Overlap => Some(Phase::Overlap),
         Stage::Reissue => {
-            let agents = root.waiting(holders, now).iter().any(|holder| holder.gateway.is_none());
+            let agents = root.waiting(holders, now).iter().any(|holder| holder.is_agent());
             Some(if agents { Phase::ReIssue } else { Phase::Prove })
         }
     }
@@ -146,7 +146,7 @@ fn phase_of(root: &RootStatus, holders: &[Holder], now: OffsetDateTime) -> Optio
 
 fn believes_others(holder: &Holder, root: &RootStatus) -> bool {
     let known = |believed: &String| root.roots.iter().any(|root| root.fingerprint == *believed);
-    holder.trust.as_ref().is_some_and(|trust| !trust.roots.iter().all(known))
+    !holder.believed().iter().all(known)
 }
 
 /// Whether a holder has a certificate of another order than is given now, and of which level the difference is.
@@ -156,7 +156,7 @@ fn behind(view: &View, gns: Option<&Name>, holder: &Holder) -> Option<Level> {
         None => view.made.mesh.get(&holder.cluster)?.order.clone(),
     };
     let held = holder.order()?;
-    let leaf = (holder.gateway.is_some() || gns.is_none()) && held.leaf != wanted.leaf;
+    let leaf = (holder.gateway().is_some() || gns.is_none()) && held.leaf != wanted.leaf;
     match held.issuing != wanted.issuing || held.root != wanted.root {
         true => Some(Level::Issuing),
         false => leaf.then_some(Level::Leaf),

@@ -46,8 +46,8 @@ use admission::{Admission, admit, control_ca, next_incarnation, write_member_tok
 use certificates::Certificates;
 use roster::Roster;
 use services::Services;
-use workloads::Socket;
 pub use workloads::SocketError;
+use workloads::{Ledger, Socket};
 
 use crate::workload::Declaration;
 use crate::workload::directory::{self, DirectoryError};
@@ -157,6 +157,7 @@ struct Parts {
     audit: Arc<AuditLog>,
     workloads: Vec<Declaration>,
     workload_socket: Option<Socket>,
+    ledger: Arc<Ledger>,
 }
 
 impl Agent {
@@ -182,6 +183,7 @@ impl Agent {
             roster: Arc::new(Roster::open(folder.join("members.json"))),
             incarnation: next_incarnation(&folder)?,
             audit: Arc::new(AuditLog::open(folder.join(AUDIT_LOG))?),
+            ledger: Arc::new(Ledger::open(folder.join("workloads.json"))),
             workload_socket: settings.workload_socket.map(Socket::bind).transpose()?,
             workloads: settings.workloads,
             listener,

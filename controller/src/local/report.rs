@@ -12,7 +12,8 @@ use tokio::time::{Instant, sleep};
 
 use super::roster::Roster;
 use super::services::Sighting;
-use super::standing::{Standing, Standings};
+use super::standing::{Standing, Standings, Visited};
+use super::workloads::Outstanding;
 use crate::member::holdings::Held;
 use crate::sync::Published;
 use crate::sync::client::Seen;
@@ -77,6 +78,10 @@ pub(super) struct Holding {
     pub(super) standings: watch::Receiver<Arc<Standings>>,
     /// Its issuing CAs.
     pub(super) issuing: watch::Receiver<Arc<Held<IssuingCa>>>,
+    /// Of GNSs of which the cluster is no member.
+    pub(super) visited: watch::Receiver<Arc<Visited>>,
+    /// What the certificates of workloads need.
+    pub(super) workloads: watch::Receiver<Arc<Outstanding>>,
 }
 
 impl Holding {
@@ -85,6 +90,8 @@ impl Holding {
             _ = self.own.changed() => {}
             _ = self.standings.changed() => {}
             _ = self.issuing.changed() => {}
+            _ = self.visited.changed() => {}
+            _ = self.workloads.changed() => {}
         }
     }
 
@@ -92,12 +99,22 @@ impl Holding {
         let own = self.own.borrow_and_update().clone();
         let (standings, issuing) =
             (self.standings.borrow_and_update().clone(), self.issuing.borrow_and_update().clone());
+        let visited = self.visited.borrow_and_update().clone();
+        // Last: what was issued below the CAs above is in it.
+        let workloads = self.workloads.borrow_and_update().clone();
         let of = |(gns, standing): (&Name, &Standing)| TrustReport {
             global_namespace: Some(gns.clone()),
             roots: standing.roots.clone(),
             certificate: issuing.get(gns).map(|held| held.report().clone()),
+            workloads: workloads.get(gns).cloned().unwrap_or_default(),
         };
-        own.into_iter().chain(standings.iter().map(of)).collect()
+        let of_visited = |(gns, roots): (&Name, &Vec<String>)| TrustReport {
+            global_namespace: Some(gns.clone()),
+            roots: roots.clone(),
+            certificate: None,
+            workloads: vec![],
+        };
+        own.into_iter().chain(standings.iter().map(of)).chain(visited.iter().map(of_visited)).collect()
     }
 }
 

@@ -23,7 +23,7 @@ use super::report::{Holding, Reporting, Seeing};
 use super::roster::Roster;
 use super::services::{self, Services, Sighting};
 use super::source::{LocalSource, merge};
-use super::standing::{Standings, needs, revoked_gateways, standings};
+use super::standing::{Standings, Visited, needs, revoked_gateways, standings, visited};
 use super::workloads::{self, Signer, Territory};
 use super::{Agent, AgentError, Parts, admission, server_tls};
 use crate::http::client::Client;
@@ -50,6 +50,8 @@ pub(super) async fn run(agent: &Agent, mut parts: Parts, shutdown: CancellationT
         own: own.subscribe(),
         standings: projection.standings.subscribe(),
         issuing: parts.issuing.subscribe(),
+        visited: projection.visited.subscribe(),
+        workloads: parts.ledger.subscribe(),
     };
     let reporting = projection.reporting(parts.roster.clone(), sightings.subscribe(), holding);
     let bouncer = Bouncer { roster: parts.roster.clone(), certificates: parts.certificates.clone() };
@@ -69,6 +71,7 @@ pub(super) async fn run(agent: &Agent, mut parts: Parts, shutdown: CancellationT
         secret: parts.token.secret.clone(),
         failures: Arc::clone(&failures),
         audit: Arc::clone(&parts.audit),
+        ledger: Arc::clone(&parts.ledger),
     };
     let office = Office {
         failures,
@@ -96,7 +99,7 @@ pub(super) async fn run(agent: &Agent, mut parts: Parts, shutdown: CancellationT
     tracing::info!(cluster = %agent.cluster, address = %agent.address, "agent running");
     tokio::select! {
         served = door.open(parts.listener, Arc::new(office), Arc::new(desk), &parts.token) => served,
-        done = workloads::run(parts.workloads, parts.workload_socket, signer, parts.audit) => Ok(done?),
+        done = workloads::run(parts.workloads, parts.workload_socket, signer, parts.audit, parts.ledger) => Ok(done?),
         held = uplink.hold(world.clone(), seen.subscribe(), ack.subscribe()) => held,
         () = parts.roster.keep() => Ok(()),
         () = parts.cache.keep(world.subscribe()) => Ok(()),
@@ -245,6 +248,7 @@ struct Projection<'a> {
     reading: Reading,
     feed: watch::Sender<Arc<Published>>,
     standings: watch::Sender<Arc<Standings>>,
+    visited: watch::Sender<Arc<Visited>>,
     territory: watch::Sender<Arc<Territory>>,
     needs: watch::Sender<Arc<Needs>>,
     /// Whether the world is what the controller said in this life, rather than what the disk remembers.
@@ -271,6 +275,7 @@ impl<'a> Projection<'a> {
             reading: Reading::default(),
             feed: watch::Sender::default(),
             standings: watch::Sender::default(),
+            visited: watch::Sender::default(),
             territory: watch::Sender::default(),
             needs: watch::Sender::default(),
             heard: false,
@@ -311,6 +316,7 @@ impl<'a> Projection<'a> {
         self.unread.send_replace(Arc::new(self.reading.rejected()));
         let standings = standings(self.reading.world(), &self.agent.cluster);
         send_if_new(&self.territory, Territory::of(self.reading.world()));
+        send_if_new(&self.visited, visited(self.reading.world(), &standings));
         self.needs.send_replace(Arc::new(needs(&standings)));
         self.standings.send_replace(Arc::new(standings));
         self.agent.known.send_replace(true);

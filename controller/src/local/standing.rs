@@ -61,6 +61,18 @@ pub(super) fn standings(world: &World, cluster: &Name) -> Standings {
     trusts.filter_map(|trust| standing(trust)).collect()
 }
 
+/// SHA-256 of the roots of the GNSs of which the cluster is no member, but whose members its gateways may meet.
+pub(super) type Visited = BTreeMap<Name, Vec<String>>;
+
+/// Those of which the controller's world tells.
+pub(super) fn visited(world: &World, standings: &Standings) -> Visited {
+    let others = world.facts.values().filter_map(|fact| match fact {
+        Fact::Trust(trust) if !standings.contains_key(&trust.global_namespace) => Some(trust),
+        _ => None,
+    });
+    others.map(|trust| (trust.global_namespace.clone(), fingerprints(&trust.roots))).collect()
+}
+
 /// The gateways of the cluster that are revoked: none of them is a member any more.
 pub(super) fn revoked_gateways(standings: &Standings) -> BTreeSet<Name> {
     let revoked = standings.values().flat_map(|standing| &standing.revoked);
@@ -77,7 +89,7 @@ pub(super) fn needs(standings: &Standings) -> Needs {
 }
 
 /// Of certificates in PEM; what is none has none.
-fn fingerprints(roots: &[String]) -> Vec<String> {
+pub(super) fn fingerprints(roots: &[String]) -> Vec<String> {
     let certificates = roots.iter().filter_map(|root| decode_certificates(root).ok()).flatten();
     certificates.map(|certificate| fingerprint(&certificate)).collect()
 }
@@ -120,7 +132,9 @@ mod tests {
         world.facts.insert("trust/shop".into(), Fact::Trust(Arc::new(trust.clone())));
         let north = standings(&world, &"north".parse().unwrap());
         assert_eq!(north.values().next().unwrap().label.as_str(), "l1.mesh");
-        assert!(standings(&world, &"south".parse().unwrap()).is_empty());
+        assert!(visited(&world, &north).is_empty());
+        let south = standings(&world, &"south".parse().unwrap());
+        assert!(south.is_empty() && visited(&world, &south).contains_key("shop"));
         let rootless = GlobalNamespaceTrust { roots: vec![], ..trust };
         world.facts.insert("trust/shop".into(), Fact::Trust(Arc::new(rootless)));
         assert!(standings(&world, &"north".parse().unwrap()).is_empty());

@@ -178,7 +178,12 @@ impl Credential {
     /// What is told of it.
     pub fn report(&self) -> TrustReport {
         let certificate = describe(self.identity.keyed().facts(), self.order.clone(), self.renew_at);
-        TrustReport { global_namespace: None, roots: self.roots_sha256(), certificate: Some(certificate) }
+        TrustReport {
+            global_namespace: None,
+            roots: self.roots_sha256(),
+            certificate: Some(certificate),
+            workloads: vec![],
+        }
     }
 
     /// Whether it is in its life now.

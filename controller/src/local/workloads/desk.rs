@@ -8,10 +8,15 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Json, Router};
+use identity::Facts;
+use identity::ca::Chain;
+use identity::facts::FactsError;
+use identity::files::FileError;
 use identity::pem::encode_certificates;
 use zeroize::Zeroizing;
 
-use super::signer::{Signer, WorkloadError};
+use super::outstanding::Ledger;
+use super::signer::{Entitlement, Signer, WorkloadError};
 use crate::audit::{AuditError, AuditLog, Entry};
 use crate::http::Remote;
 use crate::http::failures::{Failures, TooMany};
@@ -25,6 +30,7 @@ pub(in crate::local) struct Desk {
     pub(in crate::local) secret: Zeroizing<String>,
     pub(in crate::local) failures: Arc<Failures>,
     pub(in crate::local) audit: Arc<AuditLog>,
+    pub(in crate::local) ledger: Arc<Ledger>,
 }
 
 /// Why there is no certificate.
@@ -36,6 +42,10 @@ enum DeskError {
     TooMany(#[from] TooMany),
     #[error(transparent)]
     Workload(#[from] WorkloadError),
+    #[error("what was signed cannot be read: {0}")]
+    Facts(#[from] FactsError),
+    #[error("it could not be written down, and so not handed out: {0}")]
+    Ledger(#[from] FileError),
     #[error(transparent)]
     Audit(#[from] AuditError),
     #[error("the agent is shutting down")]
@@ -50,7 +60,7 @@ impl IntoResponse for DeskError {
             DeskError::Workload(WorkloadError::Request(_) | WorkloadError::Name(_)) => StatusCode::BAD_REQUEST,
             DeskError::Workload(error) if error.is_denial() => StatusCode::FORBIDDEN,
             DeskError::Workload(_) | DeskError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-            DeskError::Audit(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            DeskError::Facts(_) | DeskError::Ledger(_) | DeskError::Audit(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         (status, Json(Errors::one(self.to_string()))).into_response()
     }
@@ -80,8 +90,19 @@ impl Desk {
         let service = ServiceName { namespace: ask.namespace.clone(), name: ask.service.clone() };
         let entitlement = self.signer.entitle_in(&ask.global_namespace, &service)?;
         let chain = entitlement.certify(&ask.csr)?;
+        self.write_down(&entitlement, &chain)?;
+        // Whatever the agent reports from now on, it reports this certificate with it; but what it reported before may
+        // have let go of the root below which this one is.
+        if !self.signer.entitle_in(&ask.global_namespace, &service)?.is_like(&entitlement) {
+            return Err(WorkloadError::NotYet(entitlement.gns).into());
+        }
         self.audit.record(&Entry::issue("member token", &chain).from(Some(from.ip())))?;
         tracing::info!(%service, id = %entitlement.id, %from, "a workload's certificate was issued");
         Ok(IssuedWorkload { chain: encode_certificates(&chain), bundle: entitlement.roots.concat() })
+    }
+
+    fn write_down(&self, entitlement: &Entitlement, chain: &Chain) -> Result<(), DeskError> {
+        let ends = chain.iter().take(1).map(|leaf| Facts::read(leaf).map(|facts| facts.not_after));
+        ends.map(|end| Ok(self.ledger.issued(&entitlement.gns, entitlement.needs(end?))?)).collect()
     }
 }

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::wire::Order;
+use config::resource::Name;
+use config::wire::{Order, WorkloadsReport};
 use identity::ca::renew_at;
 use identity::pem::{self, encode_certificates};
 use identity::{Facts, PrivateKey, SigningRequest, SpiffeId};
@@ -13,6 +14,7 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
+use super::outstanding::Ledger;
 use super::signer::{Entitlement, Signer, WorkloadError};
 use crate::audit::{AuditError, AuditLog, Entry};
 use crate::workload::directory::{self, DirectoryError, Files};
@@ -79,6 +81,8 @@ struct Kept {
     current: Option<Current>,
     /// What was said last of its lack: it is said once.
     lack: Option<Lack>,
+    /// In which GNS it has what was handed out last, and what that needs.
+    needs: Option<(Name, WorkloadsReport)>,
 }
 
 struct Current {
@@ -94,17 +98,22 @@ struct Current {
 pub(super) struct Keeper {
     signer: Signer,
     audit: Arc<AuditLog>,
+    ledger: Arc<Ledger>,
     kept: Vec<Kept>,
     standings: watch::Sender<Arc<Standings>>,
 }
 
 impl Keeper {
-    pub(super) fn new(declarations: Vec<Declaration>, signer: Signer, audit: Arc<AuditLog>) -> Self {
-        let kept = declarations.into_iter().map(|declaration| Kept { declaration, current: None, lack: None });
-        let kept: Vec<Kept> = kept.collect();
+    pub(super) fn new(
+        declarations: Vec<Declaration>,
+        signer: Signer,
+        audit: Arc<AuditLog>,
+        ledger: Arc<Ledger>,
+    ) -> Self {
+        let kept: Vec<Kept> = declarations.into_iter().map(Kept::new).collect();
         let now = OffsetDateTime::now_utc();
         let standings = kept.iter().map(|kept| kept.standing(now)).collect();
-        Keeper { signer, audit, kept, standings: watch::Sender::new(Arc::new(standings)) }
+        Keeper { signer, audit, ledger, kept, standings: watch::Sender::new(Arc::new(standings)) }
     }
 
     /// How the workloads stand, now and later.
@@ -141,6 +150,8 @@ impl Keeper {
             }
             !same
         });
+        // Only now: until the workloads have got the new ones, it is the old ones that count.
+        self.ledger.kept(self.kept.iter().filter_map(|kept| kept.needs.clone()));
         let due = due.map(|due| Duration::try_from(due - OffsetDateTime::now_utc()).unwrap_or_default());
         due.unwrap_or(LOOK).min(LOOK)
     }
@@ -165,6 +176,10 @@ fn refresh(kept: &mut Kept, signer: &Signer, audit: &AuditLog, now: OffsetDateTi
 }
 
 impl Kept {
+    fn new(declaration: Declaration) -> Self {
+        Kept { declaration, current: None, lack: None, needs: None }
+    }
+
     fn update(&mut self, signer: &Signer, audit: &AuditLog, now: OffsetDateTime) -> Result<OffsetDateTime, KeepError> {
         let entitlement = signer.entitle(&self.declaration.service)?;
         let bundle = roots(&entitlement)?;
@@ -177,6 +192,7 @@ impl Kept {
             write(directory, self.declaration.uid, &current.svid)?;
             current.written = true;
         }
+        self.needs = Some((entitlement.gns.clone(), entitlement.needs(current.expires)));
         Ok(current.renew_at)
     }
 

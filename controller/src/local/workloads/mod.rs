@@ -7,10 +7,13 @@
 //!  │   ├─▶ workload/directory.rs    written for the workload to read
 //!  │   └─▶ spiffe/                  the SPIFFE Workload API on a Unix socket
 //!  └─ desk         for whoever shows the member token: `tombolo certs issue`
+//!
+//! keeper, desk ─▶ outstanding     which roots those certificates need, for the controller
 //! ```
 
 mod desk;
 mod keeper;
+mod outstanding;
 mod signer;
 mod spiffe;
 mod territory;
@@ -18,6 +21,7 @@ mod territory;
 use std::sync::Arc;
 
 pub(super) use self::desk::{Desk, router};
+pub(super) use self::outstanding::{Ledger, Outstanding};
 pub(super) use self::signer::Signer;
 pub(super) use self::spiffe::Socket;
 pub use self::spiffe::SocketError;
@@ -33,8 +37,9 @@ pub(super) async fn run(
     socket: Option<Socket>,
     signer: Signer,
     audit: Arc<AuditLog>,
+    ledger: Arc<Ledger>,
 ) -> Result<(), SocketError> {
-    let keeper = Keeper::new(declarations, signer, audit);
+    let keeper = Keeper::new(declarations, signer, audit, ledger);
     let standings = keeper.subscribe();
     let serving = async {
         match socket {

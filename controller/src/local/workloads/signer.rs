@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use config::resource::Name;
 use config::revoked::Revoked;
-use config::wire::Order;
+use config::wire::{Order, WorkloadsReport};
 use identity::ca::{CaError, Chain, IssuingCa, Lifetimes};
 use identity::csr::CsrError;
 use identity::spiffe::SpiffeError;
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::territory::Territory;
 use crate::http::csr;
-use crate::local::standing::Standings;
+use crate::local::standing::{Standings, fingerprints};
 use crate::member::holdings::{Held, Holding};
 use crate::sync::client::Seen;
 use crate::workload::ServiceName;
@@ -64,6 +64,7 @@ pub(in crate::local) struct Signer {
 
 /// A workload's right to a certificate, and who signs it now.
 pub(super) struct Entitlement {
+    pub(super) gns: Name,
     pub(super) id: SpiffeId,
     /// The roots of its GNS, in PEM.
     pub(super) roots: Vec<String>,
@@ -102,6 +103,7 @@ impl Signer {
             service: service.name.to_string(),
         };
         Ok(Entitlement {
+            gns: gns.clone(),
             id: SpiffeId::new(standing.need.trust_domain.parse()?, role)?,
             roots: territory.roots(gns).to_vec(),
             lifetimes: standing.lifetimes,
@@ -161,5 +163,16 @@ impl Entitlement {
     /// By which order certificates are made now: when it is another, they are made anew.
     pub(super) fn order(&self) -> Order {
         Order { leaf: self.leaf, ..self.issuing.order.clone() }
+    }
+
+    /// What a certificate that was made now needs until its end.
+    pub(super) fn needs(&self, end: OffsetDateTime) -> WorkloadsReport {
+        let (below, roots) = (self.issuing.order.root.clone(), fingerprints(&self.roots));
+        WorkloadsReport { below, roots, until: end.unix_timestamp() }
+    }
+
+    /// Whether the same would be handed out by both.
+    pub(super) fn is_like(&self, other: &Entitlement) -> bool {
+        self.order() == other.order() && self.roots == other.roots
     }
 }
