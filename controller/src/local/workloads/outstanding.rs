@@ -100,7 +100,7 @@ fn add(to: &mut Outstanding, gns: &Name, new: WorkloadsReport) {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
 
     fn needs(below: &str, roots: &[&str], until: i64) -> WorkloadsReport {
