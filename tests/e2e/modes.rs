@@ -28,7 +28,7 @@ const OPEN_BYTES: u16 = 15_202;
 const CROSSING_BYTES: u16 = 15_203;
 
 /// The namespaces, each of one GNS of its name; workloads of the first stand in the third network of a cluster, and so on.
-const NAMESPACES: [&str; 4] = ["safe", "open", "clear", "far"];
+const NAMESPACES: [&str; 5] = ["safe", "open", "clear", "far", "turn"];
 
 /// A demo with a GNS of each mode, in north and south; and `far`, in the west alone.
 async fn mesh() -> &'static Demo {
@@ -42,17 +42,8 @@ async fn mesh() -> &'static Demo {
 }
 
 fn manifests(demo: &Demo) -> String {
-    let modes = [("safe", "strict"), ("open", "permissive"), ("clear", "off"), ("far", "permissive")];
-    let gns = modes.map(|(name, mode)| {
-        let clusters: &[&str] = if name == "far" { &["west"] } else { &["north", "south"] };
-        let row = |cluster: &&str| format!("{{cluster: {{exact: {cluster}}}, namespace: {{exact: {name}}}}}");
-        let members: Vec<_> = clusters.iter().map(row).collect();
-        format!(
-            "apiVersion: tombolo.dev/v1alpha1\nkind: GlobalNamespace\nmetadata: {{name: {name}}}\n\
-             spec: {{domain: {name}.internal, mtls: {mode}, members: [{}]}}\n",
-            members.join(", ")
-        )
-    });
+    let modes = ["strict", "permissive", "off", "permissive", "permissive"];
+    let gns = NAMESPACES.into_iter().zip(modes).map(|(name, mode)| gns(name, mode));
     let clusters = (0..3).map(|cluster| {
         let row = |(third, namespace): (u8, &str)| {
             let IpAddr::V4(network) = demo.address(cluster, third, 0) else { unreachable!() };
@@ -65,7 +56,18 @@ fn manifests(demo: &Demo) -> String {
             rows.map(row).collect::<Vec<_>>().join(", ")
         )
     });
-    gns.into_iter().chain(clusters).collect::<Vec<_>>().join("---\n")
+    gns.chain(clusters).collect::<Vec<_>>().join("---\n")
+}
+
+fn gns(name: &str, mode: &str) -> String {
+    let clusters: &[&str] = if name == "far" { &["west"] } else { &["north", "south"] };
+    let row = |cluster: &&str| format!("{{cluster: {{exact: {cluster}}}, namespace: {{exact: {name}}}}}");
+    let members: Vec<_> = clusters.iter().map(row).collect();
+    format!(
+        "apiVersion: tombolo.dev/v1alpha1\nkind: GlobalNamespace\nmetadata: {{name: {name}}}\n\
+         spec: {{domain: {name}.internal, mtls: {mode}, members: [{}]}}\n",
+        members.join(", ")
+    )
 }
 
 /// A workload's address in a cluster.
@@ -118,7 +120,8 @@ fn is_from(answer: &Answer, name: &str) -> Outcome<()> {
     holds(answer.status == StatusCode::OK && answer.body == name, || format!("{answer:?}"))
 }
 
-fn refused(answer: &Answer, status: u16) -> Outcome<()> {
+/// Whether it was answered so.
+fn has_status(answer: &Answer, status: u16) -> Outcome<()> {
     holds(answer.status == status, || format!("{answer:?}"))
 }
 
@@ -154,7 +157,7 @@ async fn strict_serves_who_proves_itself_and_refuses_the_others_here_and_across_
         let host = format!("{name}.safe.internal");
         eventually(&format!("{name} answers"), async || is_from(&call(demo, 0, &host, &who).await?, name)).await;
         let refusal = plain_call(demo, 0, "safe", &host).await.unwrap();
-        refused(&refusal, 403).unwrap();
+        has_status(&refusal, 403).unwrap();
         assert!(String::from_utf8_lossy(&refusal.body).contains("must prove who it is"), "{refusal:?}");
     }
     let two = async || {
@@ -183,7 +186,7 @@ async fn what_does_not_speak_as_the_mode_wants_is_no_endpoint_and_describe_says_
     clear(demo, 0, "safe", "bare", 53).await;
     secure(demo, 0, "clear", "armoured", 53, Inside::Http1, &http()).await;
     let who = caller(demo, 0, "safe", "shopper").await;
-    let bare = async || refused(&call(demo, 0, "bare.safe.internal", &who).await?, 503);
+    let bare = async || has_status(&call(demo, 0, "bare.safe.internal", &who).await?, 503);
     // Known, with nobody to serve it; until then it would be unknown, which is 503, too.
     for (id, word) in [("Service/north/safe/bare", "strict"), ("Service/north/clear/armoured", "off")] {
         let said = async || {
@@ -194,7 +197,7 @@ async fn what_does_not_speak_as_the_mode_wants_is_no_endpoint_and_describe_says_
         eventually(&format!("{id} is described"), said).await;
     }
     eventually("no instance", bare).await;
-    refused(&plain_call(demo, 0, "clear", "armoured.clear.internal").await.unwrap(), 503).unwrap();
+    has_status(&plain_call(demo, 0, "clear", "armoured.clear.internal").await.unwrap(), 503).unwrap();
     let gns = demo.cli(|cli| cli.run(&["describe", "GlobalNamespace/safe"])).success();
     assert!(gns.contains("LeftOut") && gns.contains("Service/north/safe/bare"), "{gns}");
 }
@@ -213,7 +216,7 @@ async fn permissive_serves_both_on_one_port_and_speaks_with_each_instance_as_it_
     // A connection was opened for one GNS: it is no way into another.
     let mut connection = kept(demo, "sealed.open.internal", &who).await;
     connection.authority = format!("web.shop.internal:{SERVICE}");
-    refused(&connection.get("/").await.unwrap(), 421).unwrap();
+    has_status(&connection.get("/").await.unwrap(), 421).unwrap();
     for stranger in ["nobody.example.com", "sealed.clear.internal"] {
         let error = who.2.http(gateway(demo, 0, SERVICE), stranger, &who.0, Protocol::Http1).await;
         assert!(error.is_err_and(|error| error.contains("alert")), "{stranger}");
@@ -261,6 +264,25 @@ async fn off_speaks_plain_text_and_refuses_tls() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mode_that_changes_counts_on_connections_that_are_open() {
+    let demo = mesh().await;
+    secure(demo, 0, "turn", "coat", 65, Inside::Http1, &http()).await;
+    let (who, host) = (caller(demo, 0, "turn", "shopper").await, "coat.turn.internal");
+    eventually("the instance answers", async || is_from(&call(demo, 0, host, &who).await?, "coat")).await;
+    let mut proven = kept(demo, host, &who).await;
+    let at = gateway(demo, 0, SERVICE);
+    let mut bare = plain(address(demo, 0, "turn"), at, host, Protocol::Http1).await.unwrap();
+    for (mode, to_proven, to_bare) in [("permissive", 200, 200), ("strict", 200, 403), ("off", 403, 503)] {
+        demo.cli(|cli| cli.apply(&gns("turn", mode)).success());
+        let turned = async || {
+            has_status(&proven.get("/").await?, to_proven)?;
+            has_status(&bare.get("/").await?, to_bare)
+        };
+        eventually(mode, turned).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_instance_that_is_not_who_it_should_be_gets_no_request() {
     let demo = mesh().await;
     let member = Member::of(demo, 0, "open").await;
@@ -274,7 +296,7 @@ async fn an_instance_that_is_not_who_it_should_be_gets_no_request() {
     eventually("another service answers", witness).await;
     let why = |line: &Value| line["failures"].to_string().contains("is expected");
     let told = async || {
-        refused(&call(demo, 0, "victim.open.internal", &who).await?, 503)?;
+        has_status(&call(demo, 0, "victim.open.internal", &who).await?, 503)?;
         logged(demo, "north-gw-a", |line| line["service"] == "victim" && why(line))
     };
     eventually("the log says who answered", told).await;
@@ -427,8 +449,8 @@ async fn nothing_crosses_between_global_namespaces_until_a_policy_lets_it() {
         who.1.http(at, &host, &safe, Protocol::Http1).await?.get("/").await
     };
     for name in ["ledger", "books", "nobody"] {
-        refused(&ask(&cart, name).await.unwrap(), 403).unwrap();
-        refused(&plain_call(demo, 0, "open", &format!("{name}.safe.internal")).await.unwrap(), 403).unwrap();
+        has_status(&ask(&cart, name).await.unwrap(), 403).unwrap();
+        has_status(&plain_call(demo, 0, "open", &format!("{name}.safe.internal")).await.unwrap(), 403).unwrap();
     }
     known(demo, "open", "cart").await;
     let from = "{globalNamespace: open, service: cart}";
@@ -438,24 +460,24 @@ async fn nothing_crosses_between_global_namespaces_until_a_policy_lets_it() {
     });
     for name in ["ledger", "books"] {
         eventually(&format!("{name} answers the cart"), async || is_from(&ask(&cart, name).await?, name)).await;
-        refused(&ask(&other, name).await.unwrap(), 403).unwrap();
+        has_status(&ask(&other, name).await.unwrap(), 403).unwrap();
         let unproven = plain_call(demo, 0, "open", &format!("{name}.safe.internal")).await.unwrap();
-        refused(&unproven, 403).unwrap();
+        has_status(&unproven, 403).unwrap();
         assert!(String::from_utf8_lossy(&unproven.body).contains("must prove"), "{unproven:?}");
     }
-    refused(&ask(&cart, "near").await.unwrap(), 403).unwrap();
+    has_status(&ask(&cart, "near").await.unwrap(), 403).unwrap();
     let peers = demo.cli(|cli| cli.run(&["peers"])).success();
     assert!(peers.contains("open>safe"), "{peers}");
     // The other way round nothing was let in.
     let clerk = Caller::new(insider.1.clone(), address(demo, 0, "safe"));
     let mut back = clerk.http(gateway(demo, 0, SERVICE), "sealed.open.internal", &open, Protocol::Http1).await.unwrap();
-    refused(&back.get("/").await.unwrap(), 403).unwrap();
+    has_status(&back.get("/").await.unwrap(), 403).unwrap();
     // On a connection that is open, too, a policy counts no longer than it is there.
     let mut open_still =
         cart.1.http(gateway(demo, 0, SERVICE), "books.safe.internal", &safe, Protocol::Http1).await.unwrap();
     is_from(&open_still.get("/").await.unwrap(), "books").unwrap();
     demo.cli(|cli| cli.run(&["delete", "AccessPolicy/safe/carts-read"]).success());
-    eventually("the policy is gone", async || refused(&open_still.get("/").await?, 403)).await;
+    eventually("the policy is gone", async || has_status(&open_still.get("/").await?, 403)).await;
     is_from(&ask(&cart, "ledger").await.unwrap(), "ledger").unwrap();
 }
 
@@ -473,7 +495,7 @@ async fn a_cluster_that_is_no_member_reaches_what_it_is_let_into_and_nothing_els
     assert!(error.contains("alert"), "{error}");
     demo.cli(|cli| cli.make_ready(&policy("pilots-land", "{globalNamespace: open, service: pilot}", "far/tower")));
     eventually("the tower answers", async || is_from(&ask("tower").await?, "tower")).await;
-    refused(&ask("cellar").await.unwrap(), 403).unwrap();
+    has_status(&ask("cellar").await.unwrap(), 403).unwrap();
     let means = async |name: &str| dns::ask(demo.dns(0), Over::Udp, name, A).await.unwrap();
     let gateways: BTreeSet<_> = means("tower.far.internal").await.addresses.into_iter().collect();
     assert_eq!(gateways, [demo.gateway(0, 0), demo.gateway(0, 1)].into(), "the name means the caller's own gateways");

@@ -11,3 +11,4 @@ mod mesh;
 mod names;
 mod settings;
 mod tunnels;
+mod workloads;
