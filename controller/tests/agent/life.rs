@@ -197,7 +197,7 @@ async fn what_happens_anywhere_is_known_everywhere() {
     gateway.until_it_has_an_identity().await;
     let identity = gateway.identities.borrow()["shop"].value.clone();
     assert_eq!(identity.id().to_string(), "spiffe://shop.mesh.example/cluster/north/gateway/gw1");
-    assert_eq!(identity.keyed().facts().dns_names, [LABEL]);
+    assert_eq!(identity.keyed().facts().dns_names, [LABEL, "*.shop.internal"]);
     assert_eq!(identity.keyed().chain().len(), 2);
 }
 
