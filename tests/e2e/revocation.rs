@@ -130,8 +130,6 @@ async fn of_a_revoked_cluster_nobody_is_believed_and_its_agent_is_told_nothing()
     let status = demo.cli(|cli| cli.json(&["status"]));
     let west = status["clusters"].as_array().unwrap().iter().find(|cluster| cluster["name"] == "west").unwrap();
     assert_eq!(west["connected"], false, "{west}");
-    let joined = demo.token("west");
-    assert!(!joined.is_empty(), "a token may be made, but not used: the agent gets no certificate");
 
     certs(&demo, &["reinstate", "--cluster=west"]).success();
     eventually("it serves again", || async {
