@@ -4,6 +4,7 @@
 //! ever dial out. What the stream carries towards the data plane are keyed entries of the world; the layers between
 //! pass them on as they came, also when they are newer than the layer itself.
 
+mod ask;
 pub mod frame;
 pub mod json;
 pub mod secret;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::resource::{GatewayAddresses, Name};
 
+pub use ask::{ASK, Answer, Ask, Outcome, Unanswered};
 pub use json::Json;
 pub use secret::Secret;
 pub use trust::{CertificateReport, Order, TrustReport, WorkloadsReport};
@@ -86,6 +88,11 @@ pub enum Down {
         /// For people.
         reason: String,
     },
+    /// The follower, or a member of it, is asked something. Only said to those who have the feature [`ASK`].
+    Ask(Ask),
+    /// What a newer release says, and this one passes over.
+    #[serde(other)]
+    Unknown,
 }
 
 /// From whoever follows the world to whoever holds it.
@@ -102,6 +109,11 @@ pub enum Up {
     Beat,
     /// The sender stops of its own will: it is to be forgotten at once, and the stream ends.
     Leaving,
+    /// What was asked of it.
+    Answer(Answer),
+    /// What a newer release says, and this one passes over.
+    #[serde(other)]
+    Unknown,
 }
 
 /// Who speaks.

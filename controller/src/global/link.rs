@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::sync::Published;
+use crate::sync::relay::Asker;
 
 /// The newest stream of one cluster's agent, living or lost.
 pub(crate) struct Link {
@@ -19,6 +20,8 @@ pub(crate) struct Link {
     /// What the agent said last of itself and its members, and when.
     pub(crate) ack: Option<(Ack, Instant)>,
     pub(crate) feed: watch::Sender<Arc<Published>>,
+    /// By which its members are asked.
+    pub(crate) asker: Asker,
     pub(crate) end: CancellationToken,
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use config::resource::SecretRef;
 use config::wire::frame::Frame;
-use config::wire::{Ack, AgentSequence, Down, Entries, Hello, Observed, Secret, Up, Update};
+use config::wire::{ASK, Ack, AgentSequence, Down, Entries, Hello, Observed, Secret, Up, Update};
 use config::world;
 use hyper::body::Incoming;
 use tokio::sync::watch;
@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::pipe::{Ending, Inlet, Outlet};
+use super::relay::{Answerer, Answering, Asked};
 use super::steps::{Joiner, cut};
 use super::{BEAT, PATH, Published, secrets};
 use crate::http::client::Client;
@@ -45,6 +46,8 @@ pub struct Follower {
     pub seen: Option<watch::Receiver<Arc<Seen>>>,
     /// How far it is: the newest is sent whenever it changes.
     pub ack: watch::Receiver<Ack>,
+    /// What answers questions, if it does: `hello` then says so.
+    pub answerer: Option<Answerer>,
 }
 
 /// Follows until `shutdown`, and then says that it leaves; that takes no longer than [`FAREWELL`]. `world` gets each
@@ -95,8 +98,10 @@ async fn stream(
     let Some(dialled) = shutdown.run_until_cancelled(dial(follower)).await else { return Ok(()) };
     let (outlet, mut inlet) = dialled?;
     tracing::info!(address = %follower.client.address(), "following");
+    let (asked, mut answering) = Answering::new(follower.answerer.clone());
     let ended = tokio::select! {
-        ended = listen(&mut inlet, publish) => Some(ended),
+        ended = listen(&mut inlet, publish, &asked) => Some(ended),
+        ended = answering.carry(&outlet) => Some(ended),
         ended = speak(&outlet, follower.seen.as_mut(), &mut follower.ack) => Some(ended),
         () = shutdown.cancelled() => None,
     };
@@ -111,7 +116,7 @@ async fn stream(
 
 async fn dial(follower: &Follower) -> Result<(Outlet, Inlet<Incoming>), Ending> {
     let (outlet, body) = Outlet::new();
-    outlet.message(&Up::Hello(follower.hello.clone())).await?;
+    outlet.message(&Up::Hello(hello(follower))).await?;
     let mut inlet = Inlet::new(follower.client.stream(PATH, body).await?);
     match inlet.next().await? {
         Frame::Message(Down::Welcome { .. }) => {}
@@ -121,6 +126,12 @@ async fn dial(follower: &Follower) -> Result<(Outlet, Inlet<Incoming>), Ending> 
     Ok((outlet, inlet))
 }
 
+fn hello(follower: &Follower) -> Hello {
+    let mut hello = follower.hello.clone();
+    hello.features.extend(follower.answerer.as_ref().map(|_| ASK.to_owned()));
+    hello
+}
+
 /// Returns when the source has heard it, and ended the stream.
 async fn leave(outlet: &Outlet, inlet: &mut Inlet<Incoming>) -> Result<(), Ending> {
     outlet.message(&Up::Leaving).await?;
@@ -128,11 +139,16 @@ async fn leave(outlet: &Outlet, inlet: &mut Inlet<Incoming>) -> Result<(), Endin
     Ok(())
 }
 
-async fn listen(inlet: &mut Inlet<Incoming>, mut publish: impl FnMut(Published)) -> Result<Infallible, Ending> {
+async fn listen(
+    inlet: &mut Inlet<Incoming>,
+    mut publish: impl FnMut(Published),
+    asked: &Asked,
+) -> Result<Infallible, Ending> {
     let mut assembly = Assembly::default();
     loop {
         match inlet.next().await? {
-            Frame::Message(Down::Beat) => {}
+            Frame::Message(Down::Beat | Down::Unknown) => {}
+            Frame::Message(Down::Ask(ask)) => asked.put(ask),
             Frame::Message(Down::Update(update)) => assembly.update(update)?.into_iter().for_each(&mut publish),
             Frame::Message(Down::Goodbye { reason }) => return Err(Ending::Goodbye(reason)),
             Frame::Message(Down::Welcome { .. }) => return Err(Ending::OutOfTurn("Welcome comes only once")),

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::pipe::{Ending, Inlet, Outlet};
+use super::relay::Awaited;
 use super::steps::{Joiner, cut};
 use super::{BEAT, Feed, Published, Refusal, Session, Source};
 use crate::http::message::Errors;
@@ -58,10 +59,12 @@ async fn attend(
     outlet: &Outlet,
 ) -> Result<Infallible, Ending> {
     let hello = hello(inlet).await?;
-    let Feed { world, mut session, end } = source.open(peer, &hello)?;
+    let Feed { world, mut session, mut questions, end } = source.open(peer, &hello)?;
+    let awaited = questions.awaited();
     outlet.message(&Down::Welcome { mesh: source.mesh() }).await?;
     tokio::select! {
-        ended = listen(inlet, &mut *session) => ended,
+        ended = listen(inlet, &mut *session, &awaited) => ended,
+        ended = questions.carry(outlet) => ended,
         ended = tell(outlet, world, needs_secrets(&hello)) => ended,
         () = end.cancelled() => Err(Refusal("the source stops, or a successor of this follower came, or it has left".into()).into()),
     }
@@ -89,13 +92,14 @@ async fn hello(inlet: &mut Inlet<Body>) -> Result<Hello, Ending> {
     Ok(hello)
 }
 
-async fn listen(inlet: &mut Inlet<Body>, session: &mut dyn Session) -> Result<Infallible, Ending> {
+async fn listen(inlet: &mut Inlet<Body>, session: &mut dyn Session, awaited: &Awaited) -> Result<Infallible, Ending> {
     let mut joiner = Joiner::default();
     loop {
         let frame = inlet.next().await?;
         session.heard();
         match frame {
-            Frame::Message(Up::Beat) => {}
+            Frame::Message(Up::Beat | Up::Unknown) => {}
+            Frame::Message(Up::Answer(answer)) => awaited.answered(answer),
             Frame::Message(Up::Leaving) => {
                 session.leaving();
                 return Err(Ending::Left);

@@ -15,6 +15,7 @@ use config::world::patch;
 use controller::http::message::{Certified, Certify, Errors, ISSUING, JOIN, Join, Joined};
 use controller::http::token::Token;
 use controller::http::{ClientCertificate, SERVER_ALPN, csr, server};
+use controller::sync::relay;
 use controller::sync::secrets::reference_of;
 use controller::sync::{self, Feed, Published, Refusal, Session, Source};
 use identity::ca::{GnsCa, Lifetimes, Territory, TopLevelCa};
@@ -176,7 +177,8 @@ impl Source for FakeSource {
     fn open(&self, peer: &ClientCertificate, hello: &Hello) -> Result<Feed, Refusal> {
         assert_eq!(peer.id, agent_id(&hello.name));
         let session = Box::new(FakeSession(self.0.clone(), Mutex::default()));
-        Ok(Feed { world: self.0.world.subscribe(), session, end: CancellationToken::new() })
+        let (_, questions) = relay::line(hello);
+        Ok(Feed { world: self.0.world.subscribe(), session, questions, end: CancellationToken::new() })
     }
 }
 
