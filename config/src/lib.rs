@@ -7,6 +7,7 @@ pub mod check;
 pub mod compile;
 pub mod conditions;
 pub mod hosts;
+pub mod keyed;
 pub mod live;
 pub mod manifest;
 pub mod resource;
