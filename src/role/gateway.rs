@@ -266,9 +266,9 @@ impl Telling {
         Ack {
             at: self.handle.revision(),
             rejected: self.handle.rejected(),
-            members: Vec::new(),
             peers: self.handle.peers(),
             trust: own.into_iter().chain(shown).collect(),
+            ..Ack::default()
         }
     }
 }

@@ -189,7 +189,7 @@ mod tests {
             absent: false,
         };
         let ack = Ack { members: members.iter().map(member).collect(), ..Ack::default() };
-        LinkReport { connected, silent_for: Duration::from_secs(7), ack, ..LinkReport::default() }
+        LinkReport { connected, silent_for: Duration::from_secs(7), ack: Arc::new(ack), ..LinkReport::default() }
     }
 
     fn ready_of(
