@@ -258,6 +258,7 @@ impl Telling {
             at: self.handle.revision(),
             rejected: self.handle.rejected(),
             members: Vec::new(),
+            draining: self.handle.is_draining(),
             peers: self.handle.peers(),
             trust: own.into_iter().chain(shown).collect(),
         }

@@ -6,6 +6,7 @@ mod admin;
 mod administration;
 mod apply;
 pub(crate) mod certificates;
+mod commits;
 pub(crate) mod core;
 mod enrolment;
 mod error;
