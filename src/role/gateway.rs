@@ -266,6 +266,7 @@ impl Telling {
         Ack {
             at: self.handle.revision(),
             rejected: self.handle.rejected(),
+            draining: self.handle.is_draining(),
             peers: self.handle.peers(),
             trust: own.into_iter().chain(shown).collect(),
             ..Ack::default()

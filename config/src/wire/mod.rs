@@ -214,6 +214,9 @@ pub struct Ack {
     /// From an agent: its members.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<MemberReport>,
+    /// From a member: it takes no new requests, because it is about to end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
     /// From a gateway: what it sees of peers, for `tombolo peers`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<PeerReport>,
@@ -272,6 +275,9 @@ pub struct MemberReport {
     /// of a root that it needs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub absent: bool,
+    /// It takes no new requests, because it is about to end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
 }
 
 /// How one gateway sees another in one GNS.
@@ -291,6 +297,9 @@ pub struct PeerReport {
     pub address: String,
     /// How many tunnels to it are up.
     pub tunnels: u32,
+    /// It says that it takes no new requests.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
     /// Why there is none, as the last attempt had it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,

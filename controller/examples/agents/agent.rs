@@ -73,6 +73,7 @@ async fn identity(name: &str, admin: &Client) -> Identity {
 /// Two gateways and a DNS server, and two gateways in each other cluster that they see.
 fn members(mesh: &Mesh, at: RevisionPair) -> Vec<MemberReport> {
     let peer = |of: usize| PeerReport {
+        draining: false,
         global_namespace: "shop".parse().unwrap(),
         from: None,
         cluster: cluster(of / 2).parse().unwrap(),
@@ -82,6 +83,7 @@ fn members(mesh: &Mesh, at: RevisionPair) -> Vec<MemberReport> {
         fault: None,
     };
     let member = |name: &str, role| MemberReport {
+        draining: false,
         name: name.parse().unwrap(),
         role,
         connected: true,

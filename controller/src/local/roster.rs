@@ -127,6 +127,8 @@ impl Roster {
         let entry = state.entries.entry(hello.name.clone()).or_insert_with(|| Entry::new(card.clone()));
         cut(entry.stream.replace(Stream { number, end, asker }));
         (entry.heard, entry.absent) = (Instant::now(), false);
+        // How far it was is no evidence of how far it is: it may have started anew from an older disk.
+        entry.ack = Arc::default();
         entry.card = card;
         drop(state);
         self.members_changed();
@@ -234,6 +236,7 @@ impl Roster {
             peers: entry.ack.peers.clone(),
             trust: entry.card.trust.clone(),
             absent: entry.absent,
+            draining: entry.ack.draining && entry.stream.is_some(),
         };
         self.state().entries.iter().map(report).collect()
     }

@@ -57,6 +57,7 @@ impl Agent {
             peers: vec![],
             trust: vec![],
             absent: false,
+            draining: false,
         };
         self.ack.send_replace(Ack { at, members: vec![member], ..Ack::default() });
     }
