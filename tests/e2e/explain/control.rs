@@ -101,8 +101,8 @@ async fn a_gateway_explains_by_itself_when_nobody_else_is_there() {
         "{:#}",
         explained.json
     );
-    let nowhere = explain(demo.context(), &["--admin", &admin, "GET", &format!("https://nobody.example.com:{HTTPS}/")]);
-    let explained = nowhere.await;
+    let nowhere = format!("https://nobody.example.com:{HTTPS}/");
+    let explained = explain(demo.context(), &["--admin", &admin, "GET", &nowhere]).await;
     assert_eq!((explained.code, explained.verdict()), (1, "failed"), "{:#}", explained.json);
 }
 
