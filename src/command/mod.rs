@@ -10,6 +10,7 @@ mod check;
 pub mod context;
 mod delete;
 mod describe;
+mod explain;
 pub mod files;
 mod get;
 mod item;
@@ -41,6 +42,8 @@ pub enum Command {
     Status(status::Args),
     /// Lists the tunnels between the clusters' gateways.
     Peers(peers::Args),
+    /// Asks the data planes what becomes of a request: which step of its way fails, what is behind that, what to do.
+    Explain(explain::Args),
     /// Reads manifests and lists all that is wrong with them, without a controller.
     Check(check::Args),
     /// Prints the JSON Schema of manifests, for editors.
@@ -67,6 +70,7 @@ pub async fn run(command: Command) -> Result<ExitCode> {
         Command::Delete(args) => delete::run(args).await,
         Command::Status(args) => status::run(args).await,
         Command::Peers(args) => peers::run(args).await,
+        Command::Explain(args) => explain::run(args).await,
         Command::Check(args) => check::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Ca(args) => ca::run(args).await,

@@ -15,6 +15,7 @@ mod discovery;
 mod dns;
 mod east_west;
 mod enrol;
+mod explain;
 mod failover;
 mod floods;
 mod hostile;

@@ -170,9 +170,16 @@ pub struct ErrorItem {
     pub message: String,
 }
 
+impl ErrorItem {
+    /// An error that is no resource's.
+    pub fn of(message: impl Into<String>) -> Self {
+        ErrorItem { id: None, path: String::new(), message: message.into() }
+    }
+}
+
 impl Errors {
     /// One error that is no resource's.
     pub fn one(message: impl Into<String>) -> Self {
-        Errors { errors: vec![ErrorItem { id: None, path: String::new(), message: message.into() }] }
+        Errors { errors: vec![ErrorItem::of(message)] }
     }
 }
