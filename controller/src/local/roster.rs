@@ -368,6 +368,20 @@ mod tests {
     }
 
     #[test]
+    fn how_far_a_member_was_says_nothing_of_its_next_stream() {
+        let folder = tempfile::tempdir().unwrap();
+        let roster = Roster::open(folder.path().join("members.json"));
+        let hello = hello("gw1", MemberRole::Gateway);
+        let first = roster.open_stream(&hello, CancellationToken::new()).unwrap();
+        let at = RevisionPair { global: 7, ..RevisionPair::default() };
+        roster.acknowledged(&hello.name, first, Ack { at, draining: true, ..Ack::default() });
+        assert!(roster.reports().remove(0).draining);
+        roster.open_stream(&hello, CancellationToken::new()).unwrap();
+        let report = roster.reports().remove(0);
+        assert_eq!((report.connected, report.at.global, report.draining), (true, 0, false));
+    }
+
+    #[test]
     fn members_are_known_after_a_restart() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("members.json");
