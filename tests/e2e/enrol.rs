@@ -10,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
 use serde_json::Value;
 
+use crate::support::cli::Cli;
 use crate::support::demo::{ADMIN, Demo, EAST_WEST, HTTP, HTTPS, SERVICE};
 use crate::support::http::{Outcome, Protocol, plain};
 use crate::support::process::Process;
@@ -102,6 +103,32 @@ async fn a_fourth_cluster_joins_with_a_token_and_takes_part_at_once() {
     eventually("the new cluster's gateway serves the public host", public).await;
     let status = demo.cli(|cli| cli.run(&["status"])).success();
     assert!(status.lines().any(|line| line.starts_with("east") && line.contains("connected")), "{status}");
+}
+
+#[tokio::test]
+async fn waiting_for_a_resource_outlasts_the_coming_of_those_who_must_serve_it() {
+    let demo = Demo::own().await;
+    let gns = "apiVersion: tombolo.dev/v1alpha1\nkind: GlobalNamespace\nmetadata: {name: dawn}\n\
+               spec: {domain: dawn.internal, members: [{cluster: {exact: east}, namespace: {exact: dawn}}]}\n";
+    let late = demo.cli(|cli| cli.with_manifests(&["apply", "--wait=2s", "-f"], gns));
+    let said = "waiting: GlobalNamespace/dawn: Ready=False NoCluster";
+    assert!(!late.ok && late.stderr.contains(said), "{late:?}");
+    let context = demo.context();
+    let waiting =
+        std::thread::spawn(move || Cli { context: &context }.with_manifests(&["apply", "--wait=60s", "-f"], gns));
+    let east = East::in_mesh_of(&demo);
+    let _agent = east.agent(&demo.token("east"));
+    let nobody = || async {
+        let ready = demo.cli(|cli| cli.run(&["get", "gns", "dawn"])).stdout;
+        holds(ready.contains("NoMembers"), || ready.clone())
+    };
+    eventually("the cluster has come, but nobody who serves", nobody).await;
+    assert!(!waiting.is_finished(), "it waits");
+    let _gateway = east.gateway();
+    let said = waiting.join().unwrap();
+    assert!(said.ok, "{said:?}");
+    let status = demo.cli(|cli| cli.json(&["get", "GlobalNamespace/dawn"]))["status"].clone();
+    assert_eq!(status["observedGeneration"], status["revision"], "{status}");
 }
 
 async fn all_four(workload: IpAddr, gateway: SocketAddr) -> Outcome<()> {

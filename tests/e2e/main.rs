@@ -25,6 +25,7 @@ mod mesh;
 mod modes;
 mod observability;
 mod operation;
+mod partitions;
 mod protocols;
 mod public;
 mod readme;

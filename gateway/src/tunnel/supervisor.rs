@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::live::Live;
-use config::resource::{Address, Name};
+use config::resource::Name;
 use config::revoked::Revoked;
 use config::snapshot::Namespace;
 use tokio::sync::{Notify, watch};
@@ -65,7 +65,9 @@ impl Supervisor {
     }
 
     fn reconcile(&mut self, plan: &Plan) {
-        self.neighbours.listen(&plan.snapshot, self.running.values().map(|running| &*running.peer));
+        let connected = self.running.iter().filter(|(_, running)| running.peer.is_connected());
+        let said = connected.map(|(key, running)| (key, running.peer.neighbours()));
+        self.neighbours.listen(&plan.snapshot, said);
         let wanted = wanted(plan, &self.neighbours);
         let gone: Vec<_> = self.running.extract_if(.., |key, _| !wanted.contains_key(key)).collect();
         let mut differ = !gone.is_empty();
@@ -124,7 +126,7 @@ fn want(
     let snapshot = &plan.snapshot;
     for (cluster, label) in gns.labels.iter().filter(|(cluster, _)| **cluster != snapshot.place.cluster) {
         let tls = plan.tunnel_client(&gns.name, from, cluster).map(|dialling| dialling.requests.clone());
-        for (gateway, (address, or_else)) in places(plan, neighbours, &gns.name, cluster) {
+        for (gateway, (address, or_else)) in neighbours.places(snapshot, &gns.name, cluster) {
             if is_revoked(gns, cluster, gateway) {
                 continue;
             }
@@ -138,26 +140,6 @@ fn want(
             wanted.insert(key, Means { place, tls: tls.clone() });
         }
     }
-}
-
-/// The gateways of a cluster, and where they are dialled. What its own gateways say is newer than what came by the
-/// controller, unless their agent is away: then the other address is tried, too.
-fn places<'a>(
-    plan: &'a Plan,
-    neighbours: &'a Neighbours,
-    gns: &Name,
-    cluster: &Name,
-) -> BTreeMap<&'a Name, (&'a Address, Option<&'a Address>)> {
-    let known = plan.snapshot.gateways.get(cluster).into_iter().flat_map(|gateways| gateways.iter());
-    let known = known.filter_map(|gateway| Some((&gateway.name, (gateway.east_west.as_ref()?, None))));
-    let mut places: BTreeMap<_, _> = known.collect();
-    for (gateway, address) in neighbours.of(gns, cluster) {
-        let place = places.entry(gateway).or_insert((address, None));
-        if place.0 != address {
-            *place = (address, Some(place.0));
-        }
-    }
-    places
 }
 
 /// Whether a gateway that is no longer wanted is so for other reasons than that nobody believes it.
