@@ -10,6 +10,7 @@ mod body;
 mod certificates;
 mod error;
 mod guarded;
+mod past;
 mod people;
 
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use crate::http::message::{ISSUING, JOIN, MAX_REQUEST, RENEW};
 use crate::sync::{self, Source};
 
 /// The longest body in bytes of what people send.
-const MAX_BODY: usize = 8 * 1024 * 1024;
+const MAX_BODY: usize = 8 << 20;
 
 /// What every call may need.
 struct App {
@@ -47,6 +48,9 @@ pub(crate) fn router(core: Arc<Core>, address: Address, source: Arc<dyn Source>)
         .get("/v1alpha1/resources", people::list)
         .get("/v1alpha1/resources/{*id}", people::get)
         .delete("/v1alpha1/resources/{*id}", people::delete)
+        .get("/v1alpha1/history", past::history)
+        .post("/v1alpha1/rollback", past::rollback)
+        .get("/v1alpha1/backup", past::backup)
         .get("/v1alpha1/status", people::status)
         .get("/v1alpha1/peers", people::peers)
         .get("/v1alpha1/certificates", certificates::list)
