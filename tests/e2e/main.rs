@@ -12,6 +12,7 @@ mod control;
 mod demo;
 mod discovery;
 mod dns;
+mod durability;
 mod east_west;
 mod enrol;
 mod failover;

@@ -176,7 +176,7 @@ impl Told {
         let found = (store.load().unwrap(), store.records(Table::Tokens).unwrap());
         let allowed = |told: &Told| found == (told.desired.clone(), told.records.clone());
         let sound = allowed(self) || self.doubtful.as_deref().is_some_and(allowed);
-        assert!(sound, "{context}: acknowledged {}, found {}, {self:?}", self.desired.head, found.0.head);
+        assert!(sound, "{context}: acknowledged {}, found {}", self.desired.head, found.0.head);
     }
 
     /// Makes a change, and remembers what was said of it.
