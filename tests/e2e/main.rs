@@ -13,6 +13,7 @@ mod demo;
 mod disconnected;
 mod discovery;
 mod dns;
+mod durability;
 mod east_west;
 mod enrol;
 mod explain;
