@@ -17,7 +17,7 @@ use crate::resource::{GatewayAddresses, Name};
 
 pub use json::Json;
 pub use secret::Secret;
-pub use trust::{CertificateReport, Order, TrustReport, WorkloadsReport};
+pub use trust::{CertificateReport, ControlReport, Order, TrustReport, WorkloadsReport};
 
 /// The version of this language. Peers of different versions refuse one another with a clear error.
 pub const PROTOCOL: u32 = 1;
@@ -171,6 +171,9 @@ pub struct Ack {
     /// Whom the sender believes, and what it holds. A root is dropped only once nobody needs it by what stands here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trust: Vec<TrustReport>,
+    /// From an agent: the cluster's control CA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<ControlReport>,
 }
 
 /// An entry that a process couldn't act on.

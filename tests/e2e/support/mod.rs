@@ -3,6 +3,7 @@
 pub mod capture;
 pub mod certs;
 pub mod cli;
+pub mod clock;
 pub mod demo;
 pub mod dns;
 pub mod events;
