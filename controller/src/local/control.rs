@@ -128,7 +128,8 @@ impl Control {
         let waiting = self.roots.waiting(&holders, OffsetDateTime::now_utc());
         let of_root = |root: &Arc<ControlCa>| {
             let order = Order { root: root.facts().fingerprint.clone(), ..Order::default() };
-            describe(root.facts(), order, self.roots.renews().min(root.facts().not_after))
+            let signs = root.facts().fingerprint == signing.facts().fingerprint;
+            describe(root.facts(), order, if signs { self.roots.renews() } else { root.facts().not_after })
         };
         let report = ControlReport {
             roots: self.roots.all().into_iter().map(of_root).collect(),

@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use config::resource::cluster::AddressHost;
 use config::resource::{Address, Name};
-use config::wire::{Ack, TrustReport};
+use config::wire::Ack;
 use identity::ca::{CaError, IssuingCa};
 use identity::files::FileError;
 use identity::{SpiffeId, TrustDomain};
@@ -208,9 +208,9 @@ impl Agent {
         *self.known.borrow()
     }
 
-    /// Whom it believes, and what it holds.
-    pub fn trust(&self) -> Vec<TrustReport> {
-        self.ack.borrow().trust.clone()
+    /// What the controller was told last: how far the cluster is, whom the agent believes, and what it holds.
+    pub fn told(&self) -> Ack {
+        self.ack.borrow().clone()
     }
 
     /// The cluster.
