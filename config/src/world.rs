@@ -111,8 +111,8 @@ pub struct HostCertificate {
     pub global_namespace: Name,
     /// The public service.
     pub public_service: Name,
-    /// The chain in PEM, the host's own first.
-    pub chain: String,
+    /// The chain in PEM, the host's own first. Shared by all who need it: there may be thousands.
+    pub chain: Arc<str>,
     /// Where its key is.
     pub secret_ref: SecretRef,
 }

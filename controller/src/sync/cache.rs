@@ -99,7 +99,7 @@ impl Cache {
         let files = fs::read_dir(self.folder.join("secrets")).into_iter().flatten().flatten().map(|file| file.path());
         let named = |path: PathBuf| {
             let name = path.file_name()?.to_str()?.strip_suffix(".pem")?.to_owned();
-            Some((SecretRef { key_sha256: name }, path))
+            Some((SecretRef { key_sha256: name.into() }, path))
         };
         files.filter_map(named).collect()
     }
