@@ -73,7 +73,8 @@ async fn all_levels_are_replaced_one_after_another_and_no_request_fails() {
     let old_ca = demo.ca();
     let mut before = settled(&demo).await;
     let all = [("leaf", Some("shop")), ("issuing", Some("shop")), ("gns", Some("shop")), ("top", None), ("leaf", None)];
-    for (level, replaced) in [("leaf", [0, 4].as_slice()), ("issuing", &[0, 1]), ("gns", &[0, 1, 2]), ("top", &[3]), ("control", &[4])]
+    for (level, replaced) in
+        [("leaf", [0, 4].as_slice()), ("issuing", &[0, 1]), ("gns", &[0, 1, 2]), ("top", &[3]), ("control", &[4])]
     {
         rotate(&demo, &["--level", level]);
         let after = settled(&demo).await;

@@ -57,6 +57,9 @@ pub struct ControlReport {
     pub roots: Vec<CertificateReport>,
     /// SHA-256 of the one that signs, in lower-case hexadecimal.
     pub signing: String,
+    /// Whether the one that takes its place is being made known, and does not sign yet.
+    #[serde(default)]
+    pub overlap: bool,
     /// The last order to replace it that was followed: [`Order::issuing`] of what the agent itself is to hold.
     pub turn: u64,
     /// Since when it is so far, in seconds since 1970.

@@ -86,9 +86,9 @@ pub(super) fn rotations(view: &View, reports: &Reports, all: &Holders<'_>) -> Ve
 fn of_control(view: &View, cluster: &Name, report: &LinkReport) -> Option<Rotation> {
     let control = report.ack.control.as_ref()?;
     let ordered = view.made.mesh.get(cluster).map_or(0, |mesh| mesh.order.issuing);
-    let phase = match control.roots.as_slice() {
-        [older, _] if older.order.root == control.signing => Phase::Overlap,
-        [_, _] => Phase::Prove,
+    let phase = match control.roots.len() {
+        _ if control.overlap => Phase::Overlap,
+        2.. => Phase::Prove,
         _ if control.turn < ordered => Phase::ReIssue,
         _ => return None,
     };

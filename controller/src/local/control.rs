@@ -100,6 +100,9 @@ impl Control {
             .map_or_else(|| create(mesh, cluster, now).map(Roots::new), Ok)?,
         };
         let control = Control { folder: folder.to_owned(), mesh: mesh.clone(), cluster: cluster.clone(), roots, turn };
+        if control.is_rotating() {
+            control.save()?; // it may be only now that it is known
+        }
         control.tidy()?;
         Ok(control)
     }
@@ -134,6 +137,7 @@ impl Control {
         let report = ControlReport {
             roots: self.roots.all().into_iter().map(of_root).collect(),
             signing: signing.facts().fingerprint.clone(),
+            overlap: self.roots.stage() == Stage::Overlap,
             turn: self.turn.unwrap_or_default(),
             since: self.roots.since(),
             waiting: waiting.into_iter().filter_map(|holder| holder.gateway().cloned()).collect(),
@@ -245,4 +249,139 @@ fn read(path: &Path) -> Result<ControlCa, String> {
 fn is_of(ca: &ControlCa, mesh: &TrustDomain, cluster: &Name) -> bool {
     let subject = &ca.facts().subject;
     subject.common_name.as_deref() == Some(cluster.as_str()) && subject.organization.as_deref() == Some(mesh.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use config::wire::{MemberRole, RevisionPair, TrustReport};
+    use time::Duration;
+
+    use super::*;
+
+    struct Place {
+        folder: tempfile::TempDir,
+        audit: AuditLog,
+        now: OffsetDateTime,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let audit = AuditLog::open(folder.path().join("audit.log")).unwrap();
+            Place { folder, audit, now: OffsetDateTime::now_utc() }
+        }
+
+        fn open(&self) -> Control {
+            Control::open(self.folder.path(), &"mesh.example".parse().unwrap(), &"north".parse().unwrap()).unwrap()
+        }
+
+        fn has(&self, name: &str) -> bool {
+            self.folder.path().join(name).exists()
+        }
+
+        /// Takes the step that is due, and the one that is due if all stays so for ten seconds.
+        fn advance(&self, control: &mut Control, member: &MemberReport, ordered: Option<u64>) {
+            for at in [self.now, self.now + Duration::seconds(10)] {
+                control.advance(std::slice::from_ref(member), ordered, &self.audit, at).unwrap();
+            }
+        }
+    }
+
+    /// A member that believes in these roots and holds a certificate below the last of them.
+    fn member(roots: &[&str]) -> MemberReport {
+        let trust = serde_json::json!({"roots": roots, "certificate": {"serial": "1", "subject": "gw", "notBefore": 0,
+            "notAfter": i64::MAX, "renews": 0, "order": {"root": roots.last().unwrap()}}});
+        MemberReport {
+            name: "gw".parse().unwrap(),
+            role: MemberRole::Gateway,
+            connected: true,
+            silent_for_ms: 0,
+            at: RevisionPair::default(),
+            rejected: vec![],
+            peers: vec![],
+            trust: vec![serde_json::from_value::<TrustReport>(trust).unwrap()],
+            absent: false,
+        }
+    }
+
+    /// The one that signs, and the other.
+    fn roots(control: &Control) -> (String, Option<String>) {
+        let ControlReport { signing, roots, .. } = control.view(&[]).unwrap().report;
+        assert!(roots.len() <= 2 && roots.iter().any(|root| root.order.root == signing));
+        let other = roots.into_iter().map(|root| root.order.root).find(|root| *root != signing);
+        (signing, other)
+    }
+
+    #[test]
+    fn it_is_replaced_by_order_once_and_goes_on_after_a_restart_at_every_step() {
+        let place = Place::new();
+        let mut control = place.open();
+        let (old, _) = roots(&control);
+        place.advance(&mut control, &member(&[&old]), None);
+        place.advance(&mut control, &member(&[&old]), Some(3));
+        assert!(!control.is_rotating(), "what was ordered before it was made is done");
+
+        let mut control = place.open();
+        place.advance(&mut control, &member(&[&old]), Some(4));
+        let (signing, new) = roots(&control);
+        let (new, view) = (new.unwrap(), control.view(&[member(&[&old])]).unwrap());
+        assert!(signing == old && view.report.overlap && view.behind.is_empty());
+        assert_eq!(view.report.waiting, ["gw".parse().unwrap()]);
+
+        let mut control = place.open();
+        let aware = member(&[&new, &old]);
+        place.advance(&mut control, &aware, Some(4));
+        assert_eq!(roots(&control), (new.clone(), Some(old.clone())));
+
+        let mut control = place.open();
+        let view = control.view(std::slice::from_ref(&aware)).unwrap();
+        assert_eq!((view.behind.len(), view.report.waiting.len(), view.report.turn), (2, 1, 4));
+        place.advance(&mut control, &aware, Some(4));
+        assert!(control.is_rotating(), "it holds an old certificate");
+        place.advance(&mut control, &member(&[&old, &new]), Some(4));
+        assert_eq!(roots(&control), (new.clone(), None));
+
+        let mut control = place.open();
+        place.advance(&mut control, &member(&[&new]), Some(4));
+        assert_eq!((roots(&control), place.has(NEXT)), ((new, None), false));
+    }
+
+    #[test]
+    fn what_a_crash_or_a_disk_leaves_is_made_the_best_of() {
+        let place = Place::new();
+        let mut control = place.open();
+        let (old, _) = roots(&control);
+        place.advance(&mut control, &member(&[&old]), Some(0));
+        // The successor was written, and the step was not.
+        let successor = create(&control.mesh, &control.cluster, place.now).unwrap();
+        write_private(&place.folder.path().join(NEXT), successor.export().as_bytes()).unwrap();
+        let mut control = place.open();
+        assert_eq!((roots(&control), place.has(NEXT)), ((old.clone(), None), false));
+
+        // How far it is was lost: members believed the newer one before it signed.
+        place.advance(&mut control, &member(&[&old]), Some(1));
+        let new = roots(&control).1.unwrap();
+        fs::write(place.folder.path().join(STATE), "damaged").unwrap();
+        assert_eq!(roots(&place.open()), (new.clone(), Some(old)));
+
+        // The older one was lost, too.
+        fs::write(place.folder.path().join(FIRST), "damaged").unwrap();
+        let control = place.open();
+        assert_eq!((roots(&control), place.has(NEXT)), ((new, None), false));
+        // What is there is another cluster's.
+        let south = Control::open(place.folder.path(), &control.mesh, &"south".parse().unwrap()).unwrap();
+        assert_ne!(roots(&south), roots(&control));
+    }
+
+    #[test]
+    fn it_is_replaced_in_time() {
+        let place = Place::new();
+        let mut control = place.open();
+        let later = |days| place.now + Duration::days(days);
+        control.advance(&[], None, &place.audit, later(50)).unwrap();
+        assert!(!control.is_rotating());
+        control.advance(&[], None, &place.audit, later(66)).unwrap();
+        assert!(control.is_rotating());
+    }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::resource::Address;
 use config::wire::{CertificateReport, Order, TrustReport};
 use config::world::{Fact, MeshTrust, World};
 use identity::ca::renew_at;
@@ -220,6 +221,11 @@ impl Credential {
         };
         let trust = Arc::new(Pinned::new(domain, TrustBundle::new(self.roots.clone())?));
         Ok(control_client_config(Some(&self.identity), trust, accept, CLIENT_ALPN)?)
+    }
+
+    /// Its successor, from the agent at this address.
+    pub(super) async fn renewed_at(&self, agent: &Address) -> Result<Credential, CredentialError> {
+        self.renewed(&Client::fixed(agent.clone(), self.client_tls(RoleKind::Agent)?)).await
     }
 
     async fn renewed(&self, client: &Client) -> Result<Credential, CredentialError> {

@@ -337,6 +337,13 @@ impl Link {
         if let Some(kept) = kept.as_ref().filter(|kept| kept.is_below(token)) {
             return Ok(kept.clone());
         }
+        // The control CA is just being replaced: who enrols has left first, who renews stays.
+        if let Some(kept) = kept.as_ref().filter(|kept| check_pin(token, kept).is_ok())
+            && let Ok(renewed) = kept.renewed_at(&token.address).await
+        {
+            renewed.store(path)?;
+            return Ok(renewed);
+        }
         let credential = match (enrol(&self.settings, token, &id).await, kept) {
             (Err(CredentialError::Call(error @ CallError::NotPinned { .. })), Some(kept)) => {
                 tracing::warn!(%error, "the member token is old; what this member holds serves on");
