@@ -8,7 +8,9 @@
 mod support;
 
 mod bounds;
+mod clock;
 mod control;
+mod control_ca;
 mod demo;
 mod disconnected;
 mod discovery;
