@@ -226,7 +226,7 @@ pub struct PublicHost {
 #[serde(rename_all = "camelCase")]
 pub struct HostTls {
     /// The chain in PEM.
-    pub chain: String,
+    pub chain: Arc<str>,
     /// Where the key is.
     pub secret_ref: SecretRef,
 }

@@ -80,7 +80,7 @@ fn what_is_printed_reads_as_the_same_resource() {
 fn store_key(manifest: &mut manifest::Manifest) {
     if let config::resource::Spec::Certificate(spec) = &mut manifest.resource.spec {
         assert!(manifest.key.take().unwrap().pem().contains("PRIVATE KEY"));
-        spec.secret_ref = Some(config::resource::SecretRef { key_sha256: "ab".repeat(32) });
+        spec.secret_ref = Some(config::resource::SecretRef { key_sha256: "ab".repeat(32).into() });
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use config::explain::{Answer, Question};
 use config::live::{self, Live};
 use config::resource::{GatewayAddresses, Name};
 use config::snapshot::Snapshot;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connections::Connections;
 use crate::descriptors;
+use crate::explain;
 use crate::health::census;
 use crate::health::checker::Checker;
 use crate::inputs::Inputs;
@@ -175,6 +177,11 @@ impl Core {
             services,
             gateways: neighbours(&plan.snapshot),
         }
+    }
+
+    /// Whether it has been asked to stop, or a successor serves.
+    pub fn is_draining(&self) -> bool {
+        self.draining.is_cancelled() || self.succeeded.is_cancelled()
     }
 
     /// What this gateway knows of health everywhere.
@@ -473,6 +480,11 @@ impl Handle {
         let plan = self.0.plan.load();
         let pools = plan.all_services().flat_map(|service| service.ports.values().map(|port| &port.all));
         pools.flat_map(|pool| &pool.targets).filter(|target| target.health.state() == State::Unknown).count()
+    }
+
+    /// Answers a question about the way of requests.
+    pub async fn explain(&self, question: Question) -> Answer {
+        explain::answer(&self.0, question).await
     }
 
     /// What it knows of health.

@@ -30,8 +30,10 @@ pub fn encode_certificates<'a>(chain: impl IntoIterator<Item = &'a CertificateDe
 /// When there is none, or one is damaged.
 pub fn decode_certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, PemError> {
     let missing = PemError::Missing("certificate", "CERTIFICATE");
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-    chain.ok().filter(|c| !c.is_empty()).ok_or(missing)
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+    let mut chain = read.ok().filter(|chain| !chain.is_empty()).ok_or(missing)?;
+    chain.shrink_to_fit(); // a gateway keeps thousands
+    Ok(chain)
 }
 
 /// The first private key of a PEM text: PKCS #8, or, for uploaded ones, PKCS #1 or SEC 1.

@@ -81,7 +81,8 @@ fn certificate(known: &Known<'_>, public: Public<'_>) -> Option<HostTls> {
     if matches!(public.spec.tls.mode, TlsMode::Http | TlsMode::Passthrough) {
         return None;
     }
-    let tls = |chain: &str, secret_ref: &SecretRef| HostTls { chain: chain.to_owned(), secret_ref: secret_ref.clone() };
+    let tls =
+        |chain: &Arc<str>, secret_ref: &SecretRef| HostTls { chain: chain.clone(), secret_ref: secret_ref.clone() };
     match public.spec.tls.certificate.as_ref()? {
         CertificateSource::Uploaded(name) => {
             let uploaded = known.certificates.get(&(public.gns, name))?;
@@ -102,7 +103,8 @@ fn routes(spec: &PublicServiceSpec) -> Vec<HostRoute> {
         service: route.service.clone(),
         port: route.port,
     });
-    let mut routes: Vec<HostRoute> = written.collect();
+    let mut routes = Vec::with_capacity(spec.routes.len() + 1);
+    routes.extend(written);
     if !routes.iter().any(|route| route.path == everything()) {
         routes.push(HostRoute { path: everything(), service: spec.service.clone(), port: spec.port });
     }

@@ -1,5 +1,7 @@
 //! A certificate for public hosts. Its key never stands in a resource.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +16,7 @@ pub struct CertificateSpec {
     /// The GNS whose public services may use it.
     pub global_namespace: Name,
     /// The chain in PEM, the host's own certificate first.
-    pub certificate: String,
+    pub certificate: Arc<str>,
     /// Where its key is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretRef>,
@@ -27,5 +29,5 @@ pub struct CertificateSpec {
 pub struct SecretRef {
     /// SHA-256 of the public key (the DER SubjectPublicKeyInfo) in lower-case hexadecimal: so a key meets its
     /// certificate, and a certificate never serves with another's key.
-    pub key_sha256: String,
+    pub key_sha256: Arc<str>,
 }

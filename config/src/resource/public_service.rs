@@ -24,8 +24,9 @@ pub struct PublicServiceSpec {
     /// for everything, to `service`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<PublicRoute>,
-    /// The host names. A host belongs to one public service in the whole mesh.
-    pub hosts: Vec<HostEntry>,
+    /// The host names. A host belongs to one public service in the whole mesh. In a box, as a vector that was read has
+    /// room for four.
+    pub hosts: Box<[HostEntry]>,
     /// Plain HTTP, HTTPS, a redirect from the one to the other, or TLS of the service's own.
     #[serde(default)]
     pub tls: PublicTls,

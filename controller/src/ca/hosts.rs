@@ -114,7 +114,7 @@ impl HostCertificates {
         Some(HostCertificate {
             global_namespace: gns.clone(),
             public_service: public_service.clone(),
-            chain: made.chain.clone(),
+            chain: made.chain.as_str().into(),
             secret_ref: made.secret_ref.clone(),
         })
     }

@@ -283,7 +283,7 @@ impl Batch<'_> {
 /// Each public service with its certificate and a host that the certificate is not good for, where one of the two is
 /// `written` now: reading certificates takes time.
 fn uncovered(desired: &Desired, written: &BTreeSet<&ResourceId>) -> Vec<(ResourceId, ResourceId, Host)> {
-    let chains: BTreeMap<_, _> = certificates(desired).map(|(id, spec)| (id, spec.certificate.as_str())).collect();
+    let chains: BTreeMap<_, _> = certificates(desired).map(|(id, spec)| (id, &*spec.certificate)).collect();
     let mut uncovered = Vec::new();
     for (id, spec) in public_services(desired) {
         let Some(CertificateSource::Uploaded(name)) = &spec.tls.certificate else { continue };

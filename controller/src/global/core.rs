@@ -378,7 +378,7 @@ impl Core {
         let observed = state.view.observed.clone();
         drop(state);
         for observation in unsaved.iter().filter_map(|cluster| observed.get(cluster)) {
-            let kept = Kept { at: observation.at(), entries: observation.entries() };
+            let kept = Kept { at: observation.at(), entries: observation.entries().clone() };
             if let Err(error) = write_checked(&self.observation_path(observation.cluster()), &kept) {
                 tracing::warn!(%error, "what an agent sees could not be cached");
             }

@@ -35,7 +35,7 @@ impl Core {
 /// All that was made, in PEM, with its level.
 fn texts(made: &Made) -> impl Iterator<Item = (&'static str, &str)> {
     let roots = made.trust.values().flat_map(|trust| trust.roots.iter().map(|root| ("gns", root.as_str())));
-    roots.chain(made.host_certificates.values().map(|certificate| ("host", certificate.chain.as_str())))
+    roots.chain(made.host_certificates.values().map(|certificate| ("host", &*certificate.chain)))
 }
 
 fn is_new(chain: &Chain) -> bool {

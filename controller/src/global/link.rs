@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::core::Core;
 use crate::sync::Published;
+use crate::sync::relay::Asker;
 
 /// The agents and members of every cluster that is in the mesh.
 pub(crate) type Reports = BTreeMap<Name, LinkReport>;
@@ -23,8 +24,10 @@ pub(crate) struct Link {
     pub(crate) connected: bool,
     pub(crate) heard: Instant,
     /// What the agent said last of itself and its members, and when.
-    pub(crate) ack: Option<(Ack, Instant)>,
+    pub(crate) ack: Option<(Arc<Ack>, Instant)>,
     pub(crate) feed: watch::Sender<Arc<Published>>,
+    /// By which its members are asked.
+    pub(crate) asker: Asker,
     pub(crate) end: CancellationToken,
 }
 
@@ -42,15 +45,18 @@ pub(crate) struct LinkReport {
     /// The agent's release.
     pub(crate) version: String,
     /// What the agent said last.
-    pub(crate) ack: Ack,
+    pub(crate) ack: Arc<Ack>,
 }
 
 impl Link {
     /// What is known as of `now`: while the agent is away, its members are as unheard as it is.
     pub(crate) fn report(&self, now: Instant) -> LinkReport {
-        let (mut ack, at) = self.ack.clone().unwrap_or_else(|| (Ack::default(), now));
+        let (mut ack, at) = self.ack.clone().unwrap_or_else(|| (Arc::default(), now));
         let age = now.saturating_duration_since(at);
-        ack.members.iter_mut().for_each(|member| grow_old(member, age, self.connected));
+        // Copied only where somebody is silent: there may be much in it.
+        if !self.connected || ack.members.iter().any(|member| !member.connected) {
+            Arc::make_mut(&mut ack).members.iter_mut().for_each(|member| grow_old(member, age, self.connected));
+        }
         LinkReport {
             connected: self.connected,
             heard: true,

@@ -246,7 +246,7 @@ mod tests {
         };
         let ack = Ack { members: members.iter().map(member).collect(), ..Ack::default() };
         let silent_for = Duration::from_secs(7);
-        LinkReport { connected, heard: true, told: true, silent_for, ack, ..LinkReport::default() }
+        LinkReport { connected, heard: true, told: true, silent_for, ack: Arc::new(ack), ..LinkReport::default() }
     }
 
     fn status_of(id: &str, reports: [(&str, LinkReport); 2], checks: Vec<Condition>) -> Status {
@@ -298,7 +298,7 @@ mod tests {
     fn who_left_holds_nothing_up_and_is_named() {
         let well = || report(true, &[("g1", true, 1, None)]);
         let mut absent = report(true, &[("g2", false, 0, None), ("g3", true, 1, None)]);
-        absent.ack.members[0].absent = true;
+        Arc::make_mut(&mut absent.ack).members[0].absent = true;
         let gone = LinkReport { silent_for: ABSENCE, ..report(false, &[("g2", false, 0, None)]) };
         for (south, stale) in [(absent, vec!["south/g2"]), (gone, vec!["south", "south/g2"])] {
             let status = status_of("GlobalNamespace/shop", [("north", well()), ("south", south)], vec![]);

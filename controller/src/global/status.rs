@@ -145,7 +145,7 @@ impl Core {
         let lag = |at: RevisionPair| view.desired.head.saturating_sub(at.global);
         let lag_ms = |at: RevisionPair| self.behind_for(at.global).map(millis);
         let (services, instances) = view.observed.get(name).map_or((0, 0), |seen| count(seen.resources()));
-        let members = ack.members.into_iter().filter(|member| member.role != MemberRole::Agent);
+        let members = ack.members.iter().cloned().filter(|member| member.role != MemberRole::Agent);
         ClusterStatus {
             name: name.clone(),
             labels: desired.map(|stored| stored.resource.labels.clone()).unwrap_or_default(),
@@ -178,8 +178,8 @@ impl Core {
     pub(crate) fn peers(&self, _: &Permit<Oversee>) -> Vec<PeerRow> {
         let mut rows = Vec::new();
         for (cluster, report) in self.reports() {
-            for member in report.ack.members {
-                rows.extend(member.peers.into_iter().map(|report| PeerRow {
+            for member in &report.ack.members {
+                rows.extend(member.peers.iter().cloned().map(|report| PeerRow {
                     from_cluster: cluster.clone(),
                     from_gateway: member.name.clone(),
                     report,

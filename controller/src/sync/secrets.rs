@@ -1,6 +1,7 @@
 //! What is asked of secrets on their way: that they are what they say they are, and that somebody needs them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use config::resource::SecretRef;
 use config::wire::{Entries, Json, Secret};
@@ -16,9 +17,9 @@ const NAME: &str = "keySha256";
 #[allow(missing_docs)] // the texts say it
 pub enum SecretError {
     #[error("the secret {0} is no private key of a type that TLS can use")]
-    NotAKey(String),
+    NotAKey(Arc<str>),
     #[error("the secret that is sent as {0} is the key with SHA-256 {1}")]
-    Foreign(String, String),
+    Foreign(Arc<str>, Arc<str>),
 }
 
 /// Whether the key is the one that its reference means.
@@ -37,7 +38,7 @@ pub fn check(secret: &Secret) -> Result<(), SecretError> {
 /// By which reference a private key in PEM is found; `None` when it is no key that TLS can use.
 pub fn reference_of(pem: &str) -> Option<SecretRef> {
     let key = any_supported_type(&*identity::pem::decode_key(pem).ok()?).ok()?;
-    Some(SecretRef { key_sha256: hex(digest(&SHA256, key.public_key()?.as_ref()).as_ref()) })
+    Some(SecretRef { key_sha256: hex(digest(&SHA256, key.public_key()?.as_ref()).as_ref()).into() })
 }
 
 /// Lower-case hexadecimal.
@@ -49,7 +50,7 @@ pub fn hex(bytes: &[u8]) -> String {
 pub fn retain_named(secrets: &mut BTreeMap<SecretRef, Secret>, entries: &Entries) {
     let mut named = BTreeSet::new();
     entries.values().for_each(|value| named.extend(names(value)));
-    secrets.retain(|reference, _| named.contains(&reference.key_sha256));
+    secrets.retain(|reference, _| named.contains(&*reference.key_sha256));
 }
 
 /// Whether the entry names a secret.
@@ -105,8 +106,8 @@ mod tests {
             (reference.clone(), Secret::new(reference, String::new().into()))
         };
         let mut secrets = BTreeMap::from([secret("named"), secret("foreign")]);
-        let entries = Entries::from([("c".into(), json!({"a": [{"secretRef": {"keySha256": "named"}}]}).into())]);
+        let entries = Entries::from([("c", json!({"a": [{"secretRef": {"keySha256": "named"}}]}).into())]);
         retain_named(&mut secrets, &entries);
-        assert_eq!(secrets.keys().map(|r| r.key_sha256.as_str()).collect::<Vec<_>>(), ["named"]);
+        assert_eq!(secrets.keys().map(|r| &*r.key_sha256).collect::<Vec<_>>(), ["named"]);
     }
 }

@@ -40,7 +40,7 @@ impl Large {
         let facts = facts.into_iter().map(|fact| serde_json::from_value::<Fact>(fact).unwrap());
         let mut world = World { facts: facts.map(|fact| (fact.key().to_string(), fact)).collect(), ..World::default() };
         world.revision.global = 1;
-        let keys = world.facts.keys().filter(|key| key.starts_with("Service/")).cloned().collect();
+        let keys = world.facts.keys().filter(|key| key.starts_with("Service/")).map(str::to_owned).collect();
         let Fact::HostCertificate(spare_fact) = serde_json::from_value::<Fact>(host_certificate(0, &spare.0)).unwrap()
         else {
             unreachable!("it was made as one")
@@ -129,9 +129,12 @@ fn certificate(of: &str) -> (HostCertificate, Secret) {
     let key = PrivateKey::generate().unwrap().to_pem();
     let params = rcgen::CertificateParams::new(["*.example.com".to_owned()]).unwrap();
     let chain = params.self_signed(&rcgen::KeyPair::from_pem(&key).unwrap()).unwrap().pem();
-    let secret_ref = SecretRef { key_sha256: of.to_owned() };
+    let secret_ref = SecretRef { key_sha256: of.into() };
     let secret = Secret::new(secret_ref.clone(), key);
-    (HostCertificate { global_namespace: name("shop"), public_service: name(of), chain, secret_ref }, secret)
+    (
+        HostCertificate { global_namespace: name("shop"), public_service: name(of), chain: chain.into(), secret_ref },
+        secret,
+    )
 }
 
 fn host_certificate(at: usize, made: &HostCertificate) -> Value {

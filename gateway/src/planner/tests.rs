@@ -28,8 +28,8 @@ fn certificate(name: &str) -> (Arc<HostTls>, Secret) {
     let pem = identity::PrivateKey::generate().unwrap().to_pem();
     let params = rcgen::CertificateParams::new([HOST.to_owned()]).unwrap();
     let chain = params.self_signed(&rcgen::KeyPair::from_pem(&pem).unwrap()).unwrap().pem();
-    let secret_ref = SecretRef { key_sha256: name.to_owned() };
-    (Arc::new(HostTls { chain, secret_ref: secret_ref.clone() }), Secret::new(secret_ref, pem))
+    let secret_ref = SecretRef { key_sha256: name.into() };
+    (Arc::new(HostTls { chain: chain.into(), secret_ref: secret_ref.clone() }), Secret::new(secret_ref, pem))
 }
 
 /// A planner, and the ends by which it is fed.

@@ -134,17 +134,25 @@ impl Drop for Opened {
 
 /// Connects, and proves who both are.
 pub async fn secure(means: &Means) -> Result<TlsStream<TcpStream>, TunnelError> {
-    let tls = means.tls.clone().ok_or(TunnelError::Identity)?;
-    let label = means.place.label.as_str().to_owned();
-    let name = ServerName::try_from(label.clone()).map_err(|_| TunnelError::Label(label))?;
-    let securing = async {
-        let tcp = connect(&means.place).await?;
-        TlsConnector::from(tls).connect(name, tcp).await.map_err(TunnelError::Tls)
-    };
+    let securing = async { shake(means, connect(&means.place).await?).await };
     timeout(OPENING, securing).await.unwrap_or(Err(TunnelError::Opening))
 }
 
-async fn connect(place: &PeerPlace) -> Result<TcpStream, TunnelError> {
+/// Proves who both are, on a connection to the peer.
+pub async fn shake(means: &Means, tcp: TcpStream) -> Result<TlsStream<TcpStream>, TunnelError> {
+    let tls = means.tls.clone().ok_or(TunnelError::Identity)?;
+    let label = means.place.label.as_str().to_owned();
+    let name = ServerName::try_from(label.clone()).map_err(|_| TunnelError::Label(label))?;
+    TlsConnector::from(tls).connect(name, tcp).await.map_err(TunnelError::Tls)
+}
+
+/// Tries whether the peer takes a tunnel, by its first report; then the tunnel ends.
+pub async fn greet(io: TlsStream<TcpStream>) -> Result<Report, TunnelError> {
+    raise(io).await.map(|(_, first)| first)
+}
+
+/// Connects to the first of the addresses that answers.
+pub async fn connect(place: &PeerPlace) -> Result<TcpStream, TunnelError> {
     let mut found = look_up(&place.address).await;
     if let Some(other) = &place.or_else {
         let others = look_up(other).await;

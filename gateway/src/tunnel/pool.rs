@@ -149,6 +149,11 @@ impl Peer {
         self.means.subscribe()
     }
 
+    /// What tunnels to it are made of now.
+    pub fn current(&self) -> Means {
+        self.means.borrow().clone()
+    }
+
     /// From now on, tunnels to it are made of this.
     pub(super) fn set_means(&self, means: Means) {
         self.means.send_if_modified(|now| {

@@ -100,7 +100,7 @@ impl Site {
         let key = PrivateKey::generate().unwrap().to_pem();
         let params = rcgen::CertificateParams::new([PUBLIC_HOST.to_owned()]).unwrap();
         let certificate = params.self_signed(&rcgen::KeyPair::from_pem(&key).unwrap()).unwrap();
-        let secret = Secret::new(SecretRef { key_sha256: "ab".repeat(32) }, key);
+        let secret = Secret::new(SecretRef { key_sha256: "ab".repeat(32).into() }, key);
         self.add(json!({"hostCertificate": {
             "globalNamespace": "shop", "publicService": "web",
             "chain": certificate.pem(), "secretRef": secret.reference()}}));
