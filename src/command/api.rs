@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow};
+use config::explain::Explanation;
 use config::manifest::Manifest;
 use config::resource::{Kind, Name, ResourceId, Span};
 use controller::access::{Role, TokenRow};
@@ -112,6 +113,19 @@ impl Api {
     pub async fn peers(&self) -> Result<Vec<PeerRow>> {
         let Items { items } = self.client.get("/v1alpha1/peers").await.map_err(|error| self.explain(&error))?;
         Ok(items)
+    }
+
+    /// Each step from the gateways of one cluster to those of another.
+    pub async fn peering(&self, from: &Name, to: &Name) -> Result<Explanation> {
+        let tested = self.client.get(&format!("/v1alpha1/peering/{from}/{to}")).await;
+        tested.map_err(|error| self.explain(&error))
+    }
+
+    /// Waits no more for a member that is gone for good.
+    pub async fn forget(&self, cluster: &Name, member: &Name) -> Result<()> {
+        let done: Result<IgnoredAny, CallError> =
+            self.client.delete(&format!("/v1alpha1/members/{cluster}/{member}")).await;
+        done.map(drop).map_err(|error| self.explain(&error))
     }
 
     /// Who holds which certificate, and what is being replaced.

@@ -11,6 +11,7 @@ pub mod context;
 mod delete;
 mod describe;
 pub mod files;
+mod forget;
 mod get;
 mod item;
 mod kind;
@@ -41,7 +42,9 @@ pub enum Command {
     Status(status::Args),
     /// Lists the tunnels between the clusters' gateways.
     Peers(peers::Args),
-    /// Reads manifests and lists all that is wrong with them, without a controller.
+    /// Forgets a gateway or DNS server that is gone for good, instead of waiting for it.
+    Forget(forget::Args),
+    /// Reads manifests and lists all that is wrong with them, without a controller; or tests the way between clusters.
     Check(check::Args),
     /// Prints the JSON Schema of manifests, for editors.
     Schema(schema::Args),
@@ -67,7 +70,8 @@ pub async fn run(command: Command) -> Result<ExitCode> {
         Command::Delete(args) => delete::run(args).await,
         Command::Status(args) => status::run(args).await,
         Command::Peers(args) => peers::run(args).await,
-        Command::Check(args) => check::run(&args),
+        Command::Forget(args) => forget::run(args).await,
+        Command::Check(args) => check::run(&args).await,
         Command::Schema(args) => schema::run(&args),
         Command::Ca(args) => ca::run(args).await,
         Command::Certs(args) => certs::run(args).await,

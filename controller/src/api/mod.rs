@@ -11,6 +11,7 @@ mod certificates;
 mod error;
 mod explain;
 mod guarded;
+mod members;
 mod people;
 
 use std::sync::Arc;
@@ -51,6 +52,7 @@ pub(crate) fn router(core: Arc<Core>, address: Address, source: Arc<dyn Source>)
         .get("/v1alpha1/status", people::status)
         .get("/v1alpha1/peers", people::peers)
         .get("/v1alpha1/peering/{from}/{to}", explain::peering)
+        .delete("/v1alpha1/members/{cluster}/{member}", members::forget)
         .get("/v1alpha1/certificates", certificates::list)
         .post("/v1alpha1/certificates/rotate", certificates::rotate)
         .post("/v1alpha1/certificates/revoke", certificates::revoke)

@@ -16,6 +16,7 @@ mod freshness;
 mod holders;
 mod issued;
 mod link;
+mod members;
 mod observed;
 pub(crate) mod phases;
 pub(crate) mod projection;
