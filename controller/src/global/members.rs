@@ -49,10 +49,12 @@ impl Core {
             Json::of(&Forget { forget: member.clone() }).map_err(|error| Error::Internal(error.to_string()))?;
         let told = asker.ok_or_else(away)?.ask(None, question, PATIENCE).await;
         let told = told.map_err(|why| not_forgotten(cluster, member, why))?;
-        match told.read().map_err(|error| not_forgotten(cluster, member, error))? {
-            Forgotten { forgotten: true } => Ok(tracing::info!(%cluster, %member, "a member is forgotten")),
-            Forgotten { forgotten: false } => Err(not_forgotten(cluster, member, "it is connected again")),
+        let Forgotten { forgotten } = told.read().map_err(|error| not_forgotten(cluster, member, error))?;
+        if !forgotten {
+            return Err(not_forgotten(cluster, member, "it is connected again"));
         }
+        tracing::info!(%cluster, %member, "a member is forgotten");
+        Ok(())
     }
 }
 
