@@ -234,6 +234,7 @@ def faults():
     yield Fault("agent stopped, a service changed meanwhile", *with_change(stopped("west/agent")), None, heeded, LONG)
     yield Fault("controller and all agents killed", *killed("controller", *agents))
     yield Fault("both killed, and a gateway restarted", *with_restart(killed("controller", *agents)), meanwhile=reached)
+    yield Fault("both killed, and an instance", *killed("controller", *agents, "west/i1"), two, agreed)
     yield Fault("instance killed", *killed("west/i1"), two, everything)
     yield Fault("instance stopped", *stopped("west/i1"), two, everything)
     yield Fault("gateway killed", *killed("west/gw-a"), no_gateway, agreed)
