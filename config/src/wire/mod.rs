@@ -20,7 +20,7 @@ use crate::keyed::Keyed;
 use crate::resource::{GatewayAddresses, Name};
 
 pub use ack::Part;
-pub use ask::{Answer, Ask, Outcome, Unanswered};
+pub use ask::{Answer, Ask, Forget, Forgotten, Outcome, Unanswered};
 pub use json::Json;
 pub use secret::Secret;
 pub use trust::{CertificateReport, ControlReport, Order, TrustReport, WorkloadsReport};

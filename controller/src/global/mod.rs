@@ -16,6 +16,7 @@ mod freshness;
 mod holders;
 mod issued;
 mod link;
+mod members;
 mod observed;
 mod past;
 pub(crate) mod phases;
