@@ -42,7 +42,7 @@ pub(super) async fn test(core: &Core, plan: &Plan, cluster: &Name) -> Vec<Step> 
 pub(super) fn unpeered(plan: &Plan, cluster: &Name) -> Step {
     let step = |what: String| Step::failed(Hop::Tunnel, what).about(format_args!("Cluster/{cluster}"));
     let member = plan.snapshot.namespaces.values().any(|gns| gns.labels.contains_key(cluster));
-    let gateways = plan.snapshot.gateways.get(cluster);
+    let gateways = plan.snapshot.gateways.get(cluster).filter(|gateways| !gateways.is_empty());
     match gateways.map(|gateways| gateways.iter().any(|gateway| gateway.east_west.is_some())) {
         _ if *cluster == plan.snapshot.place.cluster => step("this gateway is of that cluster itself".to_owned()),
         _ if !member => step(format!("cluster {cluster} has no global namespace in common with this one"))

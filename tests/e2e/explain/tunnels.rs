@@ -52,6 +52,13 @@ fn lead(demo: &Demo, to: &[String]) {
 /// One address stands for both gateways.
 fn astray(demo: &Demo, at: SocketAddr) {
     lead(demo, &[at.to_string(), at.to_string()]);
+    silence(demo, "STOP");
+}
+
+/// South's gateways are there again.
+fn home(demo: &Demo) {
+    silence(demo, "CONT");
+    lead(demo, &[]);
 }
 
 /// South's gateways certified at another time.
@@ -61,6 +68,12 @@ fn certified(member: &Member, label: &str, at: SystemTime) -> Identity {
     let request = SigningRequest::check(&SigningRequest::make(&id, &key).unwrap(), &id).unwrap();
     let chain = member.ca().issue_gateway(&request, [label], &Lifetimes::default(), at.into()).unwrap();
     Identity::new(KeyedCertificate::new(chain, &key).unwrap()).unwrap()
+}
+
+/// South's own gateways hang meanwhile: a tunnel that is up stays until another takes its place.
+fn silence(demo: &Demo, signal_name: &str) {
+    let gateways: Vec<u32> = ["south_gw_a", "south_gw_b"].into_iter().flat_map(|name| demo.pids(name)).collect();
+    signal(signal_name, &gateways);
 }
 
 /// Somebody who shows this certificate to whoever comes.
@@ -115,7 +128,7 @@ async fn whatever_stands_where_a_peer_should_is_named() {
     asking.prove("an instance that is down elsewhere", expected, async || moody.set(Mood::Refuse).await, mend).await;
 
     let stand = |host: u8| SocketAddr::new(demo.address(1, 0, host), EAST_WEST);
-    let home = async || lead(demo, &[]);
+    let home = async || home(demo);
     let expected = tunnel("tunnel", ["refuses connections", "start the gateway"]);
     asking.prove("a peer whose port is closed", expected, async || astray(demo, stand(81)), home).await;
     stranger(stand(82), b"").await;
@@ -126,7 +139,10 @@ async fn whatever_stands_where_a_peer_should_is_named() {
     asking.prove("a peer that speaks something else", expected, async || astray(demo, stand(83)), home).await;
     let expected = tunnel("dns", ["cannot be looked up", "spec.gateways"]);
     let nowhere = format!("gateway.south.invalid:{EAST_WEST}");
-    let seed = async || lead(demo, &[nowhere.clone(), nowhere.clone()]);
+    let seed = async || {
+        lead(demo, &[nowhere.clone(), nowhere.clone()]);
+        silence(demo, "STOP");
+    };
     asking.prove("a peer whose name means nothing", expected, seed, home).await;
     let expected = tunnel("tls", ["does not know the name", "spec.gateways"]);
     let west = SocketAddr::new(demo.gateway(2, 0), EAST_WEST);
@@ -151,7 +167,7 @@ async fn whoever_shows_another_certificate_than_a_peers_is_named() {
     let url = format!("http://{REMOTE}:{SERVICE}/");
     let from = format!("north/{}", demo.workload(0));
     let asking = Asking { demo, args: args(&["--from", &from, "GET", &url]), truth: async || call(demo).await };
-    let home = async || lead(demo, &[]);
+    let home = async || home(demo);
     let issuing = member.ca();
     let begun: SystemTime = issuing.facts().not_before.into();
     let other = "l0000000000000000.shop.internal";
@@ -173,7 +189,7 @@ async fn whoever_shows_another_certificate_than_a_peers_is_named() {
 }
 
 #[tokio::test]
-async fn a_cluster_that_is_stopped_killed_or_revoked_is_never_healthy() {
+async fn a_cluster_that_is_revoked_stopped_or_killed_is_never_healthy() {
     let demo = &Demo::own().await;
     let at = SocketAddr::new(demo.address(1, 1, 41), 9080);
     let _moody = Moody::start(at).await;
@@ -182,12 +198,31 @@ async fn a_cluster_that_is_stopped_killed_or_revoked_is_never_healthy() {
     let from: IpAddr = demo.workload(0);
     let asked = args(&["--from", &format!("north/{from}"), "GET", &url]);
     let asking = Asking { demo, args: asked, truth: async || call(demo).await };
-    let gateways: Vec<u32> = ["south_gw_a", "south_gw_b"].into_iter().flat_map(|name| demo.pids(name)).collect();
+    let certs = |verb: &str| drop(demo.cli(|cli| cli.run(&["certs", verb, "--cluster", "south"])).success());
+    let expected =
+        failed("dns", None, ["Service/south/shop/remote is in a cluster that is revoked", "start the service"]);
+    asking.prove("a cluster that is revoked", expected, async || certs("revoke"), async || certs("reinstate")).await;
     let expected = tunnel("tunnel", ["does not answer within", "whether the gateway of cluster south runs"]);
-    let (stop, go_on) = (async || signal("STOP", &gateways), async || signal("CONT", &gateways));
+    let (stop, go_on) = (async || silence(demo, "STOP"), async || silence(demo, "CONT"));
     asking.prove("gateways that are stopped", expected, stop, go_on).await;
     asking.until_healthy("before they are killed").await;
-    signal("KILL", &gateways);
+    silence(demo, "KILL");
     let expected = tunnel("tunnel", ["refuses connections", "start the gateway"]);
     asking.until_named("gateways that are killed", expected).await;
+}
+
+#[tokio::test]
+async fn a_cluster_without_gateways_is_named() {
+    let demo = &Demo::own().await;
+    let at = SocketAddr::new(demo.address(1, 1, 41), 9080);
+    let _moody = Moody::start(at).await;
+    register(&demo.state.join("south/services"), 1, "remote", at);
+    let url = format!("http://{REMOTE}:{SERVICE}/");
+    let asked = args(&["--from", &format!("north/{}", demo.workload(0)), "GET", &url]);
+    let asking = Asking { demo, args: asked, truth: async || call(demo).await };
+    asking.until_healthy("with gateways").await;
+    // They take their leave, so that nobody waits for them.
+    silence(demo, "TERM");
+    let expected = tunnel("tunnel", ["no gateway of cluster south is known", "start a gateway there"]);
+    asking.until_named("a cluster without gateways", expected).await;
 }
