@@ -8,6 +8,7 @@ pub mod compile;
 pub mod conditions;
 pub mod explain;
 pub mod hosts;
+pub mod keyed;
 pub mod live;
 pub mod manifest;
 pub mod resource;

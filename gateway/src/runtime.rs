@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use config::explain::{Answer, Question};
 use config::live::{self, Live};
-use config::resource::Name;
+use config::resource::{GatewayAddresses, Name};
+use config::snapshot::Snapshot;
 use config::wire::{PeerReport, Rejection, RevisionPair};
 use decide::health::State;
 use identity::fingerprint;
@@ -164,14 +165,17 @@ impl Core {
             let versions: BTreeMap<_, _> =
                 pools.iter().map(|(version, pool)| (version.clone(), pool.healthy())).collect();
             if !versions.is_empty() {
-                services.insert(name.clone(), versions);
+                services.insert(name.clone(), Arc::new(versions));
             }
         }
         Report {
+            gateway: Some(self.settings.name.clone()),
             boot: self.boot.clone(),
+            sequence: 0,
             draining: self.draining.is_cancelled(),
             moving: self.succeeded.is_cancelled(),
             services,
+            gateways: neighbours(&plan.snapshot),
         }
     }
 
@@ -202,6 +206,12 @@ impl Core {
         }
         view
     }
+}
+
+/// Where the gateways of this cluster are, for those of others.
+fn neighbours(snapshot: &Snapshot) -> Arc<[GatewayAddresses]> {
+    let own = snapshot.gateways.get(&snapshot.place.cluster).into_iter().flat_map(|gateways| gateways.iter());
+    own.map(|gateway| GatewayAddresses { mesh: None, ..gateway.clone() }).collect()
 }
 
 /// Why a gateway cannot start.
@@ -404,6 +414,11 @@ impl Handle {
         !self.0.draining.is_cancelled()
             && !self.0.succeeded.is_cancelled()
             && self.0.plan.load().snapshot.revision != RevisionPair::default()
+    }
+
+    /// Whether it is about to end, and nobody serves in its place.
+    pub fn is_draining(&self) -> bool {
+        self.0.draining.is_cancelled()
     }
 
     /// Whether a successor serves in its place.

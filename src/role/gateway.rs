@@ -266,9 +266,10 @@ impl Telling {
         Ack {
             at: self.handle.revision(),
             rejected: self.handle.rejected(),
-            members: Vec::new(),
+            draining: self.handle.is_draining(),
             peers: self.handle.peers(),
             trust: own.into_iter().chain(shown).collect(),
+            ..Ack::default()
         }
     }
 }

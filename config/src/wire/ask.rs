@@ -7,9 +7,6 @@ use serde::{Deserialize, Serialize};
 use super::Json;
 use crate::resource::Name;
 
-/// Among the features of whoever answers questions. Nobody else is asked.
-pub const ASK: &str = "ask";
-
 /// A question.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -7,6 +7,7 @@ mod administration;
 mod apply;
 mod asking;
 pub(crate) mod certificates;
+mod commits;
 pub(crate) mod core;
 mod enrolment;
 mod error;

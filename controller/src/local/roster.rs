@@ -46,7 +46,7 @@ struct Entry {
     card: Card,
     heard: Instant,
     stream: Option<Stream>,
-    ack: Ack,
+    ack: Arc<Ack>,
     /// It has left by its silence.
     absent: bool,
 }
@@ -60,7 +60,7 @@ struct Stream {
 
 impl Entry {
     fn new(card: Card) -> Self {
-        Entry { card, heard: Instant::now(), stream: None, ack: Ack::default(), absent: false }
+        Entry { card, heard: Instant::now(), stream: None, ack: Arc::default(), absent: false }
     }
 }
 
@@ -127,6 +127,8 @@ impl Roster {
         let entry = state.entries.entry(hello.name.clone()).or_insert_with(|| Entry::new(card.clone()));
         cut(entry.stream.replace(Stream { number, end, asker }));
         (entry.heard, entry.absent) = (Instant::now(), false);
+        // How far it was is no evidence of how far it is: it may have started anew from an older disk.
+        entry.ack = Arc::default();
         entry.card = card;
         drop(state);
         self.members_changed();
@@ -153,7 +155,7 @@ impl Roster {
     }
 
     /// It is so far.
-    pub(super) fn acknowledged(&self, name: &Name, number: u64, ack: Ack) {
+    pub(super) fn acknowledged(&self, name: &Name, number: u64, ack: Arc<Ack>) {
         let mut unsaved = false;
         self.with(name, number, |entry| {
             unsaved = entry.card.trust != ack.trust;
@@ -234,6 +236,7 @@ impl Roster {
             peers: entry.ack.peers.clone(),
             trust: entry.card.trust.clone(),
             absent: entry.absent,
+            draining: entry.ack.draining && entry.stream.is_some(),
         };
         self.state().entries.iter().map(report).collect()
     }
@@ -332,8 +335,8 @@ mod tests {
         let new = roster.open_stream(&hello, CancellationToken::new(), asker(&hello)).unwrap();
         assert!(ended.is_cancelled());
         let ack = |global| Ack { at: RevisionPair { global, ..RevisionPair::default() }, ..Ack::default() };
-        roster.acknowledged(&hello.name, new, ack(2));
-        roster.acknowledged(&hello.name, old, ack(1));
+        roster.acknowledged(&hello.name, new, ack(2).into());
+        roster.acknowledged(&hello.name, old, ack(1).into());
         roster.lost(&hello.name, old);
         let report = roster.reports().remove(0);
         assert_eq!((report.at.global, report.connected), (2, true));
@@ -366,7 +369,7 @@ mod tests {
                 serde_json::json!({"serial": "1", "subject": "x", "notBefore": 0, "notAfter": ends, "renews": 0});
             let trust = serde_json::json!({"globalNamespace": "shop", "roots": ["ab"], "certificate": held});
             let trust = vec![serde_json::from_value(trust).unwrap()];
-            roster.acknowledged(&hello.name, number, Ack { trust, ..Ack::default() });
+            roster.acknowledged(&hello.name, number, Ack { trust, ..Ack::default() }.into());
             roster.lost(&hello.name, number);
         }
         roster.save();

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use config::resource::Name;
-use config::wire::{ASK, Answer, Ask, Down, Hello, Json, Outcome, Unanswered, Up};
+use config::wire::{Answer, Ask, Down, Hello, Json, Outcome, Unanswered, Up, feature};
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -55,7 +55,7 @@ struct Question {
 /// What a follower that says this hello is asked by, and the stream's end of it.
 pub fn line(hello: &Hello) -> (Asker, Questions) {
     let (sender, receiver) = mpsc::channel(OUTSTANDING);
-    let able = hello.features.iter().any(|feature| feature == ASK);
+    let able = feature::has(&hello.features, feature::ASK);
     (Asker { questions: sender, able }, Questions { receiver, awaited: Awaited::default(), next: 0 })
 }
 
@@ -237,7 +237,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn silence_is_late_and_a_lost_stream_is_away() {
-        let (asker, questions) = line(&hello(&[ASK]));
+        let (asker, questions) = line(&hello(&[feature::ASK]));
         assert_eq!(ask(&asker).await, Err(Unanswered::Late));
         let (answer, ()) = tokio::join!(ask(&asker), async { drop(questions) });
         assert_eq!(answer, Err(Unanswered::Away));
@@ -246,7 +246,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_flood_of_questions_takes_no_more_than_its_place() {
-        let (asker, mut questions) = line(&hello(&[ASK]));
+        let (asker, mut questions) = line(&hello(&[feature::ASK]));
         let (outlet, _body) = Outlet::new();
         let carrying = questions.carry(&outlet);
         let asking = futures_util::future::join_all((0..4 * OUTSTANDING).map(|_| ask(&asker)));

@@ -57,6 +57,7 @@ impl Agent {
             peers: vec![],
             trust: vec![],
             absent: false,
+            draining: false,
         };
         self.ack.send_replace(Ack { at, members: vec![member], ..Ack::default() });
     }
@@ -102,7 +103,7 @@ async fn agents_get_each_change_and_the_keys_but_never_anothers_instances() {
     controller.apply(json!([shop(&["north", "south"]), web("shop.example.com", json!("selfSigned"))])).await.unwrap();
     let world = north.world(|world| world.entries.contains_key("hostCertificate/shop/web")).await;
     assert_eq!((world.revision.global, world.secrets.len()), (3, 1));
-    let trust: serde_json::Value = world.entries["trust/shop"].read().unwrap();
+    let trust: serde_json::Value = world.entries.get("trust/shop").unwrap().read().unwrap();
     let labels = &trust["trust"]["labels"];
     assert!(labels["north"].as_str().unwrap().ends_with(".t.invalid") && labels["north"] != labels["south"]);
 

@@ -110,7 +110,7 @@ async fn attempt(plan: &Plan, stage: &Stage<'_>, steps: &mut Vec<Step>) -> Resul
     let (means, name) = (stage.peer.current(), stage.name);
     own(plan, stage.peer, &means)?;
     let address = &means.place.address;
-    let tcp = stage.within(dial::connect(address)).await?;
+    let tcp = stage.within(dial::connect(&means.place)).await?;
     steps.push(Step::ok(Hop::Tunnel, format!("{name}: {address} takes connections")));
     let tls = stage.within(dial::shake(&means, tcp)).await?;
     steps.push(Step::ok(Hop::Tls, format!("{name} is who it should be")));
