@@ -14,13 +14,13 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{Asking, Expected, args, failed};
 use crate::support::demo::{Demo, EAST_WEST, SERVICE};
-use crate::support::holds;
 use crate::support::http::{Outcome, Protocol, plain};
 use crate::support::identities::Held;
 use crate::support::moody::{Mood, Moody};
 use crate::support::process::signal;
 use crate::support::upstream::register;
 use crate::support::workload::Member;
+use crate::support::{eventually, holds};
 
 const REMOTE: &str = "remote.shop.internal";
 
@@ -49,10 +49,22 @@ fn lead(demo: &Demo, to: &[String]) {
     demo.cli(|cli| cli.apply(&south(demo, to))).success();
 }
 
-/// One address stands for both gateways.
-fn astray(demo: &Demo, at: SocketAddr) {
-    lead(demo, &[at.to_string(), at.to_string()]);
+/// North's gateways dial south's at this address and no other, and south's own hang: a tunnel that is up stays until
+/// another takes its place.
+async fn lead_astray(demo: &Demo, to: &str) {
+    lead(demo, &[to.to_owned(), to.to_owned()]);
+    eventually("north's gateways know the new address", async || {
+        let peers = demo.cli(|cli| cli.json(&["peers"]));
+        let rows = peers["items"].as_array().unwrap();
+        let mut rows = rows.iter().filter(|row| row["fromCluster"] == "north" && row["cluster"] == "south");
+        holds(rows.all(|row| row["address"] == to), || peers.to_string())
+    })
+    .await;
     silence(demo, "STOP");
+}
+
+async fn astray(demo: &Demo, at: SocketAddr) {
+    lead_astray(demo, &at.to_string()).await;
 }
 
 /// South's gateways are there again.
@@ -70,7 +82,7 @@ fn certified(member: &Member, label: &str, at: SystemTime) -> Identity {
     Identity::new(KeyedCertificate::new(chain, &key).unwrap()).unwrap()
 }
 
-/// South's own gateways hang meanwhile: a tunnel that is up stays until another takes its place.
+/// Signals to south's gateways.
 fn silence(demo: &Demo, signal_name: &str) {
     let gateways: Vec<u32> = ["south_gw_a", "south_gw_b"].into_iter().flat_map(|name| demo.pids(name)).collect();
     signal(signal_name, &gateways);
@@ -130,23 +142,20 @@ async fn whatever_stands_where_a_peer_should_is_named() {
     let stand = |host: u8| SocketAddr::new(demo.address(1, 0, host), EAST_WEST);
     let home = async || home(demo);
     let expected = tunnel("tunnel", ["refuses connections", "start the gateway"]);
-    asking.prove("a peer whose port is closed", expected, async || astray(demo, stand(81)), home).await;
+    asking.prove("a peer whose port is closed", expected, async || astray(demo, stand(81)).await, home).await;
     stranger(stand(82), b"").await;
     let expected = tunnel("tunnel", ["does not answer within", "firewalls"]);
-    asking.prove("a peer that hangs", expected, async || astray(demo, stand(82)), home).await;
+    asking.prove("a peer that hangs", expected, async || astray(demo, stand(82)).await, home).await;
     stranger(stand(83), b"SSH-2.0-OpenSSH\r\n").await;
     let expected = tunnel("tls", ["does not speak TLS", "spec.gateways"]);
-    asking.prove("a peer that speaks something else", expected, async || astray(demo, stand(83)), home).await;
+    asking.prove("a peer that speaks something else", expected, async || astray(demo, stand(83)).await, home).await;
     let expected = tunnel("dns", ["cannot be looked up", "spec.gateways"]);
     let nowhere = format!("gateway.south.invalid:{EAST_WEST}");
-    let seed = async || {
-        lead(demo, &[nowhere.clone(), nowhere.clone()]);
-        silence(demo, "STOP");
-    };
+    let seed = async || lead_astray(demo, &nowhere).await;
     asking.prove("a peer whose name means nothing", expected, seed, home).await;
     let expected = tunnel("tls", ["does not know the name", "spec.gateways"]);
     let west = SocketAddr::new(demo.gateway(2, 0), EAST_WEST);
-    asking.prove("a gateway of another cluster", expected, async || astray(demo, west), home).await;
+    asking.prove("a gateway of another cluster", expected, async || astray(demo, west).await, home).await;
 }
 
 #[tokio::test]
@@ -184,7 +193,7 @@ async fn whoever_shows_another_certificate_than_a_peers_is_named() {
     for ((fault, identity, words), host) in impostors.into_iter().zip(84..) {
         let stand: SocketAddr = (demo.address(1, 0, host), EAST_WEST).into();
         impostor(stand, &identity).await;
-        asking.prove(fault, tunnel("tls", words), async || astray(demo, stand), home).await;
+        asking.prove(fault, tunnel("tls", words), async || astray(demo, stand).await, home).await;
     }
 }
 

@@ -32,7 +32,7 @@ impl Addresses {
         let (mut announced, mut written) = (Vec::new(), Vec::new());
         for cluster in &scope.clusters {
             let seen = view.observed.get(cluster).and_then(|seen| seen.gateways());
-            if let Some(Fact::Gateways(known)) = seen.and_then(|(_, fact)| fact.read().ok()) {
+            if let Some(Fact::Gateways(known)) = seen.and_then(|fact| fact.read().ok()) {
                 announced.extend(known.gateways.iter().map(|gateway| (cluster.clone(), gateway.clone())));
             }
             let stored = view.desired.resources.get(&ResourceId::Cluster(cluster.clone()));
