@@ -55,6 +55,7 @@ fn service(cluster: &str, name: &str, version: &str, instances: usize) -> (Strin
     (id.clone(), json!({"resource": {"id": id, "labels": {}, "spec": {"Service": spec}}}))
 }
 
+/// Joins, as a cluster of that name.
 async fn identity(name: &str, admin: &Client) -> Identity {
     let answer: Value = admin.post("/v1alpha1/tokens", &json!({ "cluster": name })).await.unwrap();
     let token: Token = answer["token"].as_str().unwrap().parse().unwrap();
@@ -109,11 +110,15 @@ async fn acknowledge(mut world: watch::Receiver<Option<Arc<Published>>>, ack: wa
     }
 }
 
+/// Joins.
+pub async fn join(at: usize, admin: &Client) -> Identity {
+    identity(&cluster(at), admin).await
+}
+
 impl Agent {
-    pub async fn join(mesh: &Mesh, at: usize, admin: &Client, process: &Process) -> Self {
+    pub fn follow(mesh: &Mesh, at: usize, identity: &Identity, process: &Process) -> Self {
         let (cluster, world, ack) = (cluster(at), watch::Sender::new(None), watch::Sender::new(Ack::default()));
-        let identity = identity(&cluster, admin).await;
-        let client = Client::fixed(process.address.clone(), process.tls(Some(&identity)));
+        let client = Client::fixed(process.address.clone(), process.tls(Some(identity)));
         let hello = hello(&cluster);
         let parts = (0..mesh.services).map(|at| service(&cluster, &format!("s{at}"), "v1", mesh.instances));
         let parts = parts.map(|(key, value)| (key, value.into()));

@@ -56,11 +56,13 @@ async fn main() {
     let (began, admin) = (Instant::now(), process.admin());
     let apply = json!({"manifests": [shop()]});
     let _: Value = admin.post("/v1alpha1/apply", &apply).await.unwrap();
-    let mut agents = Vec::new();
+    let mut identities = Vec::new();
     for at in 0..clusters {
-        agents.push(Agent::join(&mesh, at, &admin, &process).await);
+        identities.push(agent::join(at, &admin).await);
     }
     println!("{clusters} clusters joined in {:?}", began.elapsed());
+    let follow = |(at, identity): (usize, &_)| Agent::follow(&mesh, at, identity, &process);
+    let mut agents: Vec<_> = identities.iter().enumerate().map(follow).collect();
     all_know(&mut agents, &mesh).await;
     process.print(&format!("{clusters} clusters, {services} services, {} instances", clusters * services * instances));
     sleep(Duration::from_secs(10)).await;
