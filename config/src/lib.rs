@@ -6,6 +6,7 @@
 pub mod check;
 pub mod compile;
 pub mod conditions;
+pub mod explain;
 pub mod hosts;
 pub mod keyed;
 pub mod live;

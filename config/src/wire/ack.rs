@@ -128,6 +128,7 @@ mod tests {
             peers: vec![],
             trust: vec![],
             absent: false,
+            draining: false,
         }
     }
 

@@ -6,7 +6,10 @@ pub const RESUME: &str = "resume";
 /// It takes acknowledgements that [leave out](super::Ack::delta) what is as it was said last.
 pub const ACK_DELTAS: &str = "ackDeltas";
 
-/// All that this release has.
+/// It answers questions, which only some processes do.
+pub const ASK: &str = "ask";
+
+/// All that every process of this release has.
 pub fn all() -> Vec<String> {
     [RESUME, ACK_DELTAS].map(str::to_owned).into()
 }

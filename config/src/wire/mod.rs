@@ -5,6 +5,7 @@
 //! pass them on as they came, also when they are newer than the layer itself.
 
 mod ack;
+mod ask;
 pub mod feature;
 pub mod frame;
 pub mod json;
@@ -19,6 +20,7 @@ use crate::keyed::Keyed;
 use crate::resource::{GatewayAddresses, Name};
 
 pub use ack::Part;
+pub use ask::{Answer, Ask, Outcome, Unanswered};
 pub use json::Json;
 pub use secret::Secret;
 pub use trust::{CertificateReport, Order, TrustReport, WorkloadsReport};
@@ -107,6 +109,8 @@ pub enum Down {
         /// For people.
         reason: String,
     },
+    /// The follower, or a member of it, is asked something. Only said to those who [answer](feature::ASK).
+    Ask(Ask),
     /// Something of a newer release: it means nothing here.
     #[serde(other)]
     Unknown,
@@ -126,6 +130,8 @@ pub enum Up {
     Beat,
     /// The sender stops of its own will: it is to be forgotten at once, and the stream ends.
     Leaving,
+    /// What was asked of it.
+    Answer(Answer),
     /// What the sender has of the world, right after the welcome of a source that can [resume](feature::RESUME).
     Holdings(Holdings),
     /// Something of a newer release: it means nothing here.
@@ -208,6 +214,9 @@ pub struct Ack {
     /// From an agent: its members.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<MemberReport>,
+    /// From a member: it takes no new requests, because it is about to end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
     /// From a gateway: what it sees of peers, for `tombolo peers`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<PeerReport>,
@@ -266,6 +275,9 @@ pub struct MemberReport {
     /// of a root that it needs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub absent: bool,
+    /// It takes no new requests, because it is about to end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
 }
 
 /// How one gateway sees another in one GNS.
@@ -285,6 +297,9 @@ pub struct PeerReport {
     pub address: String,
     /// How many tunnels to it are up.
     pub tunnels: u32,
+    /// It says that it takes no new requests.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
     /// Why there is none, as the last attempt had it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,

@@ -73,6 +73,7 @@ async fn identity(name: &str, admin: &Client) -> Identity {
 /// Two gateways and a DNS server, and two gateways in each other cluster that they see.
 fn members(mesh: &Mesh, at: RevisionPair) -> Vec<MemberReport> {
     let peer = |of: usize| PeerReport {
+        draining: false,
         global_namespace: "shop".parse().unwrap(),
         from: None,
         cluster: cluster(of / 2).parse().unwrap(),
@@ -82,6 +83,7 @@ fn members(mesh: &Mesh, at: RevisionPair) -> Vec<MemberReport> {
         fault: None,
     };
     let member = |name: &str, role| MemberReport {
+        draining: false,
         name: name.parse().unwrap(),
         role,
         connected: true,
@@ -125,7 +127,8 @@ impl Agent {
         let first = Seen { at: AgentSequence { incarnation: 1, sequence: 1 }, entries: Arc::new(parts.collect()) };
         let (seen, end) = (watch::Sender::new(Arc::new(first)), CancellationToken::new());
         let receiver = world.subscribe();
-        let follower = Follower { client, hello, seen: Some(seen.subscribe()), ack: ack.subscribe() };
+        let (seen_by, ack_by) = (seen.subscribe(), ack.subscribe());
+        let follower = Follower { client, hello, seen: Some(seen_by), ack: ack_by, answerer: None };
         let told = Mesh { ..*mesh };
         tokio::spawn(acknowledge(world.subscribe(), ack, told));
         tokio::spawn(follow(follower, world, end.clone()));

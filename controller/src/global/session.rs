@@ -14,6 +14,7 @@ use super::link::Link;
 use super::observed::Observation;
 use super::projection::project;
 use crate::http::ClientCertificate;
+use crate::sync::relay::{self, Asker};
 use crate::sync::{Feed, Published, Refusal, Session, Source};
 
 /// The controller's side of the agents' streams.
@@ -34,10 +35,12 @@ impl Source for Agents {
         project(&self.core.view(), [&cluster], &mut self.core.telling(), |_, world| published = Arc::new(world));
         let (feed, world) = watch::channel(published);
         let end = self.shutdown.child_token();
-        let stream = self.link(peer, hello, feed, end.clone())?;
+        let (asker, questions) = relay::line(hello);
+        let stream = self.link(peer, hello, (feed, asker), end.clone())?;
         self.core.changed.notify_one(); // what changed since the projection above was made
         tracing::info!(%cluster, version = hello.version, "an agent is connected");
-        Ok(Feed { world, session: Box::new(AgentSession { core: Arc::clone(&self.core), cluster, stream }), end })
+        let session = Box::new(AgentSession { core: Arc::clone(&self.core), cluster, stream });
+        Ok(Feed { world, session, questions, end })
     }
 }
 
@@ -48,7 +51,7 @@ impl Agents {
         &self,
         peer: &ClientCertificate,
         hello: &Hello,
-        feed: watch::Sender<Arc<Published>>,
+        (feed, asker): (watch::Sender<Arc<Published>>, Asker),
         end: CancellationToken,
     ) -> Result<u64, Refusal> {
         let mut state = self.core.state();
@@ -58,7 +61,7 @@ impl Agents {
         }
         state.streams += 1;
         let (stream, heard) = (state.streams, Instant::now());
-        let link = Link { stream, hello: hello.clone(), connected: true, heard, ack: None, feed, end };
+        let link = Link { stream, hello: hello.clone(), connected: true, heard, ack: None, feed, asker, end };
         if let Some(older) = state.links.insert(cluster, link) {
             older.end.cancel();
         }

@@ -14,6 +14,7 @@ use super::certificates::Certificates;
 use super::roster::Roster;
 use crate::http::{ClientCertificate, Stale};
 use crate::sync::client::Seen;
+use crate::sync::relay;
 use crate::sync::{Feed, Published, Refusal, Session, Source};
 
 /// The agent as a source for its members.
@@ -42,12 +43,13 @@ impl Source for LocalSource {
         }
         self.meet(peer, &hello.name)?;
         let end = self.shutdown.child_token();
-        let number = self.roster.open_stream(hello, end.clone())?;
+        let (asker, questions) = relay::line(hello);
+        let number = self.roster.open_stream(hello, end.clone(), asker)?;
         let session = MemberSession { roster: self.roster.clone(), name: hello.name.clone(), number };
         // Again: of a successor that enrols meanwhile hears either the roster, which ends this stream, or this.
         self.meet(peer, &hello.name)?;
         tracing::info!(member = %hello.name, role = ?hello.role, "a member follows");
-        Ok(Feed { world: self.feed.clone(), session: Box::new(session), end })
+        Ok(Feed { world: self.feed.clone(), session: Box::new(session), questions, end })
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::pipe::{Ending, Inlet, Outlet};
+use super::relay::{Answerer, Answering, Asked};
 use super::resume::{Base, holdings};
 use super::steps::{Joiner, Part, Parts, Step};
 use super::understood::understood;
@@ -47,6 +48,8 @@ pub struct Follower {
     pub seen: Option<watch::Receiver<Arc<Seen>>>,
     /// How far it is: the newest is sent whenever it changes.
     pub ack: watch::Receiver<Ack>,
+    /// What answers questions, if it does: `hello` then says so.
+    pub answerer: Option<Answerer>,
 }
 
 /// Follows until `shutdown`, and then says that it leaves; that takes no longer than [`FAREWELL`]. `world` gets each
@@ -100,8 +103,10 @@ async fn stream(
     let Accepted { outlet, mut inlet, features, seen: known } = dialled?;
     let assembly = Assembly::of(held, &features);
     tracing::info!(address = %follower.client.address(), "following");
+    let (asked, mut answering) = Answering::new(follower.answerer.clone());
     let ended = tokio::select! {
-        ended = listen(&mut inlet, assembly, publish) => Some(ended),
+        ended = listen(&mut inlet, (assembly, &asked), publish) => Some(ended),
+        ended = answering.carry(&outlet) => Some(ended),
         ended = speak(&outlet, &features, (known, follower.seen.as_mut()), &mut follower.ack) => Some(ended),
         () = shutdown.cancelled() => None,
     };
@@ -126,9 +131,7 @@ struct Accepted {
 
 async fn dial(follower: &Follower, held: &Published) -> Result<Accepted, Ending> {
     let (outlet, body) = Outlet::new();
-    let mut hello = follower.hello.clone();
-    hello.features.extend(feature::all());
-    outlet.message(&Up::Hello(hello)).await?;
+    outlet.message(&Up::Hello(hello(follower))).await?;
     let mut inlet = Inlet::new(follower.client.stream(PATH, body).await?);
     let features = match inlet.next().await? {
         Frame::Message(Down::Welcome { features, .. }) => features,
@@ -154,6 +157,13 @@ async fn said_holdings(inlet: &mut Inlet<Incoming>) -> Result<Holdings, Ending> 
     }
 }
 
+fn hello(follower: &Follower) -> Hello {
+    let mut hello = follower.hello.clone();
+    hello.features.extend(feature::all());
+    hello.features.extend(follower.answerer.as_ref().map(|_| feature::ASK.to_owned()));
+    hello
+}
+
 /// Returns when the source has heard it, and ended the stream.
 async fn leave(outlet: &Outlet, inlet: &mut Inlet<Incoming>) -> Result<(), Ending> {
     outlet.message(&Up::Leaving).await?;
@@ -163,12 +173,13 @@ async fn leave(outlet: &Outlet, inlet: &mut Inlet<Incoming>) -> Result<(), Endin
 
 async fn listen(
     inlet: &mut Inlet<Incoming>,
-    mut assembly: Assembly,
+    (mut assembly, asked): (Assembly, &Asked),
     mut publish: impl FnMut(Published),
 ) -> Result<Infallible, Ending> {
     loop {
         match inlet.next().await? {
             Frame::Message(Down::Beat | Down::Unknown) | Frame::Unknown => {}
+            Frame::Message(Down::Ask(ask)) => asked.put(ask),
             Frame::Message(Down::Update(update)) => assembly.update(update)?.into_iter().for_each(&mut publish),
             Frame::Message(Down::Goodbye { reason }) => return Err(Ending::Goodbye(reason)),
             Frame::Message(Down::Welcome { .. } | Down::Holdings(_)) => {

@@ -12,6 +12,8 @@
 //!    ── Observed (reset … last) ────────────▶  Session::observed          (agents only)
 //!    ◀── secrets, Update (… last) ──────────   what changed since, always to the newest: steps are coalesced
 //!    ── Ack ────────────────────────────────▶  Session::acknowledged
+//!    ◀── Ask ───────────────────────────────   what an Asker is asked    (followers with the feature only)
+//!    ── Answer ─────────────────────────────▶  in any order
 //!    ◀─ Beat ─▶                                after 2 s in which nothing else was said
 //!    ── Leaving ────────────────────────────▶  Session::leaving           (a clean stop)
 //!    ◀─────────────────────────── Goodbye ──   the last word, whyever the stream ends
@@ -21,6 +23,7 @@ pub mod cache;
 pub mod client;
 mod pipe;
 pub mod reading;
+pub mod relay;
 mod resume;
 pub mod secrets;
 pub mod server;
@@ -79,6 +82,8 @@ pub struct Feed {
     pub world: watch::Receiver<Arc<Published>>,
     /// What the follower says goes here. Dropped when the stream is lost or ends.
     pub session: Box<dyn Session>,
+    /// What the follower is asked.
+    pub questions: relay::Questions,
     /// Cancelled by the source to end this stream: a successor came, the follower left the mesh, the process stops.
     /// (Make it a child of the shutdown's token: then no stream holds the shutdown up.)
     pub end: CancellationToken,

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::pipe::{Ending, Inlet, Outlet};
+use super::relay::{Awaited, Questions};
 use super::resume::{Base, holdings, names_digest};
 use super::steps::{Joiner, Part, Parts, Step};
 use super::{BEAT, Feed, Published, Refusal, Session, Source};
@@ -62,9 +63,9 @@ async fn attend(
     outlet: &Outlet,
 ) -> Result<Infallible, Ending> {
     let hello = hello(inlet).await?;
-    let Feed { world, mut session, end } = source.open(peer, &hello)?;
+    let Feed { world, mut session, questions, end } = source.open(peer, &hello)?;
     tokio::select! {
-        ended = serve(&hello, source.mesh(), (inlet, outlet), &mut *session, world) => ended,
+        ended = serve(&hello, source.mesh(), (inlet, outlet), &mut *session, (world, questions)) => ended,
         () = end.cancelled() => Err(Refusal("the source stops, or a successor of this follower came, or it has left".into()).into()),
     }
 }
@@ -75,7 +76,7 @@ async fn serve(
     mesh: String,
     (inlet, outlet): (&mut Inlet<Body>, &Outlet),
     session: &mut dyn Session,
-    world: watch::Receiver<Arc<Published>>,
+    (world, mut questions): (watch::Receiver<Arc<Published>>, Questions),
 ) -> Result<Infallible, Ending> {
     outlet.message(&Down::Welcome { mesh, features: feature::all() }).await?;
     let (mut joiner, mut held) = (Joiner::default(), None);
@@ -87,8 +88,10 @@ async fn serve(
         outlet.message(&Down::Holdings(seen)).await?;
         held = Some(said_holdings(inlet).await?);
     }
+    let awaited = questions.awaited();
     tokio::select! {
-        ended = listen(inlet, joiner, session) => ended,
+        ended = listen(inlet, joiner, session, &awaited) => ended,
+        ended = questions.carry(outlet) => ended,
         ended = tell(outlet, world, held, needs_secrets(hello)) => ended,
     }
 }
@@ -126,13 +129,19 @@ async fn hello(inlet: &mut Inlet<Body>) -> Result<Hello, Ending> {
     Ok(hello)
 }
 
-async fn listen(inlet: &mut Inlet<Body>, mut joiner: Joiner, session: &mut dyn Session) -> Result<Infallible, Ending> {
+async fn listen(
+    inlet: &mut Inlet<Body>,
+    mut joiner: Joiner,
+    session: &mut dyn Session,
+    awaited: &Awaited,
+) -> Result<Infallible, Ending> {
     let mut said = None;
     loop {
         let frame = inlet.next().await?;
         session.heard();
         match frame {
             Frame::Message(Up::Beat | Up::Unknown) | Frame::Unknown => {}
+            Frame::Message(Up::Answer(answer)) => awaited.answered(answer),
             Frame::Message(Up::Leaving) => {
                 session.leaving();
                 return Err(Ending::Left);

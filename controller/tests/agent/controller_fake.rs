@@ -15,6 +15,7 @@ use config::world::patch;
 use controller::http::message::{Certified, Certify, Errors, ISSUING, JOIN, Join, Joined};
 use controller::http::token::Token;
 use controller::http::{ClientCertificate, SERVER_ALPN, csr, server};
+use controller::sync::relay;
 use controller::sync::secrets::reference_of;
 use controller::sync::{self, Feed, Published, Refusal, Session, Source};
 use identity::ca::{GnsCa, Lifetimes, Territory, TopLevelCa};
@@ -187,7 +188,8 @@ impl Source for FakeSource {
         assert_eq!(peer.id, agent_id(&hello.name));
         let seen = Mutex::new(self.0.seen.borrow().clone());
         let session = Box::new(FakeSession(self.0.clone(), seen));
-        Ok(Feed { world: self.0.world.subscribe(), session, end: CancellationToken::new() })
+        let (_, questions) = relay::line(hello);
+        Ok(Feed { world: self.0.world.subscribe(), session, questions, end: CancellationToken::new() })
     }
 }
 

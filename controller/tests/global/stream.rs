@@ -34,7 +34,8 @@ impl Agent {
         let (world, ack, seen) = (watch::channel(None), watch::channel(Ack::default()), watch::channel(Arc::default()));
         let end = CancellationToken::new();
         let client = controller.client(Some(identity));
-        tokio::spawn(follow(Follower { client, hello, seen: Some(seen.1), ack: ack.1 }, world.0, end.clone()));
+        let follower = Follower { client, hello, seen: Some(seen.1), ack: ack.1, answerer: None };
+        tokio::spawn(follow(follower, world.0, end.clone()));
         Agent { world: world.1, seen: seen.0, ack: ack.0, _end: end.drop_guard() }
     }
 
@@ -56,6 +57,7 @@ impl Agent {
             peers: vec![],
             trust: vec![],
             absent: false,
+            draining: false,
         };
         self.ack.send_replace(Ack { at, members: vec![member], ..Ack::default() });
     }
