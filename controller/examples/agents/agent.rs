@@ -30,6 +30,8 @@ pub struct Mesh {
     pub clusters: usize,
     pub services: usize,
     pub instances: usize,
+    /// Of so many clusters each gateway says how it sees their gateways.
+    pub peers: usize,
 }
 
 pub struct Agent {
@@ -70,7 +72,7 @@ async fn identity(name: &str, admin: &Client) -> Identity {
     Identity::new(KeyedCertificate::new(decode_certificates(&joined.certificate).unwrap(), &key).unwrap()).unwrap()
 }
 
-/// Two gateways and a DNS server, and two gateways in each other cluster that they see.
+/// Two gateways and a DNS server, and two gateways in each of so many clusters that they see.
 fn members(mesh: &Mesh, at: RevisionPair) -> Vec<MemberReport> {
     let peer = |of: usize| PeerReport {
         draining: false,
@@ -90,7 +92,7 @@ fn members(mesh: &Mesh, at: RevisionPair) -> Vec<MemberReport> {
         silent_for_ms: 0,
         at,
         rejected: vec![],
-        peers: if role == MemberRole::Gateway { (0..mesh.clusters * 2).map(peer).collect() } else { vec![] },
+        peers: if role == MemberRole::Gateway { (0..mesh.peers * 2).map(peer).collect() } else { vec![] },
         trust: vec![],
         absent: false,
     };
