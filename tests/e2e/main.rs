@@ -12,6 +12,7 @@ mod clock;
 mod control;
 mod control_ca;
 mod demo;
+mod disconnected;
 mod discovery;
 mod dns;
 mod east_west;

@@ -9,6 +9,7 @@ mod auth;
 mod body;
 mod certificates;
 mod error;
+mod explain;
 mod guarded;
 mod people;
 
@@ -49,6 +50,7 @@ pub(crate) fn router(core: Arc<Core>, address: Address, source: Arc<dyn Source>)
         .delete("/v1alpha1/resources/{*id}", people::delete)
         .get("/v1alpha1/status", people::status)
         .get("/v1alpha1/peers", people::peers)
+        .get("/v1alpha1/peering/{from}/{to}", explain::peering)
         .get("/v1alpha1/certificates", certificates::list)
         .post("/v1alpha1/certificates/rotate", certificates::rotate)
         .post("/v1alpha1/certificates/revoke", certificates::revoke)

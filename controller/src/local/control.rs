@@ -302,6 +302,7 @@ mod tests {
             peers: vec![],
             trust: vec![serde_json::from_value::<TrustReport>(trust).unwrap()],
             absent: false,
+            draining: false,
         }
     }
 

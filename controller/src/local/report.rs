@@ -177,7 +177,8 @@ impl Reporting {
         let mut rejected = self.sightings.borrow_and_update().rejected.clone();
         rejected.extend(self.unread.borrow_and_update().iter().cloned());
         let control = Some(self.holding.control.borrow_and_update().report.clone());
-        Ack { at, rejected, members: self.roster.reports(), peers: vec![], trust: self.holding.report(), control }
+        let (members, trust) = (self.roster.reports(), self.holding.report());
+        Ack { at, rejected, members, trust, control, ..Ack::default() }
     }
 }
 

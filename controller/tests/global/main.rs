@@ -9,4 +9,5 @@ mod apply;
 mod connection;
 mod enrolment;
 mod harness;
+mod releases;
 mod stream;

@@ -5,7 +5,7 @@ pub mod census;
 pub mod checker;
 #[cfg(test)]
 pub mod fixtures;
-mod probe;
+pub mod probe;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -123,6 +123,11 @@ impl InstanceHealth {
     /// Whether it is known to be sick.
     pub fn is_sick(&self) -> bool {
         matches!(self.state(), State::Sick(_))
+    }
+
+    /// Where it is checked, if it is.
+    pub fn checked_at(&self) -> Option<SocketAddr> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|watch| watch.at.0)
     }
 
     /// Whether it is checked.

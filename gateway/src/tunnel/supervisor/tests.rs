@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::tunnel::report::Report;
+use crate::tunnel::report::{Report, whole};
 
 const LABEL: &str = "x.internal";
 
@@ -44,7 +44,7 @@ async fn serve(listener: TcpListener, tls: Arc<ServerConfig>) {
             let mut open = Vec::new();
             while let Some(Ok((_, mut respond))) = connection.accept().await {
                 let mut body = respond.send_response(Response::new(()), false).unwrap();
-                body.send_data(Report::default().line(), false).unwrap();
+                body.send_data(whole(&Report::default()), false).unwrap();
                 open.push(body);
             }
         });
@@ -100,7 +100,7 @@ impl ServerCertVerifier for Rootless {
 /// A peer that listens there, in `shop`; and what keeps a tunnel to it.
 fn keeper(means: Means) -> (Arc<Peer>, Keeper) {
     let [global_namespace, cluster, gateway] = ["shop", "south", "gw"].map(|name| name.parse().unwrap());
-    let peer = Arc::new(Peer::new(PeerKey { global_namespace, from: None, cluster, gateway }, means));
+    let peer = Arc::new(Peer::new(PeerKey { global_namespace, from: None, cluster, gateway }, means, Arc::default()));
     let keeper = Keeper {
         means: peer.means(),
         peer: peer.clone(),
@@ -123,7 +123,7 @@ async fn the_tunnel_to_whoever_shows_what_is_below_no_root_any_more_is_given_up(
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address: Address = listener.local_addr().unwrap().to_string().parse().unwrap();
     let means = |tls: &ClientConfig| Means {
-        place: PeerPlace { address: address.clone(), label: LABEL.parse().unwrap() },
+        place: PeerPlace { address: address.clone(), label: LABEL.parse().unwrap(), or_else: None },
         tls: Some(Arc::new(tls.clone())),
     };
     tokio::spawn(serve(listener, server));
@@ -146,6 +146,7 @@ async fn a_new_identity_or_address_gets_a_new_tunnel_before_the_old_one_goes() {
         place: PeerPlace {
             address: listener.local_addr().unwrap().to_string().parse().unwrap(),
             label: LABEL.parse().unwrap(),
+            or_else: None,
         },
         tls: tls.map(Arc::new),
     };
