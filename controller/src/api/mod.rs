@@ -11,8 +11,8 @@ mod certificates;
 mod error;
 mod explain;
 mod guarded;
-mod past;
 mod members;
+mod past;
 mod people;
 
 use std::sync::Arc;
