@@ -182,7 +182,7 @@ impl Told {
     /// Makes a change, and remembers what was said of it.
     fn change(&mut self, store: &EmbeddedStore, number: u64, context: &str) {
         let mut after = Told { doubtful: None, ..self.clone() };
-        let done = if number % 3 == 0 {
+        let done = if number.is_multiple_of(3) {
             let (key, value) = (format!("t{}", number % 4), number.to_string().repeat(90).into_bytes());
             after.records.insert(key.clone(), value.clone());
             store.set(Table::Tokens, &key, Some(&value))
