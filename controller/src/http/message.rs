@@ -148,6 +148,9 @@ pub struct IssuedWorkload {
     pub chain: String,
     /// The roots of its GNS in PEM.
     pub bundle: String,
+    /// Those of other GNSs in which it may call something, by their trust domains.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub federated: BTreeMap<String, String>,
 }
 
 /// A refused request: every error at once.
