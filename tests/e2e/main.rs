@@ -8,13 +8,17 @@
 mod support;
 
 mod bounds;
+mod clock;
 mod control;
+mod control_ca;
 mod demo;
 mod disconnected;
 mod discovery;
 mod dns;
+mod durability;
 mod east_west;
 mod enrol;
+mod explain;
 mod failover;
 mod floods;
 mod hostile;

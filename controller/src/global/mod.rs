@@ -18,6 +18,7 @@ mod issued;
 mod link;
 mod members;
 mod observed;
+mod past;
 pub(crate) mod phases;
 pub(crate) mod projection;
 mod readiness;
@@ -55,9 +56,10 @@ use crate::vault::SealKeys;
 
 pub use crate::ca::Revocation;
 pub use admin::{AdminContext, read_admin_context, write_admin_context};
-pub use apply::{Action, Applied, Apply, Outcome};
+pub use apply::{Action, Applied, Apply, MAX_BATCH, Outcome};
 pub use certificates::{CertificateRow, CertificatesStatus, Level, TrustRow};
 pub use error::Error;
+pub use past::Rollback;
 pub use phases::{Phase, Rotation};
 pub use revocation::Revoke;
 pub use rotation::Rotate;
@@ -67,6 +69,8 @@ pub use status::{AuthorityStatus, ClusterStatus, MemberStatus, MeshStatus, PeerR
 const MAINTENANCE: Duration = Duration::from_secs(60);
 /// What is said at about the same time is looked at once.
 const TOGETHER: Duration = Duration::from_millis(20);
+/// Between two rounds of telling agents what changed.
+const LONGEST_REST: Duration = Duration::from_millis(100);
 /// So often what agents see is written to disk, if it changed.
 const SAVING: Duration = Duration::from_secs(1);
 
@@ -86,6 +90,8 @@ pub struct Settings {
     pub admin_context: Option<PathBuf>,
     /// The keys that seal its secrets, where it shall not keep its own.
     pub seal_keys: SealKeys,
+    /// So many revisions of the desired state are kept at least, if they aren't too long.
+    pub history: u64,
 }
 
 /// A global controller, listening.
@@ -112,7 +118,7 @@ impl Controller {
     /// # Errors
     /// What is wrong with the settings, the state directory or the address, and the remedy.
     pub fn build(settings: Settings) -> Result<Self, Error> {
-        let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&settings.state_dir)?);
+        let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&settings.state_dir)?.keeping(settings.history));
         let core = Arc::new(Core::open(&settings.mesh, &settings.state_dir, settings.seal_keys, store)?);
         let listener = TcpListener::bind(settings.listen).map_err(|error| Error::Listen(settings.listen, error))?;
         let bound = nonblocking(&listener).map_err(|error| Error::Listen(settings.listen, error))?;
@@ -271,7 +277,10 @@ pub(crate) async fn blocking<T: Send + 'static>(
 
 async fn publish(core: &Arc<Core>, shutdown: &CancellationToken) {
     while shutdown.run_until_cancelled(core.changed.notified()).await.is_some() {
+        let begun = tokio::time::Instant::now();
         blocking(core, Core::publish).await;
+        // As long as it took: however fast changes come, telling of them takes half of a core at most.
+        tokio::time::sleep(begun.elapsed().min(LONGEST_REST)).await;
     }
 }
 

@@ -424,12 +424,12 @@ mod tests {
     fn how_far_a_member_was_says_nothing_of_its_next_stream() {
         let folder = tempfile::tempdir().unwrap();
         let roster = Roster::open(folder.path().join("members.json"));
-        let hello = hello("gw1", MemberRole::Gateway);
-        let first = roster.open_stream(&hello, CancellationToken::new(), asker(&hello)).unwrap();
+        let name = "gw1".parse().unwrap();
+        let first = open(&roster, "gw1", MemberRole::Gateway).unwrap();
         let at = RevisionPair { global: 7, ..RevisionPair::default() };
-        roster.acknowledged(&hello.name, first, Ack { at, draining: true, ..Ack::default() }.into());
+        roster.acknowledged(&name, first, Ack { at, draining: true, ..Ack::default() }.into());
         assert!(roster.reports().remove(0).draining);
-        roster.open_stream(&hello, CancellationToken::new(), asker(&hello)).unwrap();
+        open(&roster, "gw1", MemberRole::Gateway).unwrap();
         let report = roster.reports().remove(0);
         assert_eq!((report.connected, report.at.global, report.draining), (true, 0, false));
     }

@@ -171,7 +171,7 @@ impl Keeper {
             let (began, moving) = (Instant::now(), tunnel.moving());
             let next = tokio::select! {
                 end = tunnel.follow(&*changed) => Err(end),
-                next = self.successor(&means, moving) => Ok(next),
+                next = self.successor(&means, moving) => next,
             };
             current = match next {
                 Ok(next) => {
@@ -194,31 +194,50 @@ impl Keeper {
     }
 
     /// Another tunnel, once there is need: to a new address, in a renewed identity, or to the peer's own successor.
-    async fn successor(&mut self, means: &Means, mut moving: watch::Receiver<bool>) -> (Opened, Means) {
+    ///
+    /// # Errors
+    /// When the peer shows what is below no root that is believed now: then the one before must not be used either.
+    async fn successor(
+        &mut self,
+        means: &Means,
+        mut moving: watch::Receiver<bool>,
+    ) -> Result<(Opened, Means), TunnelError> {
         tokio::select! {
             _ = self.means.wait_for(|now| now.tls.is_some() && !now.same(means)) => {}
             Ok(_) = moving.wait_for(|moving| *moving) => {}
         }
-        self.open().await
+        loop {
+            match self.dial().await {
+                Ok(opened) => return Ok(opened),
+                Err(error) if error.is_rootless() => return Err(error),
+                Err(error) => self.failed(&error).await,
+            }
+        }
     }
 
     /// Dials until a tunnel is up.
     async fn open(&mut self) -> (Opened, Means) {
         loop {
-            let means = self.means.borrow_and_update().clone();
-            if means.tls.is_none() {
-                self.peer.set_fault(Some(TunnelError::Identity.to_string()));
-                drop(self.means.changed().await);
-                continue;
-            }
-            match dial::open(&self.peer, &means).await {
-                Ok(tunnel) => {
-                    (self.changed)();
-                    return (tunnel, means);
-                }
+            match self.dial().await {
+                Ok(opened) => return opened,
                 Err(error) => self.failed(&error).await,
             }
         }
+    }
+
+    /// Dials once there is an identity to show.
+    async fn dial(&mut self) -> Result<(Opened, Means), TunnelError> {
+        let means = loop {
+            let means = self.means.borrow_and_update().clone();
+            if means.tls.is_some() {
+                break means;
+            }
+            self.peer.set_fault(Some(TunnelError::Identity.to_string()));
+            drop(self.means.changed().await);
+        };
+        let tunnel = dial::open(&self.peer, &means).await?;
+        (self.changed)();
+        Ok((tunnel, means))
     }
 
     /// Tells, and waits a while; no longer than until the means change.
