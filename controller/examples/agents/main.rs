@@ -10,7 +10,7 @@
 //! Each of so many clusters has a part of each of so many services, with so many instances. All are of one GNS, and each
 //! gateway sees those of all clusters, or of `peers`. `stuck` further agents say that they live and take nothing. In the
 //! end the controller is killed, and all agents come back at once.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout)]
 
 extern crate tombolo_controller as controller;
 
