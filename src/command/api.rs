@@ -3,13 +3,16 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow};
+use bytes::Bytes;
+use config::explain::Explanation;
 use config::manifest::Manifest;
 use config::resource::{Kind, Name, ResourceId, Span};
 use controller::access::{Role, TokenRow};
 use controller::audit::Entry;
-use controller::global::{Applied, CertificatesStatus, MeshStatus, PeerRow, Revoke, Rotate};
+use controller::global::{Applied, CertificatesStatus, MeshStatus, PeerRow, Revoke, Rollback, Rotate};
 use controller::http::client::{CallError, Client};
 use controller::http::message::ErrorItem;
+use controller::store::Row;
 use http::{Method, StatusCode};
 use identity::pem::decode_certificates;
 use serde::de::IgnoredAny;
@@ -50,6 +53,35 @@ pub struct ApiTokenRequest<'r> {
     pub expires_in: Option<Span>,
 }
 
+/// What shall become so together.
+#[derive(Default)]
+pub struct Batch<'b> {
+    /// What shall be there.
+    pub manifests: &'b [Manifest],
+    /// What shall not.
+    pub removals: &'b [ResourceId],
+    /// What shall not be there may be absent already.
+    pub ignore_absent: bool,
+}
+
+/// What a controller does with a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// It.
+    Do,
+    /// Check and tell, but change nothing.
+    DryRun,
+    /// The same, and tell what each resource was and becomes.
+    Diff,
+}
+
+impl How {
+    /// Whether only to tell.
+    pub fn of(dry_run: bool) -> Self {
+        if dry_run { How::DryRun } else { How::Do }
+    }
+}
+
 impl Api {
     /// The controller that the context names. It isn't called yet.
     ///
@@ -65,18 +97,62 @@ impl Api {
         self.client.address().to_string()
     }
 
-    /// Applies manifests, with the keys that came with them. The inner error has every reason why they are refused.
+    /// Applies manifests, with the keys that came with them, and removals. The inner error has every reason why they are
+    /// refused.
     ///
     /// # Errors
     /// When the controller cannot be asked.
-    pub async fn apply(&self, manifests: &[Manifest], dry_run: bool) -> Result<Result<Applied, Vec<ErrorItem>>> {
-        let manifests: Vec<Value> = manifests.iter().map(Manifest::to_upload).collect();
-        let body = json!({ "manifests": manifests, "dryRun": dry_run });
-        match self.client.post("/v1alpha1/apply", &body).await {
-            Ok(applied) => Ok(Ok(applied)),
+    pub async fn apply(&self, batch: &Batch<'_>, how: How) -> Result<Result<Applied, Vec<ErrorItem>>> {
+        let manifests: Vec<Value> = batch.manifests.iter().map(Manifest::to_upload).collect();
+        let mut body = json!({ "manifests": manifests });
+        let mut set = |name: &str, value: Value| body.as_object_mut().map(|body| body.insert(name.to_owned(), value));
+        // What isn't asked for isn't named, so that older controllers understand.
+        if !batch.removals.is_empty() {
+            set("removals", json!(batch.removals));
+            set("ignoreAbsent", json!(batch.ignore_absent));
+        }
+        if how != How::Do {
+            set("dryRun", json!(true));
+        }
+        if how == How::Diff {
+            set("diff", json!(true));
+        }
+        self.refusable(self.client.post("/v1alpha1/apply", &body).await)
+    }
+
+    /// Brings an earlier revision of the whole set back. The inner error has every reason why not.
+    ///
+    /// # Errors
+    /// When the controller cannot be asked.
+    pub async fn rollback(&self, revision: u64, how: How) -> Result<Result<Applied, Vec<ErrorItem>>> {
+        let request = Rollback { revision, dry_run: how != How::Do, diff: how == How::Diff };
+        self.refusable(self.client.post("/v1alpha1/rollback", &request).await)
+    }
+
+    fn refusable<T>(&self, answer: Result<T, CallError>) -> Result<Result<T, Vec<ErrorItem>>> {
+        match answer {
+            Ok(answer) => Ok(Ok(answer)),
             Err(CallError::Refused { status: StatusCode::UNPROCESSABLE_ENTITY, errors, .. }) => Ok(Err(errors)),
             Err(error) => Err(self.explain(&error)),
         }
+    }
+
+    /// The newest revisions, the oldest of them first.
+    ///
+    /// # Errors
+    /// When the controller cannot be asked.
+    pub async fn history(&self, limit: usize) -> Result<Vec<Row>> {
+        let path = format!("/v1alpha1/history?limit={limit}");
+        let Items { items } = self.client.get(&path).await.map_err(|error| self.explain(&error))?;
+        Ok(items)
+    }
+
+    /// A backup of all that the controller keeps.
+    ///
+    /// # Errors
+    /// When the controller cannot be asked.
+    pub async fn backup(&self) -> Result<Bytes> {
+        self.client.download("/v1alpha1/backup").await.map_err(|error| self.explain(&error))
     }
 
     /// The resources of a kind, or of all; of a GNS, or of all.
@@ -84,9 +160,20 @@ impl Api {
     /// # Errors
     /// When the controller cannot be asked. So it is with all that follow.
     pub async fn list(&self, kind: Option<Kind>, global_namespace: Option<&Name>) -> Result<Vec<Item>> {
+        self.list_at(None, kind, global_namespace).await
+    }
+
+    /// The same as of an earlier revision.
+    pub async fn list_at(
+        &self,
+        revision: Option<u64>,
+        kind: Option<Kind>,
+        global_namespace: Option<&Name>,
+    ) -> Result<Vec<Item>> {
         let kind = kind.map(|kind| format!("kind={kind}"));
         let global_namespace = global_namespace.map(|gns| format!("globalNamespace={gns}"));
-        let filter: Vec<String> = kind.into_iter().chain(global_namespace).collect();
+        let revision = revision.map(|revision| format!("revision={revision}"));
+        let filter: Vec<String> = kind.into_iter().chain(global_namespace).chain(revision).collect();
         let path = format!("/v1alpha1/resources?{}", filter.join("&"));
         let Items { items } = self.client.get(&path).await.map_err(|error| self.explain(&error))?;
         Ok(items)
@@ -95,12 +182,6 @@ impl Api {
     /// One resource.
     pub async fn get(&self, id: &ResourceId) -> Result<Item> {
         self.client.get(&resource(id)).await.map_err(|error| self.explain(&error))
-    }
-
-    /// Deletes one resource.
-    pub async fn delete(&self, id: &ResourceId) -> Result<()> {
-        let deleted: Result<IgnoredAny, CallError> = self.client.delete(&resource(id)).await;
-        deleted.map(drop).map_err(|error| self.explain(&error))
     }
 
     /// How the mesh is doing.
@@ -112,6 +193,11 @@ impl Api {
     pub async fn peers(&self) -> Result<Vec<PeerRow>> {
         let Items { items } = self.client.get("/v1alpha1/peers").await.map_err(|error| self.explain(&error))?;
         Ok(items)
+    }
+
+    /// What becomes of a request.
+    pub async fn explain_request(&self, question: &Value) -> Result<Explanation> {
+        self.client.post("/v1alpha1/explain", question).await.map_err(|error| self.explain(&error))
     }
 
     /// Who holds which certificate, and what is being replaced.

@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use anyhow::Result;
 use config::manifest::{Defaults, Manifest};
 use config::resource::{ResourceId, Span};
-use controller::global::{Action, Applied};
+use controller::global::Applied;
 use controller::http::message::ErrorItem;
 
-use super::api::Api;
+use super::api::{Api, Batch, How};
 use super::output::{note, print, printable};
 use super::{context, files, wait};
 
@@ -38,11 +38,13 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         Err(errors) => return Ok(refuse(errors.iter().map(ToString::to_string))),
     };
     let api = Api::open(&args.context)?;
-    let applied = match api.apply(&manifests, args.dry_run).await? {
+    let how = How::of(args.dry_run);
+    let batch = Batch { manifests: &manifests, ..Batch::default() };
+    let applied = match api.apply(&batch, how).await? {
         Ok(applied) => applied,
         Err(errors) => return Ok(refuse(errors.iter().map(|error| located(error, &manifests)))),
     };
-    tell(&applied, args.dry_run)?;
+    tell(&applied, how)?;
     match args.wait {
         None => Ok(ExitCode::SUCCESS),
         Some(limit) => {
@@ -60,7 +62,7 @@ fn refuse(errors: impl Iterator<Item = String>) -> ExitCode {
 }
 
 /// The controller's error with the file and line in which its resource was written.
-fn located(error: &ErrorItem, manifests: &[Manifest]) -> String {
+pub fn located(error: &ErrorItem, manifests: &[Manifest]) -> String {
     let of = |id: &str| manifests.iter().find(|manifest| manifest.resource.id.to_string() == id);
     let written = error.id.as_deref().and_then(of);
     let place = written.map(|manifest| match manifest.line {
@@ -72,23 +74,19 @@ fn located(error: &ErrorItem, manifests: &[Manifest]) -> String {
     [place, error.id.clone(), path, Some(message)].into_iter().flatten().collect::<Vec<_>>().join(": ")
 }
 
-fn tell(applied: &Applied, dry_run: bool) -> Result<()> {
+/// Tells what became of each resource, and in which revision.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn tell(applied: &Applied, how: How) -> Result<()> {
+    let suffix = if how == How::Do { "" } else { " (dry run)" };
     for outcome in &applied.results {
-        print(format_args!("{} {}{}\n", outcome.id, done(outcome.action), if dry_run { " (dry run)" } else { "" }))?;
+        print(format_args!("{} {}{suffix}\n", outcome.id, outcome.action))?;
     }
-    if !dry_run {
+    if how == How::Do {
         note(format_args!("revision {}", applied.revision));
     }
     Ok(())
-}
-
-fn done(action: Action) -> &'static str {
-    match action {
-        Action::Created => "created",
-        Action::Changed => "changed",
-        Action::Unchanged => "unchanged",
-        Action::Removed => "removed",
-    }
 }
 
 #[cfg(test)]

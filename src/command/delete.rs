@@ -1,4 +1,4 @@
-//! `tombolo delete`: deletes resources.
+//! `tombolo delete`: deletes resources, all or none.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,11 +7,12 @@ use anyhow::Result;
 use config::manifest::Defaults;
 use config::resource::ResourceId;
 
-use super::api::Api;
+use super::api::{Api, Batch, How};
+use super::apply::located;
 use super::output::{note, print};
 use super::{context, files, kind};
 
-/// Deletes resources, one after another. Deleting a cluster takes it out of the mesh.
+/// Deletes resources: all of them, or, when anything is wrong, none. Deleting a cluster takes it out of the mesh.
 #[derive(clap::Args)]
 pub struct Args {
     /// The resources, as in PublicService/shop/web
@@ -20,11 +21,17 @@ pub struct Args {
     /// Those that stand in a file, a directory, or standard input (-)
     #[arg(short, long = "file", value_name = "PATH", num_args = 1.., conflicts_with = "ids")]
     files: Vec<PathBuf>,
+    /// Resources that aren't there are no error
+    #[arg(long)]
+    ignore_absent: bool,
+    /// Check and tell what would be done, but do nothing
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     context: context::ContextArgs,
 }
 
-/// Deletes what can be deleted, and fails if anything couldn't.
+/// Deletes all of them in one revision, or says why not.
 pub async fn run(args: Args) -> Result<ExitCode> {
     let ids = if args.files.is_empty() { Ok(args.ids) } else { written(&args.files)? };
     let ids = match ids {
@@ -32,29 +39,29 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         Err(code) => return Ok(code),
     };
     let api = Api::open(&args.context)?;
-    let mut code = ExitCode::SUCCESS;
-    for id in ids {
-        match api.delete(&id).await {
-            Ok(()) => print(format_args!("{id} deleted\n"))?,
-            Err(error) => {
-                note(format_args!("{id}: {error}"));
-                code = ExitCode::FAILURE;
-            }
+    let batch = Batch { removals: &ids, ignore_absent: args.ignore_absent, ..Batch::default() };
+    match api.apply(&batch, How::of(args.dry_run)).await? {
+        Ok(applied) => {
+            let suffix = if args.dry_run { " (dry run)" } else { "" };
+            applied.results.iter().try_for_each(|outcome| print(format_args!("{} deleted{suffix}\n", outcome.id)))?;
+            Ok(ExitCode::SUCCESS)
         }
+        Err(errors) => Ok(refuse(errors.iter().map(|error| located(error, &[])))),
     }
-    Ok(code)
 }
 
-/// What stands in these files; what depends on other things usually stands after them, and is deleted first.
+fn refuse(errors: impl Iterator<Item = String>) -> ExitCode {
+    errors.for_each(note);
+    note("nothing was deleted");
+    ExitCode::FAILURE
+}
+
+/// What stands in these files.
 fn written(files: &[PathBuf]) -> Result<Result<Vec<ResourceId>, ExitCode>> {
-    match files::read(files, &Defaults::default())? {
-        Ok(manifests) => Ok(Ok(manifests.into_iter().rev().map(|manifest| manifest.resource.id).collect())),
-        Err(errors) => {
-            errors.iter().for_each(note);
-            note("nothing was deleted");
-            Ok(Err(ExitCode::FAILURE))
-        }
-    }
+    Ok(match files::read(files, &Defaults::default())? {
+        Ok(manifests) => Ok(manifests.into_iter().map(|manifest| manifest.resource.id).collect()),
+        Err(errors) => Err(refuse(errors.iter().map(ToString::to_string))),
+    })
 }
 
 #[cfg(test)]

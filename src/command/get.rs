@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
-use config::resource::Name;
+use anyhow::{Context, Result, bail};
+use config::resource::{Name, ResourceId};
 
 use super::api::Api;
 use super::context;
@@ -23,6 +23,9 @@ pub struct Args {
     /// Only those of this global namespace
     #[arg(short, long, value_name = "GNS")]
     global_namespace: Option<Name>,
+    /// As they were in this revision, without their conditions
+    #[arg(long, value_name = "REVISION")]
+    revision: Option<u64>,
     /// How they are shown
     #[arg(short, long, value_enum, default_value_t, value_name = "table|yaml|json", hide_possible_values = true)]
     output: Format,
@@ -32,17 +35,17 @@ pub struct Args {
 
 /// Asks and shows.
 pub async fn run(args: Args) -> Result<ExitCode> {
-    let (api, gns) = (Api::open(&args.context)?, args.global_namespace.as_ref());
+    let (api, gns, revision) = (Api::open(&args.context)?, args.global_namespace.as_ref(), args.revision);
     let items = match args.what.named(args.name)? {
         Selection::One(id) => {
-            let item = api.get(&id).await?;
+            let item = one(&api, &id, revision).await?;
             show(args.output, item.manifest(), || table(std::slice::from_ref(&item)))?;
             return Ok(ExitCode::SUCCESS);
         }
-        Selection::All => api.list(None, gns).await?,
-        Selection::Kind(kind, None) => api.list(Some(kind), gns).await?,
+        Selection::All => api.list_at(revision, None, gns).await?,
+        Selection::Kind(kind, None) => api.list_at(revision, Some(kind), gns).await?,
         Selection::Kind(kind, Some(name)) => {
-            let mut items = api.list(Some(kind), gns).await?;
+            let mut items = api.list_at(revision, Some(kind), gns).await?;
             items.retain(|item| item.name() == name.as_str());
             if items.is_empty() {
                 bail!("there is no {kind} named {name}; `tombolo get {kind}` lists those that there are");
@@ -55,6 +58,13 @@ pub async fn run(args: Args) -> Result<ExitCode> {
         note("there are no such resources");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn one(api: &Api, id: &ResourceId, revision: Option<u64>) -> Result<Item> {
+    let Some(revision) = revision else { return api.get(id).await };
+    let items = api.list_at(Some(revision), Some(id.kind()), None).await?;
+    let found = items.into_iter().find(|item| item.id() == id.to_string());
+    found.with_context(|| format!("there was no {id} in revision {revision}"))
 }
 
 fn table(items: &[Item]) -> String {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use controller::global::{Controller, Settings};
+use controller::store::HISTORY;
 use controller::vault::{SealKey, SealKeys};
 use prometheus::Registry;
 
@@ -32,6 +33,10 @@ pub struct Args {
     /// Where the admin's context (address, CA, token) is written at the first start.
     #[arg(long, value_name = "FILE", env = "TOMBOLO_CONTEXT")]
     pub context: Option<PathBuf>,
+    /// How many revisions of the resources are kept at least, for `history` and `rollback`; all of them together have
+    /// no more than 64 MiB.
+    #[arg(long, value_name = "REVISIONS", default_value_t = HISTORY, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub history: u64,
     /// Where metrics and health are asked for.
     #[arg(long, value_name = "ADDRESS")]
     pub admin: Option<SocketAddr>,
@@ -93,5 +98,6 @@ pub fn settings(args: Args) -> anyhow::Result<Settings> {
         mesh: args.mesh,
         admin_context: Some(context),
         seal_keys: args.seal.keys()?,
+        history: args.history,
     })
 }

@@ -147,7 +147,7 @@ fn read(path: &Path, cluster: &Name) -> anyhow::Result<Vec<manifest::Manifest>> 
 
 async fn apply(handle: &Handle, manifests: Manifests) -> anyhow::Result<()> {
     let handle = handle.clone();
-    let apply = Apply { manifests, dry_run: false, managed_by: Some("file".to_owned()), prune: true };
+    let apply = Apply { manifests, managed_by: Some("file".to_owned()), prune: true, ..Apply::default() };
     tokio::task::spawn_blocking(move || handle.apply(apply)).await?.context("the manifests are refused")?;
     Ok(())
 }
@@ -169,6 +169,7 @@ async fn start_controller(args: &Args) -> anyhow::Result<Controller> {
         mesh: "mesh.internal".to_owned(),
         context: args.context.clone(),
         admin: None,
+        history: controller::store::HISTORY,
         seal: args.seal.clone(),
     })?;
     Ok(tokio::task::spawn_blocking(move || Controller::build(settings)).await??)

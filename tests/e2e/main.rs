@@ -8,13 +8,17 @@
 mod support;
 
 mod bounds;
+mod clock;
 mod control;
+mod control_ca;
 mod demo;
 mod disconnected;
 mod discovery;
 mod dns;
+mod durability;
 mod east_west;
 mod enrol;
+mod explain;
 mod failover;
 mod floods;
 mod hostile;
@@ -24,6 +28,7 @@ mod mesh;
 mod modes;
 mod observability;
 mod operation;
+mod partitions;
 mod protocols;
 mod public;
 mod readme;

@@ -9,7 +9,7 @@ use crate::ca::AuthorityError;
 use crate::global::Error;
 use crate::http::failures::TooMany;
 use crate::http::message::Errors;
-use crate::store::StoreError;
+use crate::store::{StoreError, is_full};
 
 /// An answer that is no success.
 #[derive(Debug)]
@@ -35,13 +35,22 @@ impl ApiError {
     }
 }
 
+impl ApiError {
+    /// A disk that refuses is for people to mend, so they are told.
+    fn disk(error: &Error, source: &std::io::Error) -> StatusCode {
+        tracing::error!(%error, "a request failed, because the disk does");
+        if is_full(source) { StatusCode::INSUFFICIENT_STORAGE } else { StatusCode::SERVICE_UNAVAILABLE }
+    }
+}
+
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         let status = match &error {
             Error::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Error::NotFound(_) | Error::NoToken(_) | Error::Authority(AuthorityError::UnknownGns(_)) => {
-                StatusCode::NOT_FOUND
-            }
+            Error::NotFound(_)
+            | Error::NoToken(_)
+            | Error::Store(StoreError::NoRevision { .. })
+            | Error::Authority(AuthorityError::UnknownGns(_)) => StatusCode::NOT_FOUND,
             Error::Refused(_)
             | Error::Stale(_)
             | Error::Forbidden(_)
@@ -53,7 +62,10 @@ impl From<Error> for ApiError {
                 AuthorityError::Rotating(_) | AuthorityError::RevokedAlready(_) | AuthorityError::NotRevoked(_),
             ) => StatusCode::CONFLICT,
             Error::Authority(AuthorityError::Csr(_)) => StatusCode::BAD_REQUEST,
-            _ => return Self::internal(&error),
+            other => match other.disk() {
+                Some(source) => Self::disk(&error, source),
+                None => return Self::internal(&error),
+            },
         };
         match error {
             Error::Invalid(errors) | Error::NotAllowed(errors) => ApiError { status, errors: Errors { errors } },

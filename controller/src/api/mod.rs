@@ -11,6 +11,7 @@ mod certificates;
 mod error;
 mod explain;
 mod guarded;
+mod past;
 mod people;
 
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use crate::http::message::{ISSUING, JOIN, MAX_REQUEST, RENEW};
 use crate::sync::{self, Source};
 
 /// The longest body in bytes of what people send.
-const MAX_BODY: usize = 8 * 1024 * 1024;
+const MAX_BODY: usize = 8 << 20;
 
 /// What every call may need.
 struct App {
@@ -48,8 +49,12 @@ pub(crate) fn router(core: Arc<Core>, address: Address, source: Arc<dyn Source>)
         .get("/v1alpha1/resources", people::list)
         .get("/v1alpha1/resources/{*id}", people::get)
         .delete("/v1alpha1/resources/{*id}", people::delete)
+        .get("/v1alpha1/history", past::history)
+        .post("/v1alpha1/rollback", past::rollback)
+        .get("/v1alpha1/backup", past::backup)
         .get("/v1alpha1/status", people::status)
         .get("/v1alpha1/peers", people::peers)
+        .post("/v1alpha1/explain", explain::explain)
         .get("/v1alpha1/peering/{from}/{to}", explain::peering)
         .get("/v1alpha1/certificates", certificates::list)
         .post("/v1alpha1/certificates/rotate", certificates::rotate)

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use config::resource::{Kind, Name, ResourceId};
+use config::resource::{Kind, Name, Resource, ResourceId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -42,6 +42,8 @@ pub(super) async fn apply(
 pub(super) struct Filter {
     kind: Option<Kind>,
     global_namespace: Option<Name>,
+    /// An earlier revision instead of what is wanted now.
+    revision: Option<u64>,
 }
 
 pub(super) async fn list(
@@ -49,12 +51,16 @@ pub(super) async fn list(
     State(app): State<Arc<App>>,
     filter: Result<Query<Filter>, QueryRejection>,
 ) -> Result<Json<Value>, ApiError> {
-    let Query(Filter { kind, global_namespace }) = filter.map_err(|error| bad_request(error.body_text()))?;
+    let Query(Filter { kind, global_namespace, revision }) = filter.map_err(|error| bad_request(error.body_text()))?;
     wait(&app, move |core| {
-        let items = core.manifests(&permit, |resource| {
+        let wanted = |resource: &Resource| {
             kind.is_none_or(|kind| resource.id.kind() == kind)
                 && global_namespace.as_ref().is_none_or(|gns| is_in(resource, gns))
-        });
+        };
+        let items = match revision {
+            Some(revision) => core.manifests_at(&permit, revision, wanted)?,
+            None => core.manifests(&permit, wanted),
+        };
         Ok(json!({ "items": items }))
     })
     .await

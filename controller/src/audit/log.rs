@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::Entry;
+use crate::store::remedy;
 
 /// So many bytes has a file at the most before a new one is begun.
 const FULL: u64 = 8 * 1024 * 1024;
@@ -16,7 +17,7 @@ const OLDER: u32 = 8;
 
 /// Why something could not be written down, and was therefore not done.
 #[derive(Debug, thiserror::Error)]
-#[error("the audit log {path} cannot be {what}: {source}; nothing is done that isn't written down there")]
+#[error("the audit log {path} cannot be {what}: {source}; nothing is done that isn't written down there{}", remedy(.source))]
 pub struct AuditError {
     path: PathBuf,
     what: &'static str,
@@ -61,7 +62,7 @@ impl AuditLog {
         let mut line = serde_json::to_vec(entry).map_err(|error| failed(error.into()))?;
         line.push(b'\n');
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = self.make_room(&mut file, line.len() as u64).and_then(|()| file.write_all(&line));
+        let written = self.make_room(&mut file, line.len() as u64).and_then(|()| append(&mut file, &line));
         written.and_then(|()| file.sync_data()).map_err(failed)
     }
 
@@ -78,6 +79,14 @@ impl AuditLog {
         *file = open(&self.path)?;
         Ok(())
     }
+}
+
+/// The whole line, or nothing of it: on a full disk the first half of a line may find room.
+fn append(file: &mut File, line: &[u8]) -> io::Result<()> {
+    let before = file.metadata()?.len();
+    file.write_all(line).inspect_err(|_| {
+        _ = file.set_len(before); // else the line is ended at the next opening, and left out
+    })
 }
 
 fn open(path: &Path) -> io::Result<File> {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use config::check::check;
-use config::manifest::{Defaults, Manifest, from_json};
+use config::manifest::{Defaults, Manifest, from_json, to_manifest};
 use config::resource::{CertificateSource, CertificateSpec, Host, Resource, ResourceId, SecretRef, Spec};
 use config::validate::Fault;
 use serde::{Deserialize, Serialize};
@@ -21,10 +21,11 @@ use crate::http::message::ErrorItem;
 use crate::store::{Desired, Owner, Revision};
 
 /// Manifests to be applied, all or none. Has no `Debug`: keys may stand in it.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Apply {
     /// The manifests as JSON.
+    #[serde(default)]
     pub manifests: Vec<Value>,
     /// Check and tell, but change nothing.
     #[serde(default)]
@@ -35,7 +36,19 @@ pub struct Apply {
     /// The manifests are all that this writer wants; what else it wrote before is removed. For `file` only.
     #[serde(default)]
     pub prune: bool,
+    /// What shall be there no longer, in the same step.
+    #[serde(default)]
+    pub removals: Vec<ResourceId>,
+    /// Resources to be removed may be absent.
+    #[serde(default)]
+    pub ignore_absent: bool,
+    /// Tell what each resource was and becomes. For a dry run only.
+    #[serde(default)]
+    pub diff: bool,
 }
+
+/// No batch has more manifests and removals than this: all of them are checked against one another.
+pub const MAX_BATCH: usize = 20_000;
 
 /// What applying did, or with `dry_run` would do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +66,12 @@ pub struct Outcome {
     pub id: ResourceId,
     /// What became of it.
     pub action: Action,
+    /// What it was, as a manifest, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Value>,
+    /// What it becomes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Value>,
 }
 
 /// What applying does to a resource.
@@ -65,7 +84,7 @@ pub enum Action {
     Changed,
     /// It was there as it is wanted.
     Unchanged,
-    /// It was there, and this writer no longer wants it.
+    /// It was there, and is no longer wanted.
     Removed,
 }
 
@@ -88,17 +107,10 @@ pub(super) struct Plan {
     pub(super) keys: Vec<(SecretRef, Zeroizing<String>)>,
 }
 
-impl Plan {
-    /// Whether everything is as wanted already.
-    pub(super) fn is_empty(&self) -> bool {
-        self.revision.upserts.is_empty() && self.revision.removals.is_empty()
-    }
-}
-
 /// Where the keys of certificates are that came without.
 pub(super) type Keys<'k> = &'k dyn Fn(&SecretRef) -> Option<Zeroizing<String>>;
 
-/// Plans a batch on what is known now.
+/// Plans a batch on what is known now. `what` is what the caller does, for the history.
 ///
 /// # Errors
 /// Every reason why it is refused.
@@ -106,26 +118,55 @@ pub(super) fn plan(
     view: &View,
     permit: &Permit<Edit>,
     apply: Apply,
+    what: &str,
     keys: Keys<'_>,
     now: OffsetDateTime,
 ) -> Result<Plan, Error> {
-    let owner = writer(&apply).map_err(Error::Invalid)?;
+    let owner = writer(&apply).and_then(|owner| bounded(&apply).map(|()| owner)).map_err(Error::Invalid)?;
     let parsed = from_json(apply.manifests, "manifests", &Defaults::default());
     let manifests = parsed.map_err(|errors| Error::Invalid(items(errors)))?;
-    authorize(permit, &manifests, apply.prune)?;
-    let mut batch = Batch { view, owner, now, keys, errors: Vec::new(), upserts: Vec::new(), uploads: Vec::new() };
+    let written = manifests.iter().map(|manifest| &manifest.resource.id);
+    authorize(permit, written.chain(&apply.removals), apply.prune)?;
+    let mut batch = Batch {
+        view,
+        owner,
+        who: permit.name(),
+        what,
+        now,
+        keys,
+        errors: Vec::new(),
+        upserts: Vec::new(),
+        removals: BTreeSet::new(),
+        uploads: Vec::new(),
+    };
     manifests.into_iter().for_each(|manifest| batch.add(manifest));
-    let removals = if apply.prune { batch.unwanted() } else { Vec::new() };
-    batch.check(&removals);
-    if batch.errors.is_empty() { Ok(batch.finish(removals)) } else { Err(Error::Invalid(batch.errors)) }
+    apply.removals.into_iter().for_each(|id| batch.remove(id, apply.ignore_absent));
+    if apply.prune {
+        batch.prune();
+    }
+    batch.check();
+    if batch.errors.is_empty() { Ok(batch.finish(apply.diff)) } else { Err(Error::Invalid(batch.errors)) }
+}
+
+fn bounded(apply: &Apply) -> Result<(), Vec<ErrorItem>> {
+    let size = apply.manifests.len() + apply.removals.len();
+    let refuse = |path: &str, message| Err(vec![ErrorItem { id: None, path: path.to_owned(), message }]);
+    match size {
+        size if size > MAX_BATCH => refuse(
+            "manifests",
+            format!("the batch has {size} manifests and removals, and {MAX_BATCH} are the most: split it"),
+        ),
+        _ if apply.diff && !apply.dry_run => refuse("diff", "only a dry run tells it: set dryRun, too".to_owned()),
+        _ => Ok(()),
+    }
 }
 
 /// Before anything is compared with what exists: whoever may not write a resource isn't told what it contradicts.
-fn authorize(permit: &Permit<Edit>, manifests: &[Manifest], prune: bool) -> Result<(), Error> {
+fn authorize<'i>(permit: &Permit<Edit>, ids: impl Iterator<Item = &'i ResourceId>, prune: bool) -> Result<(), Error> {
     let mut errors: Vec<ErrorItem> = Vec::new();
-    for Manifest { resource, .. } in manifests {
-        if let Err(forbidden) = permit.allows(&resource.id) {
-            let (id, message) = (Some(resource.id.to_string()), forbidden.to_string());
+    for id in ids {
+        if let Err(forbidden) = permit.allows(id) {
+            let (id, message) = (Some(id.to_string()), forbidden.to_string());
             errors.push(ErrorItem { id, path: String::new(), message });
         }
     }
@@ -166,7 +207,7 @@ fn sentence(Fault { path, what, remedy }: Fault) -> ErrorItem {
 }
 
 /// Why this writer may not write or remove that resource, if so.
-pub(super) fn refusal(view: &View, id: &ResourceId, writer: Owner) -> Option<ErrorItem> {
+fn refusal(view: &View, id: &ResourceId, writer: Owner) -> Option<ErrorItem> {
     let refuse = |message| Some(ErrorItem { id: Some(id.to_string()), path: String::new(), message });
     match (id, view.desired.resources.get(id).map(|stored| stored.managed_by)) {
         (ResourceId::Service { cluster, .. } | ResourceId::Node { cluster, .. }, _) => refuse(format!(
@@ -182,10 +223,13 @@ pub(super) fn refusal(view: &View, id: &ResourceId, writer: Owner) -> Option<Err
 struct Batch<'b> {
     view: &'b View,
     owner: Owner,
+    who: &'b str,
+    what: &'b str,
     now: OffsetDateTime,
     keys: Keys<'b>,
     errors: Vec<ErrorItem>,
     upserts: Vec<Arc<Resource>>,
+    removals: BTreeSet<ResourceId>,
     uploads: Vec<(SecretRef, Zeroizing<String>)>,
 }
 
@@ -214,7 +258,7 @@ impl Batch<'_> {
         let reference = spec.secret_ref.take();
         let key = uploaded.clone().or_else(|| reference.as_ref().and_then(|reference| (self.keys)(reference)));
         let Some(key) = key else {
-            let message = "the vault has no such key: write it, in PEM, as spec.key";
+            let message = "the vault has no such key, or no longer: apply the certificate with it, in PEM, as spec.key";
             return self.blame(id, "spec.secretRef", message);
         };
         match check_upload(&spec.certificate, &key, self.now) {
@@ -226,25 +270,40 @@ impl Batch<'_> {
         }
     }
 
-    /// What this writer wrote before and doesn't want any more.
-    fn unwanted(&self) -> Vec<ResourceId> {
-        let wanted: BTreeSet<&ResourceId> = self.upserts.iter().map(|resource| &resource.id).collect();
-        let own = self.view.desired.resources.iter().filter(|(_, stored)| stored.managed_by == self.owner);
-        own.map(|(id, _)| id).filter(|id| !wanted.contains(id)).cloned().collect()
+    fn remove(&mut self, id: ResourceId, ignore_absent: bool) {
+        if let Some(refusal) = refusal(self.view, &id, self.owner) {
+            return self.errors.push(refusal);
+        }
+        if self.upserts.iter().any(|resource| resource.id == id) {
+            return self.blame(&id, "removals", "the same batch writes it: take it out of one of the two");
+        }
+        match self.view.desired.resources.contains_key(&id) {
+            true => drop(self.removals.insert(id)),
+            false if ignore_absent => {}
+            false => self.blame(&id, "removals", "it is not there"),
+        }
     }
 
-    fn check(&mut self, removals: &[ResourceId]) {
+    /// Removes what this writer wrote before and doesn't want any more.
+    fn prune(&mut self) {
+        let wanted: BTreeSet<&ResourceId> = self.upserts.iter().map(|resource| &resource.id).collect();
+        let own = self.view.desired.resources.iter().filter(|(_, stored)| stored.managed_by == self.owner);
+        self.removals.extend(own.map(|(id, _)| id).filter(|id| !wanted.contains(id)).cloned());
+    }
+
+    fn check(&mut self) {
         let existing = self.view.desired.resources.iter();
         let existing: BTreeMap<_, _> = existing.map(|(id, stored)| (id.clone(), stored.resource.clone())).collect();
-        if let Err(errors) = check(&existing, &self.upserts, removals) {
+        let removals: Vec<ResourceId> = self.removals.iter().cloned().collect();
+        if let Err(errors) = check(&existing, &self.upserts, &removals) {
             self.errors.extend(errors.into_iter().map(|error| item(&error.id, error.fault)));
         }
         self.check_coverage(removals);
     }
 
     /// An uploaded certificate covers every host that refers to it. Only what is written now is blamed.
-    fn check_coverage(&mut self, removals: &[ResourceId]) {
-        let revision = self.revision(self.upserts.clone(), removals.to_vec());
+    fn check_coverage(&mut self, removals: Vec<ResourceId>) {
+        let revision = self.revision(self.upserts.clone(), removals);
         let mut after = Desired::clone(&self.view.desired);
         after.apply(&revision);
         let written: BTreeSet<&ResourceId> = revision.upserts.iter().map(|resource| &resource.id).collect();
@@ -259,7 +318,8 @@ impl Batch<'_> {
     }
 
     fn revision(&self, upserts: Vec<Arc<Resource>>, removals: Vec<ResourceId>) -> Revision {
-        Revision { at: self.now.unix_timestamp(), by: self.owner, upserts, removals }
+        let now = self.now.unix_timestamp();
+        Revision { upserts, removals, ..Revision::new(now, self.owner, self.who, self.what) }
     }
 
     fn action(&self, resource: &Resource) -> Action {
@@ -270,13 +330,21 @@ impl Batch<'_> {
         }
     }
 
-    fn finish(mut self, removals: Vec<ResourceId>) -> Plan {
-        let upserts = std::mem::take(&mut self.upserts);
-        let mut results: Vec<Outcome> =
-            upserts.iter().map(|r| Outcome { id: r.id.clone(), action: self.action(r) }).collect();
-        let changed = upserts.into_iter().filter(|resource| self.action(resource) != Action::Unchanged).collect();
-        results.extend(removals.iter().map(|id| Outcome { id: id.clone(), action: Action::Removed }));
-        Plan { revision: self.revision(changed, removals), results, keys: self.uploads }
+    fn finish(mut self, diff: bool) -> Plan {
+        let (upserts, removals) = (std::mem::take(&mut self.upserts), std::mem::take(&mut self.removals));
+        let of = |id: &ResourceId, action: Action, after: Option<&Resource>| {
+            let told = diff && action != Action::Unchanged;
+            let before = self.view.desired.resources.get(id).filter(|_| told);
+            let before = before.map(|stored| to_manifest(&stored.resource, None));
+            let after = after.filter(|_| told).map(|resource| to_manifest(resource, None));
+            Outcome { id: id.clone(), action, before, after }
+        };
+        let written = upserts.iter().map(|resource| of(&resource.id, self.action(resource), Some(resource)));
+        let removed = removals.iter().map(|id| of(id, Action::Removed, None));
+        let results = written.chain(removed).collect();
+        let changed = upserts.iter().filter(|resource| self.action(resource) != Action::Unchanged).cloned().collect();
+        let revision = self.revision(changed, removals.into_iter().collect());
+        Plan { revision, results, keys: self.uploads }
     }
 }
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 
-use super::apply::{Action, Applied, Apply, plan, refusal};
+use super::apply::{Action, Applied, Apply, Plan, plan};
 use super::commits::Commits;
 use super::enrolment::Enrolments;
 use super::error::Error;
@@ -67,7 +67,7 @@ const AUDIT_LOG: &str = "audit.log";
 /// A global controller without its sockets.
 pub(crate) struct Core {
     pub(super) mesh: String,
-    store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn Store>,
     tokens: JoinTokens,
     pub(crate) api_tokens: ApiTokens,
     pub(super) audit: AuditLog,
@@ -154,45 +154,59 @@ impl Core {
         cluster.parse().map_err(|error| Error::Refused(format!("{error}")))
     }
 
-    /// Applies manifests, all or none. Blocks.
+    /// Applies manifests and removals, all or none. Blocks.
     pub(crate) fn apply(&self, permit: &Permit<Edit>, apply: Apply) -> Result<Applied, Error> {
+        let what = if apply.manifests.is_empty() && !apply.removals.is_empty() { "delete" } else { "apply" };
         let mut authorities = self.authorities();
-        let (view, dry_run) = (self.view(), apply.dry_run);
-        let keys = |reference: &_| authorities.key(reference).ok().flatten();
-        let plan = plan(&view, permit, apply, &keys, OffsetDateTime::now_utc())?;
-        if dry_run || plan.is_empty() {
-            return Ok(Applied { revision: view.desired.head, results: plan.results });
-        }
-        let changed = || plan.results.iter().filter(|outcome| outcome.action != Action::Unchanged);
-        let entry = permit.entry("apply").detail("revision", view.desired.head + 1);
-        let entry = changed().fold(entry, |entry, outcome| entry.on(format_args!("{} {}", outcome.id, outcome.action)));
-        self.audit.record(&entry)?;
-        // Keys first: no revision may name a key that the vault doesn't have.
-        plan.keys.iter().try_for_each(|(reference, key)| authorities.keep_key(reference, key))?;
-        let revision = self.commit(&mut authorities, &view.desired, &plan.revision)?;
-        for outcome in changed() {
-            tracing::info!(revision, id = %outcome.id, action = ?outcome.action, by = %plan.revision.by, "applied");
-        }
-        Ok(Applied { revision, results: plan.results })
+        self.catch_up(&mut authorities, apply.dry_run)?;
+        self.change(&mut authorities, permit, apply, what)
     }
 
     /// Removes a resource. A cluster thereby leaves the mesh. Blocks.
     pub(crate) fn delete(&self, permit: &Permit<Edit>, id: &ResourceId, by: Owner) -> Result<u64, Error> {
         permit.allows(id)?;
         let mut authorities = self.authorities();
-        let view = self.view();
-        if let Some(refusal) = refusal(&view, id, by) {
-            return Err(Error::Invalid(vec![refusal]));
-        }
-        if !view.desired.resources.contains_key(id) {
+        self.catch_up(&mut authorities, false)?;
+        // A cluster's own resources are nowhere in the desired state, and refused for that.
+        let own = matches!(id, ResourceId::Service { .. } | ResourceId::Node { .. });
+        if !own && !self.view().desired.resources.contains_key(id) {
             return Err(Error::NotFound(id.clone()));
         }
-        let at = OffsetDateTime::now_utc().unix_timestamp();
-        self.audit.record(&permit.entry("delete").on(id).detail("revision", view.desired.head + 1))?;
-        let removal = Revision { at, by, upserts: Vec::new(), removals: vec![id.clone()] };
-        let revision = self.commit(&mut authorities, &view.desired, &removal)?;
-        tracing::info!(revision, %id, %by, "deleted");
-        Ok(revision)
+        let apply = Apply { removals: vec![id.clone()], managed_by: Some(by.to_string()), ..Apply::default() };
+        self.change(&mut authorities, permit, apply, "delete").map(|applied| applied.revision)
+    }
+
+    /// Makes one revision of a batch, or tells what it would be. `what` the caller does is written down.
+    pub(super) fn change(
+        &self,
+        authorities: &mut Authorities,
+        permit: &Permit<Edit>,
+        apply: Apply,
+        what: &str,
+    ) -> Result<Applied, Error> {
+        let (view, dry_run) = (self.view(), apply.dry_run);
+        let keys = |reference: &_| authorities.key(reference).ok().flatten();
+        let Plan { revision, results, keys } = plan(&view, permit, apply, what, &keys, OffsetDateTime::now_utc())?;
+        if dry_run || revision.is_empty() {
+            return Ok(Applied { revision: view.desired.head, results });
+        }
+        let changed = || results.iter().filter(|outcome| outcome.action != Action::Unchanged);
+        let entry = |what: &str| permit.entry(what).detail("revision", view.desired.head + 1);
+        let audited =
+            changed().fold(entry(what), |entry, outcome| entry.on(format_args!("{} {}", outcome.id, outcome.action)));
+        self.audit.record(&audited)?;
+        // Keys first: no revision may name a key that the vault doesn't have.
+        let kept = keys.iter().try_for_each(|(reference, key)| authorities.keep_key(reference, key));
+        let written = kept.map_err(Error::from).and_then(|()| self.commit(authorities, &view.desired, &revision));
+        if let Err(error) = &written {
+            // If this line cannot be written either, the caller still learns of it.
+            _ = self.audit.record(&entry(&format!("{what}.failed")).detail("error", error));
+        }
+        let head = written?;
+        for outcome in changed() {
+            tracing::info!(revision = head, id = %outcome.id, action = ?outcome.action, by = %revision.by, what);
+        }
+        Ok(Applied { revision: head, results })
     }
 
     fn commit(&self, authorities: &mut Authorities, desired: &Desired, revision: &Revision) -> Result<u64, Error> {
@@ -201,6 +215,25 @@ impl Core {
         desired.apply(revision);
         self.settle(authorities, Arc::new(desired));
         Ok(head)
+    }
+
+    /// Takes up what the store has and the memory has not: a change of which it was not known whether it counts. A reader
+    /// goes on without it where the store cannot be asked.
+    pub(super) fn catch_up(&self, authorities: &mut Authorities, reading: bool) -> Result<(), Error> {
+        let known = self.view().desired.head;
+        match self.store.head() {
+            Ok(head) if head == known => Ok(()),
+            Ok(head) => {
+                tracing::warn!(known, head, "a change of which it was not known whether it counts does");
+                self.settle(authorities, Arc::new(self.store.load()?));
+                Ok(())
+            }
+            Err(error) if reading => {
+                tracing::warn!(%error, "what is known is told, though it may not be the newest");
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Makes the certificates that the desired state asks for, and publishes both together. What cannot be made now is
@@ -247,6 +280,9 @@ impl Core {
     /// Renews what is due and repeats what failed. Blocks.
     pub(super) fn maintain(&self) {
         let mut authorities = self.authorities();
+        if let Err(error) = self.catch_up(&mut authorities, true) {
+            tracing::error!(%error, "the database cannot be read");
+        }
         let desired = self.view().desired;
         self.settle(&mut authorities, desired);
     }
@@ -269,6 +305,7 @@ impl Core {
     pub(crate) fn join(&self, join: &Join, from: IpAddr) -> Result<Joined, Error> {
         let now = OffsetDateTime::now_utc();
         let mut authorities = self.authorities();
+        self.catch_up(&mut authorities, false)?;
         self.tokens.check(&join.secret, &join.cluster, now)?;
         self.enrolments.check(&join.cluster, join.replace)?;
         let (chain, order) = authorities.issue_agent(&join.cluster, &join.csr, now)?;
@@ -294,7 +331,8 @@ impl Core {
             Some(old) if old.managed_by != Owner::Join || *old.resource == cluster => Ok(()),
             _ => {
                 let upserts = vec![Arc::new(cluster)];
-                let revision = Revision { at: now.unix_timestamp(), by: Owner::Join, upserts, removals: Vec::new() };
+                let who = format!("join token of {}", join.cluster);
+                let revision = Revision { upserts, ..Revision::new(now.unix_timestamp(), Owner::Join, &who, "join") };
                 self.commit(authorities, &desired, &revision).map(drop)
             }
         }

@@ -70,6 +70,26 @@ pub enum Error {
     Internal(String),
 }
 
+impl Error {
+    /// The system's refusal to read or write, where it is that.
+    #[must_use]
+    pub fn disk(&self) -> Option<&std::io::Error> {
+        let causes = std::iter::successors(std::error::Error::source(self), |cause| cause.source());
+        let store = || self.store().and_then(StoreError::disk);
+        store().or_else(|| causes.into_iter().find_map(|cause| cause.downcast_ref()))
+    }
+
+    fn store(&self) -> Option<&StoreError> {
+        match self {
+            Error::Store(error) | Error::Vault(VaultError::Store(error)) => Some(error),
+            Error::Authority(AuthorityError::Store(error) | AuthorityError::Vault(VaultError::Store(error))) => {
+                Some(error)
+            }
+            _ => None,
+        }
+    }
+}
+
 impl From<TokenRefusal> for Error {
     fn from(refusal: TokenRefusal) -> Self {
         match refusal {

@@ -17,6 +17,7 @@ mod holders;
 mod issued;
 mod link;
 mod observed;
+mod past;
 pub(crate) mod phases;
 pub(crate) mod projection;
 mod readiness;
@@ -54,9 +55,10 @@ use crate::vault::SealKeys;
 
 pub use crate::ca::Revocation;
 pub use admin::{AdminContext, read_admin_context, write_admin_context};
-pub use apply::{Action, Applied, Apply, Outcome};
+pub use apply::{Action, Applied, Apply, MAX_BATCH, Outcome};
 pub use certificates::{CertificateRow, CertificatesStatus, Level, TrustRow};
 pub use error::Error;
+pub use past::Rollback;
 pub use phases::{Phase, Rotation};
 pub use revocation::Revoke;
 pub use rotation::Rotate;
@@ -87,6 +89,8 @@ pub struct Settings {
     pub admin_context: Option<PathBuf>,
     /// The keys that seal its secrets, where it shall not keep its own.
     pub seal_keys: SealKeys,
+    /// So many revisions of the desired state are kept at least, if they aren't too long.
+    pub history: u64,
 }
 
 /// A global controller, listening.
@@ -113,7 +117,7 @@ impl Controller {
     /// # Errors
     /// What is wrong with the settings, the state directory or the address, and the remedy.
     pub fn build(settings: Settings) -> Result<Self, Error> {
-        let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&settings.state_dir)?);
+        let store: Arc<dyn Store> = Arc::new(EmbeddedStore::open(&settings.state_dir)?.keeping(settings.history));
         let core = Arc::new(Core::open(&settings.mesh, &settings.state_dir, settings.seal_keys, store)?);
         let listener = TcpListener::bind(settings.listen).map_err(|error| Error::Listen(settings.listen, error))?;
         let bound = nonblocking(&listener).map_err(|error| Error::Listen(settings.listen, error))?;

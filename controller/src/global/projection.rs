@@ -152,7 +152,7 @@ mod tests {
         };
         let upserts = resources.iter().map(resource).collect();
         let mut desired = Desired::default();
-        desired.apply(&Revision { at: 0, by: Owner::Api, upserts, removals: vec![] });
+        desired.apply(&Revision { upserts, ..Revision::new(0, Owner::Api, "ada", "apply") });
         Arc::new(desired)
     }
 

@@ -227,7 +227,7 @@ mod tests {
             resource("GlobalNamespace/none", json!({"domain": "none.internal"})),
         ];
         let mut desired = Desired::default();
-        desired.apply(&Revision { at: 0, by: Owner::Api, upserts, removals: vec![] });
+        desired.apply(&Revision { upserts, ..Revision::new(0, Owner::Api, "ada", "apply") });
         View { desired: Arc::new(desired), ..View::default() }
     }
 

@@ -36,6 +36,11 @@ const CALL: Duration = Duration::from_secs(30);
 /// No answer to a call is longer, in bytes.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
+/// How long a download may take.
+const DOWNLOAD: Duration = Duration::from_secs(600);
+/// No download is longer, in bytes.
+const MAX_DOWNLOAD: usize = 1 << 30;
+
 /// A request's body.
 pub type Body = BoxBody<Bytes, io::Error>;
 
@@ -57,6 +62,12 @@ pub enum CallError {
         address: Address,
         /// Why.
         reason: String,
+    },
+    /// It is of another mesh or cluster than the token says, or its root was replaced since.
+    #[error("no TLS with {address}: {reason}", reason = Refusal::NotPinned)]
+    NotPinned {
+        /// Who was called.
+        address: Address,
     },
     /// It took too long.
     #[error("{0} did not answer in time; it may be overloaded or hung: see its log")]
@@ -160,14 +171,33 @@ impl Client {
     /// # Errors
     /// When nobody answers in time, or the server says no.
     pub async fn bytes(&self, method: Method, path: &str, json: Option<Bytes>) -> Result<Bytes, CallError> {
+        self.answer(method, path, json, MAX_ANSWER, CALL).await
+    }
+
+    /// Reads what may be long, whatever it holds.
+    ///
+    /// # Errors
+    /// As [`Self::bytes`].
+    pub async fn download(&self, path: &str) -> Result<Bytes, CallError> {
+        self.answer(Method::GET, path, None, MAX_DOWNLOAD, DOWNLOAD).await
+    }
+
+    async fn answer(
+        &self,
+        method: Method,
+        path: &str,
+        json: Option<Bytes>,
+        longest: usize,
+        patience: Duration,
+    ) -> Result<Bytes, CallError> {
         let body = Full::new(json.unwrap_or_default()).map_err(|never| match never {}).boxed();
         let answered = async {
             let response = self.send(method, path, body).await?;
             let status = response.status();
-            let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+            let body = Limited::new(response.into_body(), longest).collect().await;
             Ok((status, body.map_err(|e| self.broken(&*e))?.to_bytes()))
         };
-        let (status, body) = timeout(CONNECT + CALL, answered).await.map_err(|_| self.slow())??;
+        let (status, body) = timeout(CONNECT + patience, answered).await.map_err(|_| self.slow())??;
         if status.is_success() { Ok(body) } else { Err(self.refused(status, &body)) }
     }
 
@@ -228,7 +258,7 @@ impl Client {
         let name = name.map_err(|e| unreachable(io::Error::other(e)))?;
         let config = self.tls.borrow().clone();
         let tls = TlsConnector::from(config).connect(name, stream).await;
-        tls.map_err(|error| CallError::Tls { address: self.address.clone(), reason: handshake_reason(&error) })
+        tls.map_err(|error| no_tls(self.address.clone(), &error))
     }
 
     fn slow(&self) -> CallError {
@@ -250,9 +280,13 @@ impl Client {
     }
 }
 
-/// Our own verifier's words, where it was that.
-fn handshake_reason(error: &io::Error) -> String {
-    Refusal::in_handshake(error).map_or_else(|| error.to_string(), ToString::to_string)
+/// With our own verifier's words, where it was that.
+fn no_tls(address: Address, error: &io::Error) -> CallError {
+    match Refusal::in_handshake(error) {
+        Some(Refusal::NotPinned) => CallError::NotPinned { address },
+        Some(refusal) => CallError::Tls { address, reason: refusal.to_string() },
+        None => CallError::Tls { address, reason: error.to_string() },
+    }
 }
 
 /// An error with its causes: hyper's own text says little.

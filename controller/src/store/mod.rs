@@ -3,19 +3,22 @@
 //!
 //! Beside the log stand small [`Records`] of what is not desired state: tokens, enrolments, sealed secrets.
 
+mod contents;
 mod embedded;
+mod error;
+mod history;
 mod records;
 mod revision;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
 
-use thiserror::Error;
-
-pub use embedded::EmbeddedStore;
+pub use contents::{BackupError, Contents};
+pub use embedded::{EmbeddedStore, HISTORY};
+pub use error::{StoreError, is_full, remedy};
+pub use history::{Changed, History, Row};
 pub use records::{Record, Records};
-pub use revision::{Desired, Owner, Revision, Stored};
+pub use revision::{Desired, Gap, Owner, Revision, Stored};
 
 /// Which small records: each is a table of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,13 +74,32 @@ pub struct Change {
     pub value: Option<Vec<u8>>,
 }
 
-/// What keeps revisions and records. Each call is one transaction and is on disk when it returns; calls block.
+/// What keeps revisions and records. Each call is one transaction and is on disk when it returns; calls block. What
+/// fails has changed nothing, but where the error is [`StoreError::Doubtful`].
 pub trait Store: fmt::Debug + Send + Sync {
     /// The whole desired state.
     ///
     /// # Errors
     /// When it cannot be read.
     fn load(&self) -> Result<Desired, StoreError>;
+
+    /// The revision of the desired state.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn head(&self) -> Result<u64, StoreError>;
+
+    /// What is kept of the past.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn history(&self) -> Result<History, StoreError>;
+
+    /// All that is in it, as of one moment.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn contents(&self) -> Result<Contents, StoreError>;
 
     /// Appends a revision if the head is still `expected`, and returns the new head.
     ///
@@ -121,57 +143,4 @@ pub trait Store: fmt::Debug + Send + Sync {
             }
         }
     }
-}
-
-/// Why the store cannot do what it should.
-#[derive(Debug, Error)]
-pub enum StoreError {
-    /// Another process has it.
-    #[error("the database {0} is in use by another process: is a controller of this state directory running already?")]
-    InUse(PathBuf),
-    /// Its content makes no sense.
-    #[error(
-        "the database {path} is damaged ({reason}): restore it, with the key that seals it, from a backup. Without a \
-         backup, move the whole state directory away and start anew: that makes a new CA, so clusters join again"
-    )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        reason: String,
-    },
-    /// Others may read it.
-    #[error(
-        "the database {0} can be used by others than its owner (mode {1:o}): chmod 600, and consider whether somebody \
-         has a copy of the tokens' digests and the sealed secrets in it"
-    )]
-    Exposed(PathBuf, u32),
-    /// Written by a newer version.
-    #[error("the database {path} has format {found}, this version of tombolo reads {expected}: use the newer version")]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// What the file has.
-        found: u64,
-        /// What we read.
-        expected: u64,
-    },
-    /// The system said no.
-    #[error("cannot use the database {path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Somebody else was faster.
-    #[error(
-        "the desired state is at revision {head}, not {expected}, because somebody changed it meanwhile: try again"
-    )]
-    Overtaken {
-        /// Where the writer thought it was.
-        expected: u64,
-        /// Where it is.
-        head: u64,
-    },
 }

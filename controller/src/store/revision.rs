@@ -62,14 +62,55 @@ impl FromStr for Owner {
 pub struct Revision {
     /// When, in seconds since 1970.
     pub at: i64,
-    /// Who.
+    /// Whose resources it writes.
     pub by: Owner,
+    /// Who: the name of an API token, or what else asked for it. Empty in what older versions wrote.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub who: String,
+    /// What they did: `apply`, `rollback to 5`. Empty in what older versions wrote.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub what: String,
+    /// The revision before it, where that is not the number before: after a restore the numbers go on far beyond those
+    /// that were, so that nobody takes a new revision for an old one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
     /// What is wanted from now on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub upserts: Vec<Arc<Resource>>,
     /// What is no longer wanted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removals: Vec<ResourceId>,
+}
+
+impl Revision {
+    /// A step of this moment that changes nothing yet.
+    #[must_use]
+    pub fn new(at: i64, by: Owner, who: &str, what: &str) -> Self {
+        let (who, what) = (who.to_owned(), what.to_owned());
+        Revision { at, by, who, what, after: None, upserts: Vec::new(), removals: Vec::new() }
+    }
+
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.upserts.is_empty() && self.removals.is_empty()
+    }
+
+    /// The revision on which it follows, where it leads to `number`.
+    #[must_use]
+    pub fn follows(&self, number: u64) -> u64 {
+        self.after.unwrap_or(number.saturating_sub(1))
+    }
+}
+
+/// A step that doesn't follow on the state that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("revision {number} does not follow on revision {from}")]
+pub struct Gap {
+    /// The step.
+    pub number: u64,
+    /// What is there.
+    pub from: u64,
 }
 
 /// A resource of the desired state.
@@ -96,7 +137,7 @@ pub struct Desired {
 }
 
 impl Desired {
-    /// Takes the next step.
+    /// Takes the step that leads to the next revision.
     pub fn apply(&mut self, revision: &Revision) {
         self.head += 1;
         for id in &revision.removals {
@@ -108,5 +149,18 @@ impl Desired {
                 Stored { resource: Arc::clone(resource), managed_by: revision.by, created, revision: self.head };
             self.resources.insert(resource.id.clone(), stored);
         }
+    }
+
+    /// Takes the step that leads to revision `number`.
+    ///
+    /// # Errors
+    /// When it doesn't follow on this state, which is then as it was.
+    pub fn step(&mut self, number: u64, revision: &Revision) -> Result<(), Gap> {
+        if revision.follows(number) != self.head || number <= self.head {
+            return Err(Gap { number, from: self.head });
+        }
+        self.head = number - 1;
+        self.apply(revision);
+        Ok(())
     }
 }

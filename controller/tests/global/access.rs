@@ -12,7 +12,7 @@ const AUDIT: &str = "/v1alpha1/audit";
 
 impl Running {
     /// A client with a new token of that role, limited to these GNSs.
-    async fn with_role(&self, name: &str, role: &str, gns: &[&str]) -> Client {
+    pub async fn with_role(&self, name: &str, role: &str, gns: &[&str]) -> Client {
         let body = json!({"name": name, "role": role, "globalNamespaces": gns});
         let made: Value = self.admin().post(TOKENS, &body).await.unwrap();
         self.stranger().with_bearer(made["token"].as_str().unwrap().to_owned().into())
@@ -53,7 +53,8 @@ async fn every_route_asks_for_the_role_that_it_needs() {
     }
     let nothing = json!({"manifests": [], "dryRun": true});
     let cluster = json!({"manifests": [manifest("Cluster", "west", json!({}))], "dryRun": true});
-    let routes: [(Method, &str, Option<&Value>, usize, StatusCode); 11] = [
+    let back = json!({"revision": 0, "dryRun": true});
+    let routes: [(Method, &str, Option<&Value>, usize, StatusCode); 15] = [
         (Method::GET, "/v1alpha1/resources", None, 1, StatusCode::OK),
         (Method::GET, "/v1alpha1/resources/Cluster/none", None, 1, StatusCode::NOT_FOUND),
         (Method::GET, "/v1alpha1/status", None, 1, StatusCode::OK),
@@ -65,6 +66,10 @@ async fn every_route_asks_for_the_role_that_it_needs() {
         (Method::GET, TOKENS, None, 3, StatusCode::OK),
         (Method::DELETE, "/v1alpha1/api-tokens/none", None, 3, StatusCode::NOT_FOUND),
         (Method::GET, AUDIT, None, 3, StatusCode::OK),
+        (Method::GET, "/v1alpha1/history", None, 1, StatusCode::OK),
+        (Method::GET, "/v1alpha1/resources?revision=0", None, 1, StatusCode::OK),
+        (Method::POST, "/v1alpha1/rollback", Some(&back), 2, StatusCode::OK),
+        (Method::GET, "/v1alpha1/backup", None, 3, StatusCode::OK),
     ];
     for (method, path, body, least, allowed) in routes {
         for (level, client) in &clients {
@@ -198,7 +203,7 @@ async fn every_change_and_certificate_is_written_down_and_no_secret() {
         ("controller", "certificate.issue", "shop.mesh.example"),
         ("controller", "certificate.issue", "shop.example.com"),
         ("admin", "token.create", "ada"),
-        ("ada", "delete", "PublicService/shop/web"),
+        ("ada", "delete", "PublicService/shop/web removed"),
     ];
     let expected = expected.map(|(who, what, on)| (who.to_owned(), what.to_owned(), on.to_owned()));
     assert_eq!(lines, expected, "{audit:#}");

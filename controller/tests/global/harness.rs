@@ -47,6 +47,7 @@ pub fn settings(directory: &Path) -> Settings {
         mesh: MESH.to_owned(),
         admin_context: Some(directory.join("config/admin.json")),
         seal_keys: SealKeys::default(),
+        history: controller::store::HISTORY,
     }
 }
 

@@ -9,5 +9,6 @@ mod apply;
 mod connection;
 mod enrolment;
 mod harness;
+mod past;
 mod releases;
 mod stream;

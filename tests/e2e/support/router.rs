@@ -30,6 +30,12 @@ impl Router {
         Router::start_in(folder, address, flags, &[])
     }
 
+    /// Starts one in a folder that the test has prepared.
+    pub fn start_on(folder: tempfile::TempDir, address: IpAddr, manifests: &str) -> Router {
+        std::fs::write(folder.path().join("mesh.yaml"), manifests).unwrap();
+        Router::start_in(folder, address, &[], &[])
+    }
+
     /// Starts the same one anew, with other flags and with variables in its environment.
     pub fn again(self, flags: &[&str], variables: &[(&str, &str)]) -> Router {
         let Router { address, mut process, folder } = self;
