@@ -129,8 +129,7 @@ impl Agent {
         let first = Seen { at: AgentSequence { incarnation: 1, sequence: 1 }, entries: Arc::new(parts.collect()) };
         let (seen, end) = (watch::Sender::new(Arc::new(first)), CancellationToken::new());
         let receiver = world.subscribe();
-        let (seen_by, ack_by) = (seen.subscribe(), ack.subscribe());
-        let follower = Follower { client, hello, seen: Some(seen_by), ack: ack_by, answerer: None };
+        let follower = Follower { client, hello, seen: Some(seen.subscribe()), ack: ack.subscribe(), answerer: None };
         let told = Mesh { ..*mesh };
         tokio::spawn(acknowledge(world.subscribe(), ack, told));
         tokio::spawn(follow(follower, world, end.clone()));
