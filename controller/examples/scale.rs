@@ -59,6 +59,7 @@ async fn start_controller(folder: &Path) -> Handle {
         mesh: "mesh.example".into(),
         admin_context: None,
         seal_keys: Default::default(),
+        history: controller::store::HISTORY,
     };
     let controller = tokio::task::spawn_blocking(move || Controller::build(settings)).await.unwrap().unwrap();
     let handle = controller.handle();
@@ -132,7 +133,7 @@ impl Cost {
 }
 
 async fn apply(handle: &Handle, manifests: Vec<Value>) -> u64 {
-    let (handle, apply) = (handle.clone(), Apply { manifests, dry_run: false, managed_by: None, prune: false });
+    let (handle, apply) = (handle.clone(), Apply { manifests, ..Apply::default() });
     tokio::task::spawn_blocking(move || handle.apply(apply).unwrap().revision).await.unwrap()
 }
 
