@@ -92,7 +92,8 @@ impl<'w> Overview<'w> {
             (ResourceId::AccessPolicy { .. }, Spec::AccessPolicy(spec)) => vec![resolved(self.unresolved_access(spec))],
             (ResourceId::Service { cluster, namespace, .. }, Spec::Service(spec)) => {
                 let gns = self.membership.owner(cluster, namespace);
-                gns.and_then(|gns| self.unfit(gns, spec)).into_iter().collect()
+                let unfit = gns.and_then(|gns| self.unfit(gns, spec));
+                [member(gns, cluster, namespace)].into_iter().chain(unfit).collect()
             }
             _ => Vec::new(),
         }
@@ -244,6 +245,20 @@ fn resolved(unresolved: Vec<Unresolved>) -> Condition {
     match unresolved.first() {
         None => condition("ResolvedRefs", ConditionStatus::True, "Resolved", "Everything that it names is there."),
         Some((reason, _)) => condition("ResolvedRefs", ConditionStatus::False, reason, message),
+    }
+}
+
+/// Whether a service belongs to a GNS: nobody calls one that belongs to none.
+fn member(gns: Option<&Name>, cluster: &Name, namespace: &Name) -> Condition {
+    match gns {
+        Some(gns) => condition("Member", ConditionStatus::True, "Matched", format!("It is of GlobalNamespace/{gns}.")),
+        None => {
+            let message = format!(
+                "No member row of a GlobalNamespace matches namespace {namespace} of cluster {cluster}: add one, if the \
+                 service shall be called through gateways."
+            );
+            condition("Member", ConditionStatus::False, "NoGlobalNamespace", message)
+        }
     }
 }
 

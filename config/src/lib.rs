@@ -6,7 +6,9 @@
 pub mod check;
 pub mod compile;
 pub mod conditions;
+pub mod explain;
 pub mod hosts;
+pub mod keyed;
 pub mod live;
 pub mod manifest;
 pub mod resource;

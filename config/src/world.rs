@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::keyed::Keyed;
 use crate::resource::{GatewayAddresses, Host, Name, Port, Resource, ResourceId, SecretRef};
 use crate::revoked::Revoked;
 use crate::wire::{Entries, Entry, Json, Order, Rejection, RevisionPair, Update};
@@ -160,6 +161,18 @@ impl Fact {
         }
     }
 
+    /// Reads what travels, whatever it says that it needs: whether that is there is asked by [`lacking`].
+    fn read(value: &Json) -> Result<Self, serde_json::Error> {
+        if !value.as_str().contains(NEEDS) {
+            return value.read();
+        }
+        let mut tree = value.read::<serde_json::Value>()?;
+        if let Some(fields) = tree.as_object_mut() {
+            fields.remove(NEEDS);
+        }
+        serde_json::from_value(tree)
+    }
+
     /// As it travels.
     pub fn entry(&self) -> Result<(String, Json), serde_json::Error> {
         Ok((self.key().to_string(), Json::of(self)?))
@@ -171,8 +184,8 @@ impl Fact {
 pub struct World {
     /// How new it is.
     pub revision: RevisionPair,
-    /// What is known, by the text of its key.
-    pub facts: BTreeMap<String, Fact>,
+    /// What is known, by the text of its key. Cheap to clone.
+    pub facts: Keyed<Fact>,
 }
 
 impl World {
@@ -182,6 +195,9 @@ impl World {
         if update.reset {
             self.facts.clear();
         }
+        for folder in &update.replaces {
+            self.facts.remove_folder(folder);
+        }
         self.revision = update.revision;
         update.entries.iter().filter_map(|entry| self.apply_entry(entry).err()).collect()
     }
@@ -190,11 +206,11 @@ impl World {
         self.facts.remove(&entry.key);
         let Some(value) = &entry.value else { return Ok(()) };
         let reject = |reason: String| Rejection { key: entry.key.clone(), reason };
-        let fact = value.read::<Fact>().map_err(|e| reject(e.to_string()))?;
+        let fact = Fact::read(value).map_err(|e| reject(e.to_string()))?;
         if fact.key().to_string() != entry.key {
             return Err(reject(format!("the entry says that it is {}", fact.key())));
         }
-        self.facts.insert(entry.key.clone(), fact);
+        self.facts.insert(&*entry.key, fact);
         Ok(())
     }
 
@@ -215,17 +231,40 @@ impl World {
     }
 }
 
-/// The steps from one set of entries to another: the one diff, for every stream.
-pub fn diff(old: &Entries, new: &Entries) -> Vec<Entry> {
-    let gone = old.keys().filter(|key| !new.contains_key(*key)).map(|key| Entry { key: key.clone(), value: None });
-    let changed = new.iter().filter(|(key, value)| old.get(*key) != Some(value));
-    gone.chain(changed.map(|(key, value)| Entry { key: key.clone(), value: Some(value.clone()) })).collect()
+/// The field of a value by which it says what its meaning needs: a list of features, beside the fact itself.
+const NEEDS: &str = "needs";
+/// What this release understands beyond the facts above. A later release that gives a resource a meaning which an older
+/// data plane would get wrong names it here, and in the resources that have that meaning.
+const UNDERSTOOD: [&str; 0] = [];
+
+/// The features that the entry's meaning needs, and this release doesn't have.
+pub fn lacking(value: &Json) -> Vec<String> {
+    if !value.as_str().contains(NEEDS) {
+        return Vec::new(); // nearly all: they needn't be read
+    }
+    let read = value.read::<serde_json::Value>().unwrap_or_default();
+    let needs = read.get(NEEDS).and_then(serde_json::Value::as_array).into_iter().flatten();
+    let needs = needs.map(|need| need.as_str().map_or_else(|| need.to_string(), str::to_owned));
+    needs.filter(|need| !UNDERSTOOD.contains(&need.as_str())).collect()
 }
 
-/// Takes a whole step on unread entries.
-pub fn patch(entries: &mut Entries, reset: bool, changes: Vec<Entry>) {
+/// The steps from one set of entries to another: the one diff, for every stream.
+pub fn diff(old: &Entries, new: &Entries) -> Vec<Entry> {
+    changes(old, new).collect()
+}
+
+/// The same one after another, so that they need not all be there at once.
+pub fn changes<'e>(old: &'e Entries, new: &'e Entries) -> impl Iterator<Item = Entry> + 'e {
+    Entries::changes(old, new, Json::eq).map(|(key, value)| Entry { key: key.to_string(), value: value.cloned() })
+}
+
+/// Takes a whole step on unread entries: `replaces` names the folders of which nothing stays.
+pub fn patch(entries: &mut Entries, reset: bool, replaces: &[String], changes: Vec<Entry>) {
     if reset {
         entries.clear();
+    }
+    for folder in replaces {
+        entries.remove_folder(folder);
     }
     for Entry { key, value } in changes {
         match value {
@@ -249,10 +288,10 @@ mod tests {
             old in btree_map("[a-d]", 0..3u8, 0..4),
             new in btree_map("[a-d]", 0..3u8, 0..4),
         ) {
-            let entries = |map: &BTreeMap<String, u8>| map.iter().map(|(k, v)| (k.clone(), json!(v).into())).collect();
+            let entries = |map: &BTreeMap<String, u8>| map.iter().map(|(k, v)| (&**k, json!(v).into())).collect();
             let (mut old, new): (Entries, Entries) = (entries(&old), entries(&new));
             let steps = diff(&old, &new);
-            patch(&mut old, false, steps);
+            patch(&mut old, false, &[], steps);
             prop_assert_eq!(&old, &new);
             prop_assert!(diff(&old, &new).is_empty());
         }
@@ -262,7 +301,8 @@ mod tests {
     fn an_unreadable_entry_harms_only_its_own_scope() {
         let cluster = json!({"resource": {"id": "Cluster/north", "spec": {"Cluster": {}}}});
         let entry = |key: &str, value| Entry { key: key.into(), value: Some(Json::from(value)) };
-        let update = |entries| Update { revision: RevisionPair::default(), reset: false, last: true, entries };
+        let update =
+            |entries| Update { revision: RevisionPair::default(), reset: false, replaces: vec![], last: true, entries };
         let mut world = World::default();
         let rejected = world.apply(&update(vec![
             entry("Cluster/north", cluster.clone()),

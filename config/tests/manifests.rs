@@ -59,7 +59,7 @@ fn what_is_printed_reads_as_the_same_resource() {
         reason: "Acknowledged".into(),
         message: String::new(),
     };
-    let status = Status { revision: 7, conditions: vec![ready] };
+    let status = Status { revision: 7, conditions: vec![ready], ..Status::default() };
     for example in guide() {
         let mut manifest = manifest::read(&example, "guide", &Defaults::default()).unwrap().remove(0);
         let uploaded =

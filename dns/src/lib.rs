@@ -7,6 +7,7 @@
 
 mod answer;
 mod datagrams;
+mod explain;
 #[cfg(test)]
 mod fixture;
 mod health;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use config::explain;
 use config::live::Live;
 use config::snapshot::Snapshot;
 use config::wire::RevisionPair;
@@ -94,6 +95,12 @@ impl DnsServer {
     pub fn ready(&self) -> bool {
         let known = self.responder.snapshot.load().revision != RevisionPair::default();
         known || self.told_ready.load(Ordering::Relaxed)
+    }
+
+    /// What the name means here, and whether anybody listens on the port at its addresses.
+    pub async fn explain(&self, name: &str, port: u16) -> explain::Answer {
+        let Responder { snapshot, health, address, .. } = &*self.responder;
+        crate::explain::name(&snapshot.get(), &health.get(), *address, (name, port)).await
     }
 
     /// Says that the snapshot is whole though it has no revision, as when it was read from files.

@@ -15,6 +15,7 @@ pub fn check(bytes: &[u8]) {
                     Ok(None) => break,
                     Ok(Some(Frame::Message(message))) => seen.push(serde_json::to_string(&message).expect("JSON")),
                     Ok(Some(Frame::Secret(secret))) => seen.push(format!("{:?}", secret.reference())),
+                    Ok(Some(Frame::Unknown)) => seen.push("unknown".to_owned()),
                     Err(error) => {
                         seen.push(error.to_string());
                         return seen;

@@ -15,7 +15,7 @@ use crate::health::Target;
 use crate::plan::{Plan, PlannedService, Pool};
 use crate::refusal::Refusal;
 use crate::runtime::Core;
-use crate::tunnel::pool::{Peer, Tunnel};
+use crate::tunnel::pool::{Peer, PeerTable, Tunnel};
 
 /// What a request, or a stream, wants: a port of a service, from as far as it may go.
 pub struct Wanted {
@@ -97,38 +97,53 @@ impl Tried {
 
 /// The way to a cluster.
 #[derive(Clone, Copy)]
-enum Way<'p> {
+pub enum Way<'p> {
+    /// To instances of this cluster.
     Here(&'p Pool),
+    /// Through tunnels to these gateways.
     There(&'p [Arc<Peer>]),
 }
 
-type Candidate<'p> = balance::Candidate<'p, Name, Way<'p>>;
+/// A cluster in which a service may be asked for.
+pub type Candidate<'p> = balance::Candidate<'p, Name, Way<'p>>;
 
 /// More clusters than that have a service in few worlds.
-type Candidates<'p> = SmallVec<[Candidate<'p>; 4]>;
+pub type Candidates<'p> = SmallVec<[Candidate<'p>; 4]>;
 
 /// Where the next attempt goes; nothing when there is nowhere left.
 pub fn next(core: &Core, plan: &Plan, wanted: &Wanted, tried: &Tried, number: u32) -> Option<Destination> {
     let own = &plan.snapshot.place.cluster;
-    let here = wanted
-        .service
-        .ports
-        .get(&wanted.port)
-        .and_then(|port| port.pool(wanted.version.as_ref(), wanted.from.is_some()));
     if wanted.reach == Reach::Here {
-        return instance(wanted, here?, tried);
+        return instance(wanted, here(wanted)?, tried);
     }
     let table = core.peers.table();
-    let mut candidates: Candidates<'_> = here.map(|pool| local(own, pool)).into_iter().collect();
-    if !wanted.service.service.remote.is_empty() {
+    let mut candidates = candidates(own, &table, wanted);
+    exclude(&mut candidates, own, tried, number);
+    pick(wanted, &mut candidates, tried)
+}
+
+/// The clusters in which it is looked for, none of them weighed yet.
+pub fn candidates<'p>(own: &'p Name, table: &'p PeerTable, wanted: &'p Wanted) -> Candidates<'p> {
+    let mut candidates: Candidates<'_> = here(wanted).map(|pool| local(own, pool)).into_iter().collect();
+    if wanted.reach != Reach::Here && !wanted.service.service.remote.is_empty() {
         let peers = table.of(&wanted.service.service.global_namespace, wanted.from.as_ref());
         candidates.extend(peers.into_iter().flat_map(|peers| remotes(wanted, peers)));
     }
     if let Reach::Cluster(only) = &wanted.reach {
         candidates.retain(|candidate| candidate.cluster == only);
     }
-    exclude(&mut candidates, own, tried, number);
-    pick(wanted, &mut candidates, tried)
+    candidates
+}
+
+/// Gives the candidates their shares; nothing has one where nothing is within reach.
+pub fn share(wanted: &Wanted, candidates: &mut [Candidate<'_>]) -> Option<By> {
+    weigh(&scheme(wanted), candidates)
+}
+
+/// The instances of this cluster that it may go to.
+fn here(wanted: &Wanted) -> Option<&Pool> {
+    let port = wanted.service.ports.get(&wanted.port)?;
+    port.pool(wanted.version.as_ref(), wanted.from.is_some())
 }
 
 fn local<'p>(own: &'p Name, pool: &'p Pool) -> Candidate<'p> {
@@ -174,7 +189,7 @@ fn exclude(candidates: &mut Candidates<'_>, own: &Name, tried: &Tried, number: u
 }
 
 fn pick(wanted: &Wanted, candidates: &mut [Candidate<'_>], tried: &Tried) -> Option<Destination> {
-    let by = weigh(&scheme(wanted), candidates)?;
+    let by = share(wanted, candidates)?;
     // A cluster may turn out to have no free tunnel just now: then the others share its turn.
     while candidates.iter().any(|candidate| candidate.weight > 0) {
         // Where there is one cluster there is nothing to share, and no lock to wait for.

@@ -10,6 +10,7 @@ pub mod choose;
 pub mod connections;
 pub mod descriptors;
 pub mod exchange;
+pub mod explain;
 pub mod health;
 pub mod http1;
 pub mod http2;

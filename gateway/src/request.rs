@@ -11,9 +11,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use decide::retry::{self, Outcome, Verdict};
+use pingora_http::RequestHeader;
 
 use crate::choose::{self, Destination, Reach, Tried, Wanted};
-use crate::exchange::Exchange;
+use crate::exchange::{Entry, Exchange};
 use crate::overload::Unanswered;
 use crate::plan::Plan;
 use crate::record::Record;
@@ -52,7 +53,7 @@ pub async fn serve<E: Exchange>(core: &Core, exchange: &mut E) {
     let mut record = core.log.begin(exchange);
     let in_flight = (core.begin(), exchange.entry().lifetime.begin());
     let taken_on = core.overload.admit(exchange);
-    let admitted = taken_on.and_then(|unanswered| Ok((admit::admit(core, &plan, exchange)?, unanswered)));
+    let admitted = taken_on.and_then(|unanswered| Ok((admit(core, &plan, exchange)?, unanswered)));
     let ended = match admitted {
         Ok((Admitted::Order(mut order), unanswered)) => {
             record.mark(&mut order.outgoing.headers);
@@ -71,6 +72,33 @@ pub async fn serve<E: Exchange>(core: &Core, exchange: &mut E) {
         respond::refuse(exchange, refusal, &mut record).await;
     }
     core.log.write(record);
+}
+
+fn admit<E: Exchange>(core: &Core, plan: &Plan, exchange: &mut E) -> Result<Admitted, Refusal> {
+    let bodiless = exchange.body_done();
+    admit::admit(core, plan, (exchange.head(), bodiless), exchange.entry())
+}
+
+/// What a request is found to want, without its being served.
+pub enum Foreseen {
+    /// This of a service, with the path and query in normal form.
+    Service(Wanted, String),
+    /// To be sent to this URL.
+    Redirect(String),
+    /// How this gateway is.
+    Report,
+}
+
+/// What would be decided about a request with this head and no body.
+///
+/// # Errors
+/// How it would be refused.
+pub fn foresee(core: &Core, plan: &Plan, head: &RequestHeader, entry: &Entry) -> Result<Foreseen, Refusal> {
+    Ok(match admit::admit(core, plan, (head, true), entry)? {
+        Admitted::Order(order) => Foreseen::Service(order.wanted, (*order.outgoing.target).to_owned()),
+        Admitted::Redirect(url) => Foreseen::Redirect(url),
+        Admitted::Report(..) => Foreseen::Report,
+    })
 }
 
 /// Answers what could not even be read as a request.

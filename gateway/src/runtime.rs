@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use config::explain::{Answer, Question};
 use config::live::{self, Live};
-use config::resource::Name;
+use config::resource::{GatewayAddresses, Name};
+use config::snapshot::Snapshot;
 use config::wire::{PeerReport, Rejection, RevisionPair};
 use decide::health::State;
 use identity::fingerprint;
@@ -18,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::connections::Connections;
 use crate::descriptors;
+use crate::explain;
 use crate::health::census;
 use crate::health::checker::Checker;
 use crate::inputs::Inputs;
@@ -162,15 +165,23 @@ impl Core {
             let versions: BTreeMap<_, _> =
                 pools.iter().map(|(version, pool)| (version.clone(), pool.healthy())).collect();
             if !versions.is_empty() {
-                services.insert(name.clone(), versions);
+                services.insert(name.clone(), Arc::new(versions));
             }
         }
         Report {
+            gateway: Some(self.settings.name.clone()),
             boot: self.boot.clone(),
+            sequence: 0,
             draining: self.draining.is_cancelled(),
             moving: self.succeeded.is_cancelled(),
             services,
+            gateways: neighbours(&plan.snapshot),
         }
+    }
+
+    /// Whether it has been asked to stop, or a successor serves.
+    pub fn is_draining(&self) -> bool {
+        self.draining.is_cancelled() || self.succeeded.is_cancelled()
     }
 
     /// What this gateway knows of health everywhere.
@@ -195,6 +206,12 @@ impl Core {
         }
         view
     }
+}
+
+/// Where the gateways of this cluster are, for those of others.
+fn neighbours(snapshot: &Snapshot) -> Arc<[GatewayAddresses]> {
+    let own = snapshot.gateways.get(&snapshot.place.cluster).into_iter().flat_map(|gateways| gateways.iter());
+    own.map(|gateway| GatewayAddresses { mesh: None, ..gateway.clone() }).collect()
 }
 
 /// Why a gateway cannot start.
@@ -399,6 +416,11 @@ impl Handle {
             && self.0.plan.load().snapshot.revision != RevisionPair::default()
     }
 
+    /// Whether it is about to end, and nobody serves in its place.
+    pub fn is_draining(&self) -> bool {
+        self.0.draining.is_cancelled()
+    }
+
     /// Whether a successor serves in its place.
     pub fn has_successor(&self) -> bool {
         self.0.succeeded.is_cancelled()
@@ -458,6 +480,11 @@ impl Handle {
         let plan = self.0.plan.load();
         let pools = plan.all_services().flat_map(|service| service.ports.values().map(|port| &port.all));
         pools.flat_map(|pool| &pool.targets).filter(|target| target.health.state() == State::Unknown).count()
+    }
+
+    /// Answers a question about the way of requests.
+    pub async fn explain(&self, question: Question) -> Answer {
+        explain::answer(&self.0, question).await
     }
 
     /// What it knows of health.

@@ -10,11 +10,12 @@ mod ends;
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::resource::TlsMode;
 use decide::proxy_header::Addresses;
 use tokio_rustls::server::TlsStream;
 
 use crate::choose::{self, Tried, Wanted};
-use crate::exchange::{Entry, Proven};
+use crate::exchange::{Door, Entry, Proven};
 use crate::listener::opening::Inbound;
 use crate::plan::Plan;
 use crate::record::Record;
@@ -37,6 +38,13 @@ struct Order {
     between: Addresses,
     /// Who called, where that is proven here.
     caller: Option<Arc<Proven>>,
+}
+
+/// What is found for a connection whose TLS is passed through, without its being served; nothing for any other.
+pub fn foresee(plan: &Plan, entry: &Entry) -> Option<Result<Wanted, Refusal>> {
+    let Door::PublicHttps { sni } = &entry.door else { return None };
+    plan.hosts.get(sni).filter(|planned| planned.host.mode == TlsMode::Passthrough)?;
+    Some(admit::from_outside(plan, sni))
 }
 
 /// Serves a stream from a workload, or from outside.

@@ -22,8 +22,8 @@ pub struct Args {
     /// Check and tell what would be done, but do nothing
     #[arg(long)]
     dry_run: bool,
-    /// Wait until every resource is ready [without a DURATION: 60s]; ends with 3 when one isn't, with 4 when it cannot
-    /// be told in time
+    /// Wait until every resource is ready [without a DURATION: 60s]; ends with 3 as soon as somebody rejects one, or
+    /// when one isn't ready by then, with 4 when that cannot be told
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "60s")]
     #[arg(conflicts_with = "dry_run")]
     wait: Option<Span>,

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
-use config::resource::ResourceId;
+use config::resource::{ResourceId, Status};
 use serde_json::Value;
 
 use super::api::Api;
@@ -41,15 +41,28 @@ fn description(item: &Item) -> Result<String> {
         text += &format!("  labels: {}\n", printable(&labels.collect::<Vec<_>>().join(", ")));
     }
     match (item.status(), item.managed_by()) {
-        (Some(status), by) => {
+        (Some(status), by) if status.revision > 0 => {
             let by = by.map(|by| format!(", written by {}", printable(by))).unwrap_or_default();
             text += &format!("  last changed in revision {}{by}\n", status.revision);
+            text += &acting(&status);
         }
-        (None, _) => text += "  as its cluster's agent sees it\n",
+        _ => text += "  as its cluster's agent sees it\n",
     }
     text += &conditions(item);
     text += &format!("spec:\n{}", indented(&yaml(manifest.get("spec").unwrap_or(&Value::Null))?));
     Ok(text)
+}
+
+/// Which revision of it is acted on, and by whom perhaps an older one.
+fn acting(status: &Status) -> String {
+    let observed = match status.observed_generation {
+        Some(observed) if observed < status.revision => format!("  all act on revision {observed} at least\n"),
+        _ => String::new(),
+    };
+    match status.stale.is_empty() {
+        true => observed,
+        false => observed + &format!("  left, and may act on an older one: {}\n", printable(&status.stale.join(", "))),
+    }
 }
 
 fn conditions(item: &Item) -> String {

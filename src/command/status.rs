@@ -12,7 +12,7 @@ use super::context;
 use super::output::{Format, printable, show};
 use super::table::Table;
 
-/// Tells how the mesh is doing. `LAG` is how many revisions somebody is behind.
+/// Tells how the mesh is doing. LAG is how many revisions somebody is behind, and for how long.
 #[derive(clap::Args)]
 pub struct Args {
     /// How it is shown
@@ -48,7 +48,7 @@ fn text(address: &str, status: &MeshStatus) -> String {
 fn clusters(clusters: &[ClusterStatus]) -> String {
     let mut table = Table::new(["CLUSTER", "AGENT", "VERSION", "REVISION", "LAG", "SERVICES", "INSTANCES"]);
     for cluster in clusters {
-        let figures = [cluster.at.global, cluster.lag].map(|figure| figure.to_string());
+        let figures = [cluster.at.global.to_string(), lag_text(cluster.lag, cluster.lag_ms)];
         let [at, lag] = figures.map(|figure| if cluster.silent_for_ms.is_some() { figure } else { String::new() });
         let [services, instances] = [cluster.services, cluster.instances].map(|count| count.to_string());
         table.row([cluster.name.as_str(), &agent(cluster), &cluster.version, &at, &lag, &services, &instances]);
@@ -71,16 +71,29 @@ fn members(clusters: &[ClusterStatus]) -> String {
             .to_owned();
     }
     let mut table = Table::new(["CLUSTER", "MEMBER", "ROLE", "STATE", "REVISION", "LAG", "REJECTED"]);
-    for (cluster, MemberStatus { report, lag }) in all_members(clusters) {
+    for (cluster, MemberStatus { report, lag, lag_ms, local_lag }) in all_members(clusters) {
         let state = match report {
+            MemberReport { connected: true, draining: true, .. } => "draining".to_owned(),
             MemberReport { connected: true, .. } => "connected".to_owned(),
             MemberReport { absent: true, silent_for_ms, .. } => format!("left, silent for {}", age(*silent_for_ms)),
             MemberReport { silent_for_ms, .. } => format!("silent for {}", age(*silent_for_ms)),
         };
-        let (at, lag, rejected) = (report.at.global.to_string(), lag.to_string(), report.rejected.len().to_string());
+        let (at, rejected) = (report.at.global.to_string(), report.rejected.len().to_string());
+        let lag = match local_lag {
+            0 => lag_text(*lag, *lag_ms),
+            local => format!("{}, {local} local", lag_text(*lag, *lag_ms)),
+        };
         table.row([cluster.name.as_str(), report.name.as_str(), role(report.role), &state, &at, &lag, &rejected]);
     }
     table.to_string()
+}
+
+/// `2 (14 s)`: so many revisions, for so long.
+fn lag_text(revisions: u64, millis: Option<u64>) -> String {
+    match millis.filter(|_| revisions > 0) {
+        Some(millis) => format!("{revisions} ({})", age(millis)),
+        None => revisions.to_string(),
+    }
 }
 
 /// What members couldn't act on, and why.
@@ -139,8 +152,7 @@ mod tests {
         let at = |global: u64| json!({"global": global, "agent": {"incarnation": 1, "sequence": 1}});
         let well = json!({"name": "gw1", "role": "gateway", "connected": true, "silentForMs": 20, "at": at(7), "lag": 0,
             "rejected": [{"key": "trust/shop", "reason": "no\nsense"}]});
-        let silent =
-            json!({"name": "dns1", "role": "dns", "connected": false, "silentForMs": 150_000, "at": at(5), "lag": 2});
+        let silent = json!({"name": "dns1", "role": "dns", "connected": false, "silentForMs": 150_000, "at": at(5), "lag": 2, "lagMs": 150_000, "localLag": 1});
         let north = json!({"name": "north", "labels": {}, "enrolled": true, "connected": true, "silentForMs": 5,
             "version": "0.1.0", "at": at(7), "lag": 0, "members": [well, silent], "services": 2, "instances": 6});
         let west = json!({"name": "west", "labels": {}, "enrolled": false, "connected": false, "version": "", "at": at(0),
@@ -155,9 +167,9 @@ CLUSTER  AGENT       VERSION  REVISION  LAG  SERVICES  INSTANCES
 north    connected   0.1.0    7         0    2         6
 west     not joined  -        -         -    0         0
 
-CLUSTER  MEMBER  ROLE     STATE             REVISION  LAG  REJECTED
-north    gw1     gateway  connected         7         0    1
-north    dns1    dns      silent for 2 min  5         2    0
+CLUSTER  MEMBER  ROLE     STATE             REVISION  LAG                 REJECTED
+north    gw1     gateway  connected         7         0                   1
+north    dns1    dns      silent for 2 min  5         2 (2 min), 1 local  0
 
 north/gw1 rejects trust/shop: no sense
 ";

@@ -15,22 +15,33 @@ use super::output::note;
 /// So often the controller is asked.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// The exit code when a resource is not ready: whatever one waits, somebody has to do something.
+/// Only after so long it is told for whom one waits.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The exit code when a resource is rejected, or not ready at the end: somebody has to do something.
 const NOT_READY: u8 = 3;
+/// Some member cannot act on it, and says so.
+const REJECTED: &str = "Rejected";
+
 /// The exit code when it could not be told in time.
 const UNKNOWN: u8 = 4;
 
-/// Waits until each resource is either ready or known not to be, for so long at most.
+/// Waits until each resource is ready or rejected by somebody, for so long at most: whatever else it lacks (a service, a
+/// gateway) may come meanwhile.
 ///
 /// # Errors
 /// When the controller can no longer be asked.
 pub async fn until_ready(api: &Api, ids: &[ResourceId], limit: Duration) -> Result<ExitCode> {
-    let end = Instant::now() + limit;
+    let (began, mut waiting) = (Instant::now(), BTreeMap::new());
+    let end = began + limit;
     loop {
         let verdict = Verdict::of(ids, &api.list(None, None).await?);
         let late = Instant::now() + PAUSE > end;
-        if verdict.unknown.is_empty() || late {
+        if verdict.is_final() || late {
             return Ok(verdict.tell(ids.len()));
+        }
+        if began.elapsed() > PATIENCE {
+            verdict.say_new(&mut waiting);
         }
         tokio::select! { () = sleep(PAUSE) => {} () = sleep_until(end) => {} }
     }
@@ -39,8 +50,17 @@ pub async fn until_ready(api: &Api, ids: &[ResourceId], limit: Duration) -> Resu
 /// Which resources are not ready, and why.
 #[derive(Default)]
 struct Verdict {
-    not_ready: Vec<String>,
-    unknown: Vec<String>,
+    rejected: Vec<Open>,
+    not_ready: Vec<Open>,
+    unknown: Vec<Open>,
+}
+
+/// A resource that is not ready.
+struct Open {
+    id: String,
+    /// One word.
+    reason: String,
+    sentence: String,
 }
 
 impl Verdict {
@@ -48,26 +68,51 @@ impl Verdict {
         let items: BTreeMap<String, &Item> = items.iter().map(|item| (item.id(), item)).collect();
         let mut verdict = Verdict::default();
         for id in ids {
-            let ready = items.get(&id.to_string()).and_then(|item| item.ready());
-            let reason = ready.as_ref().map_or("nobody says whether it is ready".to_owned(), sentence);
-            match ready.map(|condition| condition.status) {
-                Some(ConditionStatus::True) => {}
-                Some(ConditionStatus::False) => verdict.not_ready.push(format!("{id}: {reason}")),
-                Some(ConditionStatus::Unknown) | None => verdict.unknown.push(format!("{id}: {reason}")),
+            let id = id.to_string();
+            let Some(ready) = items.get(&id).and_then(|item| item.ready()) else {
+                let sentence = "nobody says whether it is ready".to_owned();
+                verdict.unknown.push(Open { id, reason: String::new(), sentence });
+                continue;
+            };
+            let open = Open { id, sentence: sentence(&ready), reason: ready.reason };
+            match ready.status {
+                ConditionStatus::True => {}
+                ConditionStatus::False if open.reason == REJECTED => verdict.rejected.push(open),
+                ConditionStatus::False => verdict.not_ready.push(open),
+                ConditionStatus::Unknown => verdict.unknown.push(open),
             }
         }
         verdict
     }
 
+    /// Those that are not ready.
+    fn open(&self) -> impl Iterator<Item = &Open> {
+        self.rejected.iter().chain(&self.not_ready).chain(&self.unknown)
+    }
+
+    /// Whether waiting changes nothing.
+    fn is_final(&self) -> bool {
+        !self.rejected.is_empty() || self.open().next().is_none()
+    }
+
+    /// Says of each resource for what it waits, when that is another reason than was `said`.
+    fn say_new(&self, said: &mut BTreeMap<String, String>) {
+        for Open { id, reason, sentence } in self.open() {
+            if said.insert(id.clone(), reason.clone()).as_ref() != Some(reason) {
+                note(format_args!("waiting: {id}: {sentence}"));
+            }
+        }
+    }
+
     fn tell(&self, count: usize) -> ExitCode {
-        self.not_ready.iter().chain(&self.unknown).for_each(note);
-        match (self.not_ready.as_slice(), self.unknown.as_slice()) {
-            ([], []) => {
+        self.open().for_each(|Open { id, sentence, .. }| note(format_args!("{id}: {sentence}")));
+        match (self.rejected.is_empty() && self.not_ready.is_empty(), self.unknown.is_empty()) {
+            (true, true) => {
                 note(format_args!("ready: all {count}"));
                 ExitCode::SUCCESS
             }
-            ([], _) => ExitCode::from(UNKNOWN),
-            _ => ExitCode::from(NOT_READY),
+            (true, false) => ExitCode::from(UNKNOWN),
+            (false, _) => ExitCode::from(NOT_READY),
         }
     }
 }
@@ -79,23 +124,40 @@ mod tests {
 
     use super::*;
 
-    fn cluster(name: &str, ready: &str) -> Item {
-        let ready = json!({"type": "Ready", "status": ready, "reason": "Because", "message": "of it"});
+    fn cluster(name: &str, ready: &str, reason: &str) -> Item {
+        let ready = json!({"type": "Ready", "status": ready, "reason": reason, "message": "of it"});
         let status = json!({"revision": 1, "conditions": [ready]});
         from_value(json!({"kind": "Cluster", "metadata": {"name": name}, "status": status})).unwrap()
     }
 
     #[test]
-    fn a_resource_is_ready_when_it_says_so_and_only_then() {
-        let items = [cluster("a", "True"), cluster("b", "False"), cluster("c", "Unknown")];
+    fn a_resource_is_ready_when_it_says_so_and_only_a_rejection_ends_the_wait() {
+        let items = [
+            cluster("a", "True", "Serving"),
+            cluster("b", "False", "NoMembers"),
+            cluster("c", "Unknown", "Progressing"),
+            cluster("d", "False", "Rejected"),
+        ];
         let of = |ids: &[&str]| {
             let ids: Vec<ResourceId> = ids.iter().map(|id| format!("Cluster/{id}").parse().unwrap()).collect();
             let verdict = Verdict::of(&ids, &items);
-            (verdict.not_ready, verdict.unknown)
+            (verdict.is_final(), verdict.open().map(|open| open.sentence.clone()).collect::<Vec<_>>())
         };
-        assert_eq!(of(&["a"]), (vec![], vec![]));
-        assert_eq!(of(&["a", "b"]), (vec!["Cluster/b: Ready=False Because: of it".into()], vec![]));
-        let (not_ready, unknown) = of(&["a", "b", "c", "gone"]);
-        assert_eq!((not_ready.len(), unknown.len()), (1, 2));
+        assert_eq!(of(&["a"]), (true, vec![]));
+        assert_eq!(of(&["a", "b"]), (false, vec!["Ready=False NoMembers: of it".into()]));
+        assert!(!of(&["c"]).0 && !of(&["gone"]).0);
+        assert_eq!(of(&["b", "c", "d"]).0, true);
+    }
+
+    #[test]
+    fn how_it_ended_is_told_by_the_exit_code() {
+        let of = |items: &[Item]| {
+            let ids: Vec<_> = items.iter().map(|item| item.id().parse().unwrap()).collect();
+            Verdict::of(&ids, items).tell(ids.len())
+        };
+        let unknown = || cluster("a", "Unknown", "Progressing");
+        assert_eq!(of(&[cluster("a", "True", "Serving")]), ExitCode::SUCCESS);
+        assert_eq!(of(&[unknown()]), ExitCode::from(UNKNOWN));
+        assert_eq!(of(&[unknown(), cluster("b", "False", "NoMembers")]), ExitCode::from(NOT_READY));
     }
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::Context;
+use config::explain::{Answer, Question};
 use config::live::{self, Live};
 use config::snapshot::Snapshot;
 use config::wire::{Ack, MemberRole, TrustReport};
@@ -47,6 +48,16 @@ pub async fn serve(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let (publisher, health) = live::channel(Arc::new(Health::default()));
     let settings = Settings { listen: args.listen };
     let server = Arc::new(DnsServer::build(settings, following.snapshot.clone(), health, &registry)?);
+    let explaining = server.clone();
+    following.answer_by(Box::new(move |question| {
+        let server = explaining.clone();
+        Box::pin(async move {
+            match question {
+                Question::Name { name, port } => server.explain(&name, port).await,
+                _ => Answer::default(),
+            }
+        })
+    }));
     let (asked, told) = (server.clone(), following.ack.subscribe());
     expiry::register(&registry, move || expiry::of_holder(&told.borrow().trust, "leaf"))?;
     let ready = Arc::new(move || asked.ready());

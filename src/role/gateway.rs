@@ -7,9 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::routing::get;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use config::explain::Question;
 use config::resource::Name;
 use config::resource::cluster::Cidr;
 use config::wire::{Ack, CertificateReport, MemberRole, Order, TrustReport};
@@ -22,7 +26,7 @@ use gateway::takeover::{self, Claim, Offer, Place};
 use gateway::{Gateway, Inputs, Settings};
 use prometheus::Registry;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::bounds::Bounds;
@@ -141,6 +145,11 @@ pub async fn serve(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let name = settings.name.clone();
     let gateway = Gateway::build(settings, inputs, sockets.unwrap_or_default(), &registry)?;
     let handle = gateway.handle();
+    let asked = handle.clone();
+    following.answer_by(Box::new(move |question| {
+        let asked = asked.clone();
+        Box::pin(async move { asked.explain(question).await })
+    }));
     let told = following.ack.subscribe();
     expiry::register(&registry, move || expiry::of_holder(&told.borrow().trust, "leaf"))?;
     let _admin = open_admin(SocketAddr::new(args.address, args.admin_port), registry, &handle)?;
@@ -257,9 +266,10 @@ impl Telling {
         Ack {
             at: self.handle.revision(),
             rejected: self.handle.rejected(),
-            members: Vec::new(),
+            draining: self.handle.is_draining(),
             peers: self.handle.peers(),
             trust: own.into_iter().chain(shown).collect(),
+            ..Ack::default()
         }
     }
 }
@@ -285,8 +295,33 @@ fn trust(believed: Believed, held: &Identities, said: &[TrustReport]) -> TrustRe
 fn health_routes(handle: Handle) -> Router {
     let once = handle.clone();
     Router::new()
-        .route("/v1/health", get(move || async move { axum::Json(once.view()) }))
+        .route("/v1/explain", post(explain).with_state(Asking::new(handle.clone())))
+        .route("/v1/health", get(move || async move { Json(once.view()) }))
         .route("/v1/health/follow", get(move || async move { Body::from_stream(lines(handle)) }))
+}
+
+/// So many questions at once are answered on the admin port: each has the gateway try its peers and instances.
+const MOST_QUESTIONS: usize = 4;
+
+/// Who is asked on the admin port.
+#[derive(Clone)]
+struct Asking {
+    handle: Handle,
+    room: Arc<Semaphore>,
+}
+
+impl Asking {
+    fn new(handle: Handle) -> Self {
+        Asking { handle, room: Arc::new(Semaphore::new(MOST_QUESTIONS)) }
+    }
+}
+
+/// `/v1/explain`: what becomes of a request, by this gateway alone; for when the agent or the controller is away.
+async fn explain(State(Asking { handle, room }): State<Asking>, Json(question): Json<Question>) -> Response {
+    let Ok(_place) = room.try_acquire() else {
+        return (StatusCode::TOO_MANY_REQUESTS, "it is asked too much at once: try again\n").into_response();
+    };
+    Json(handle.explain(question).await).into_response()
 }
 
 fn lines(handle: Handle) -> impl stream::Stream<Item = Result<Bytes, serde_json::Error>> {

@@ -1,16 +1,19 @@
 //! What gateways and DNS servers have in common: they follow their agent, compile the world, and acknowledge.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use config::compile::compile;
+use config::explain::{Answer, Question};
 use config::live::{self, Live};
 use config::resource::{GatewayAddresses, Name};
 use config::snapshot::{Namespace, Place, Snapshot};
-use config::wire::{Ack, MemberRole, TrustReport};
+use config::wire::{Ack, Json, MemberRole, TrustReport, Unanswered};
 use controller::member::holdings::{Need, Needs};
 use controller::member::{self, Followed, Member, Standing};
+use controller::sync::relay::{self, Answerer};
+use futures_util::future::BoxFuture;
 use gateway::{Identities, Secrets};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
@@ -48,11 +51,21 @@ pub struct Following {
     pub own: watch::Receiver<Option<TrustReport>>,
     /// Takes what the data plane acts on.
     pub ack: watch::Sender<Ack>,
+    /// What answers the questions that come from the agent.
+    answers: Arc<OnceLock<Explains>>,
     membership: tokio::task::JoinHandle<()>,
     standing: watch::Sender<Standing>,
 }
 
+/// Answers a question out of what a data plane acts on.
+pub type Explains = Box<dyn Fn(Question) -> BoxFuture<'static, Answer> + Send + Sync>;
+
 impl Following {
+    /// From now on questions that come from the agent are answered by this. Only the first counts.
+    pub fn answer_by(&self, explains: Explains) {
+        _ = self.answers.set(explains);
+    }
+
     /// From now on the agent is followed: whoever cannot start must not end the stream of one that runs by this name.
     pub fn begin(&self) {
         self.aside()(false);
@@ -124,9 +137,28 @@ pub fn follow(args: MemberArgs, role: MemberRole, addresses: Option<GatewayAddre
         }
     });
     let standing = watch::Sender::new(Standing::Aside);
+    let answers = Arc::<OnceLock<Explains>>::default();
+    let member = member.answering(answerer(answers.clone()));
     let membership = tokio::spawn(member.run(needed, acks, standing.subscribe()));
     let (held, own) = (all_held, towards_agent);
-    Ok(Following { place, snapshot, secrets, identities, held, own, ack, membership, standing })
+    Ok(Following { place, snapshot, secrets, identities, held, own, ack, answers, membership, standing })
+}
+
+/// Reads what is asked, and writes what is answered. A kind of question that a newer release knows is not answered.
+fn answerer(answers: Arc<OnceLock<Explains>>) -> Answerer {
+    Arc::new(move |ask| {
+        let answers = answers.clone();
+        Box::pin(async move {
+            let explains = answers.get().ok_or(Unanswered::Unable);
+            let question = ask.question.read().ok().filter(|question| *question != Question::Unknown);
+            let answered = match (explains, question) {
+                (Ok(explains), Some(question)) => Json::of(&explains(question).await).map_err(|_| Unanswered::Unable),
+                (Err(reason), _) => Err(reason),
+                (Ok(_), None) => Err(Unanswered::Unable),
+            };
+            relay::outcome(answered)
+        })
+    })
 }
 
 fn snapshot_of(followed: Option<&Followed>, place: &Place, previous: Option<&Snapshot>) -> Snapshot {

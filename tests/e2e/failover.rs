@@ -11,7 +11,7 @@ use crate::support::load::Load;
 use crate::support::process::signal;
 
 /// Public requests and calls of workloads, through the gateways of north and south; west is where things die.
-async fn load(demo: &Demo) -> Load {
+pub async fn load(demo: &Demo) -> Load {
     let mut connections = Vec::new();
     for (cluster, gateway) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
         let at = demo.gateway(cluster, gateway);
@@ -25,7 +25,7 @@ async fn load(demo: &Demo) -> Load {
     load
 }
 
-fn without(served: &BTreeMap<String, usize>, instance: IpAddr) -> bool {
+pub fn without(served: &BTreeMap<String, usize>, instance: IpAddr) -> bool {
     served.len() == 8 && !served.keys().any(|by| by.contains(&format!("/{instance}:")))
 }
 
@@ -33,7 +33,7 @@ fn without_west(served: &BTreeMap<String, usize>) -> bool {
     served.len() == 6 && !served.keys().any(|by| by.starts_with("west/"))
 }
 
-fn all_nine(served: &BTreeMap<String, usize>) -> bool {
+pub fn all_nine(served: &BTreeMap<String, usize>) -> bool {
     served.len() == 9
 }
 

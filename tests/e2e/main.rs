@@ -10,6 +10,7 @@ mod support;
 mod bounds;
 mod control;
 mod demo;
+mod disconnected;
 mod discovery;
 mod dns;
 mod durability;

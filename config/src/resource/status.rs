@@ -9,6 +9,14 @@ pub struct Status {
     /// The revision of the desired state in which the resource was last changed.
     #[serde(default)]
     pub revision: u64,
+    /// The revision on which every member that must serve the resource acts, as far as is known, and no more than
+    /// `revision`: the two are equal once all act on it. Nothing while there are no such members.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<u64>,
+    /// The clusters and members (`CLUSTER/MEMBER`) that left without a word: they are not waited for, but may still serve
+    /// something older.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stale: Vec<String>,
     /// One of each type at most.
     #[serde(default)]
     pub conditions: Vec<Condition>,

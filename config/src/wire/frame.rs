@@ -22,6 +22,8 @@ pub enum Frame<T> {
     Message(T),
     /// A secret.
     Secret(Secret),
+    /// Of a kind that a newer release knows. It means nothing here.
+    Unknown,
 }
 
 /// Why a byte stream makes no sense. The stream must be closed.
@@ -30,8 +32,6 @@ pub enum Frame<T> {
 pub enum FrameError {
     #[error("a frame of {0} bytes is longer than the {MAX_FRAME} that are allowed")]
     TooLong(usize),
-    #[error("a frame is of the unknown type {0}: the peer is not, or not this version of, Tombolo")]
-    UnknownType(u8),
     #[error("a frame is empty: the peer is not Tombolo")]
     Empty,
     #[error("a message cannot be read: {0}")]
@@ -101,7 +101,7 @@ impl Decoder {
         match content.get_u8() {
             MESSAGE => Ok(Some(Frame::Message(serde_json::from_slice(&content)?))),
             SECRET => read_secret(&content).map(|secret| Some(Frame::Secret(secret))),
-            other => Err(FrameError::UnknownType(other)),
+            _ => Ok(Some(Frame::Unknown)),
         }
     }
 }

@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 
 /// A value as JSON text, in one form for each value: keys in order, nothing between. As a tree it would take about ten
 /// times the memory, and each process holds thousands. Cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Json(Arc<str>);
+#[derive(Debug, Clone)]
+pub struct Json(Arc<RawValue>);
 
 impl Json {
     /// The text of anything that has one.
@@ -26,12 +26,12 @@ impl Json {
     /// # Errors
     /// When it says something else than what it is read as.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_str(&self.0)
+        serde_json::from_str(self.as_str())
     }
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.get()
     }
 
     /// Whether both are the same in memory, too.
@@ -40,16 +40,25 @@ impl Json {
     }
 }
 
+impl PartialEq for Json {
+    fn eq(&self, other: &Self) -> bool {
+        self.is(other) || self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Json {}
+
 impl From<Value> for Json {
     fn from(value: Value) -> Self {
-        Json(value.to_string().into())
+        // A value's own text is always JSON: that it isn't cannot happen, and would be refused wherever it is read.
+        let raw = serde_json::value::to_raw_value(&value).unwrap_or_else(|_| RawValue::NULL.to_owned());
+        Json(Arc::from(raw))
     }
 }
 
 impl Serialize for Json {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let raw: &RawValue = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
-        raw.serialize(serializer)
+        self.0.serialize(serializer)
     }
 }
 

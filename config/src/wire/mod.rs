@@ -4,6 +4,9 @@
 //! ever dial out. What the stream carries towards the data plane are keyed entries of the world; the layers between
 //! pass them on as they came, also when they are newer than the layer itself.
 
+mod ack;
+mod ask;
+pub mod feature;
 pub mod frame;
 pub mod json;
 pub mod secret;
@@ -13,14 +16,24 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::keyed::Keyed;
 use crate::resource::{GatewayAddresses, Name};
 
+pub use ack::Part;
+pub use ask::{Answer, Ask, Outcome, Unanswered};
 pub use json::Json;
 pub use secret::Secret;
 pub use trust::{CertificateReport, Order, TrustReport, WorkloadsReport};
 
-/// The version of this language. Peers of different versions refuse one another with a clear error.
+/// The version of this language. It grows when a side of the release before would misunderstand one of this; what only
+/// some sides know of goes by [`feature`].
 pub const PROTOCOL: u32 = 1;
+
+/// Whether this release works with one that speaks that version: its own, the one before or the one after. Others refuse
+/// one another with a clear error.
+pub fn understands(protocol: u32) -> bool {
+    protocol.abs_diff(PROTOCOL) <= 1
+}
 
 /// How far a data plane is: which desired and which observed state it acts on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -52,7 +65,7 @@ pub struct Entry {
 
 /// The world as layers between pass it on. Cheap to clone, and to compare with what it was cloned from: the values are
 /// shared.
-pub type Entries = BTreeMap<String, Json>;
+pub type Entries = Keyed<Json>;
 
 /// A step from one state of the world to the next. Nothing of it counts before its last part has come.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,6 +75,10 @@ pub struct Update {
     /// The entries are the whole world, and what isn't among them is no more.
     #[serde(default)]
     pub reset: bool,
+    /// The folders of which nothing stays but what is among the entries. Only for a receiver that said what it
+    /// [holds](Holdings).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaces: Vec<String>,
     /// No further part follows.
     pub last: bool,
     /// What changes.
@@ -76,7 +93,13 @@ pub enum Down {
     Welcome {
         /// The mesh's name: the trust domain of the control plane, and the suffix of those of every GNS.
         mesh: String,
+        /// What the sender can do beyond the protocol; see [`feature`].
+        #[serde(default)]
+        features: Vec<String>,
     },
+    /// What the sender has of what the follower sees. Only to one that can [resume](feature::RESUME), right after the
+    /// welcome; the follower says the same of the world then.
+    Holdings(Holdings),
     /// The world changes.
     Update(Update),
     /// So that a dead stream is noticed.
@@ -86,6 +109,11 @@ pub enum Down {
         /// For people.
         reason: String,
     },
+    /// The follower, or a member of it, is asked something. Only said to those who [answer](feature::ASK).
+    Ask(Ask),
+    /// Something of a newer release: it means nothing here.
+    #[serde(other)]
+    Unknown,
 }
 
 /// From whoever follows the world to whoever holds it.
@@ -102,6 +130,24 @@ pub enum Up {
     Beat,
     /// The sender stops of its own will: it is to be forgotten at once, and the stream ends.
     Leaving,
+    /// What was asked of it.
+    Answer(Answer),
+    /// What the sender has of the world, right after the welcome of a source that can [resume](feature::RESUME).
+    Holdings(Holdings),
+    /// Something of a newer release: it means nothing here.
+    #[serde(other)]
+    Unknown,
+}
+
+/// What a side has from an earlier stream, or from its disk, so that only the difference need be sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holdings {
+    /// The digest of each folder of entries.
+    #[serde(default)]
+    pub folders: BTreeMap<String, String>,
+    /// The digest of the secrets' references.
+    #[serde(default)]
+    pub secrets: String,
 }
 
 /// Who speaks.
@@ -147,6 +193,9 @@ pub struct Observed {
     /// The entries are all that the agent sees.
     #[serde(default)]
     pub reset: bool,
+    /// As in [`Update::replaces`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaces: Vec<String>,
     /// No further part follows.
     pub last: bool,
     /// What changes.
@@ -165,12 +214,28 @@ pub struct Ack {
     /// From an agent: its members.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<MemberReport>,
+    /// From a member: it takes no new requests, because it is about to end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
     /// From a gateway: what it sees of peers, for `tombolo peers`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub peers: Vec<PeerReport>,
     /// Whom the sender believes, and what it holds. A root is dropped only once nobody needs it by what stands here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trust: Vec<TrustReport>,
+    /// The parts that are left out, as they are as they were said last. Only to a source that [takes
+    /// this](feature::ACK_DELTAS), as are the next three.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub same: Vec<Part>,
+    /// The same for the reports of members.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub same_of: BTreeMap<Name, Vec<Part>>,
+    /// Members that don't stand here are as they were said last.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
+    /// But these are no more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<Name>,
 }
 
 /// An entry that a process couldn't act on.
@@ -210,6 +275,9 @@ pub struct MemberReport {
     /// of a root that it needs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub absent: bool,
+    /// It takes no new requests, because it is about to end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
 }
 
 /// How one gateway sees another in one GNS.
@@ -229,6 +297,9 @@ pub struct PeerReport {
     pub address: String,
     /// How many tunnels to it are up.
     pub tunnels: u32,
+    /// It says that it takes no new requests.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
     /// Why there is none, as the last attempt had it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,

@@ -9,6 +9,7 @@ mod auth;
 mod body;
 mod certificates;
 mod error;
+mod explain;
 mod guarded;
 mod past;
 mod people;
@@ -53,6 +54,7 @@ pub(crate) fn router(core: Arc<Core>, address: Address, source: Arc<dyn Source>)
         .get("/v1alpha1/backup", past::backup)
         .get("/v1alpha1/status", people::status)
         .get("/v1alpha1/peers", people::peers)
+        .get("/v1alpha1/peering/{from}/{to}", explain::peering)
         .get("/v1alpha1/certificates", certificates::list)
         .post("/v1alpha1/certificates/rotate", certificates::rotate)
         .post("/v1alpha1/certificates/revoke", certificates::revoke)

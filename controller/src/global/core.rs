@@ -15,11 +15,11 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use super::apply::{Action, Applied, Apply, Plan, plan};
+use super::commits::Commits;
 use super::enrolment::Enrolments;
 use super::error::Error;
 use super::link::Link;
 use super::observed::Observation;
-use super::readiness::Reports;
 use super::telling::Telling;
 use super::token::JoinTokens;
 use super::view::{Made, View, clusters, wanted};
@@ -42,6 +42,7 @@ pub(super) struct State {
     pub(super) streams: u64,
     /// Whose observations are newer than the cache on disk.
     pub(super) unsaved: BTreeSet<Name>,
+    pub(super) commits: Commits,
 }
 
 impl State {
@@ -54,6 +55,7 @@ impl State {
         for (_, link) in self.links.extract_if(.., |cluster, _| !stays(cluster)) {
             link.end.cancel();
         }
+        self.commits.note(desired.head, Instant::now());
         self.view.desired = desired;
         self.view.made = made;
     }
@@ -81,6 +83,8 @@ pub(crate) struct Core {
     /// Something was said by which a rotation may go on.
     pub(super) progress: Notify,
     observations: PathBuf,
+    /// When this controller started.
+    pub(super) began: Instant,
 }
 
 /// An observation as the cache on disk has it.
@@ -113,6 +117,7 @@ impl Core {
             changed: Notify::new(),
             progress: Notify::new(),
             observations: directory.join("observed"),
+            began: Instant::now(),
             store,
         };
         make_private_dir(&core.observations)?;
@@ -137,12 +142,6 @@ impl Core {
     /// All that is known now.
     pub(crate) fn view(&self) -> View {
         self.state().view.clone()
-    }
-
-    /// The agents and members of every cluster, as of now.
-    pub(crate) fn reports(&self) -> Reports {
-        let now = Instant::now();
-        self.state().links.iter().map(|(cluster, link)| (cluster.clone(), link.report(now))).collect()
     }
 
     /// The cluster of whose agent this is the certificate, if it still counts. Who acts on the answer asks under the
@@ -417,7 +416,7 @@ impl Core {
         let observed = state.view.observed.clone();
         drop(state);
         for observation in unsaved.iter().filter_map(|cluster| observed.get(cluster)) {
-            let kept = Kept { at: observation.at(), entries: observation.entries() };
+            let kept = Kept { at: observation.at(), entries: observation.entries().clone() };
             if let Err(error) = write_checked(&self.observation_path(observation.cluster()), &kept) {
                 tracing::warn!(%error, "what an agent sees could not be cached");
             }

@@ -7,8 +7,7 @@ use config::wire::{MemberReport, MemberRole, TrustReport};
 
 use super::access::Access;
 use super::enrolment::Enrolments;
-use super::link::LinkReport;
-use super::readiness::Reports;
+use super::link::{LinkReport, Reports};
 use super::view::View;
 use crate::ca::{Holder, Party};
 

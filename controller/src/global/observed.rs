@@ -1,8 +1,8 @@
 //! What an agent sees in its cluster: kept as it was last good, whoever is away, and across restarts.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use config::keyed::Keyed;
 use config::resource::{Name, Resource, ResourceId};
 use config::wire::{AgentSequence, Entries, Entry, Json, Observed};
 use config::world::{Fact, Key};
@@ -14,37 +14,31 @@ const MAX_ENTRIES: usize = 100_000;
 /// So many bytes of JSON may they have together.
 const MAX_BYTES: usize = 256 * 1024 * 1024;
 
-/// An entry of an agent.
-#[derive(Debug, Clone)]
-struct Seen {
-    /// As it came, perhaps from a newer version.
-    value: Json,
-    fact: Fact,
-    /// In bytes of JSON.
-    length: usize,
-}
-
-/// What the agent of one cluster sees.
+/// What the agent of one cluster sees. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Observation {
     cluster: Name,
     at: AgentSequence,
-    seen: BTreeMap<String, Seen>,
+    /// As it came, perhaps from a newer version.
+    entries: Entries,
+    /// The same, read.
+    facts: Keyed<Fact>,
+    /// How long the entries are together, in bytes of JSON.
     bytes: usize,
 }
 
 impl Observation {
     /// Nothing seen yet.
     pub(crate) fn new(cluster: Name) -> Self {
-        Observation { cluster, at: AgentSequence::default(), seen: BTreeMap::new(), bytes: 0 }
+        Observation { cluster, at: AgentSequence::default(), entries: Entries::new(), facts: Keyed::new(), bytes: 0 }
     }
 
     /// What was seen at `at`, as [`Self::entries`] gave it.
     pub(crate) fn restore(cluster: Name, at: AgentSequence, entries: Entries) -> Self {
         let mut observation = Observation::new(cluster);
         observation.at = at;
-        for (key, value) in entries {
-            observation.take(Entry { key, value: Some(value) });
+        for (key, value) in entries.iter() {
+            observation.take(Entry { key: key.to_owned(), value: Some(value.clone()) });
         }
         observation
     }
@@ -55,16 +49,20 @@ impl Observation {
     /// When the agent reports more than is kept of one cluster.
     pub(crate) fn apply(&mut self, step: Observed) -> Result<(), Refusal> {
         if step.reset {
-            self.seen.clear();
+            self.entries.clear();
+            self.facts.clear();
             self.bytes = 0;
+        }
+        for folder in &step.replaces {
+            self.forget(folder);
         }
         self.at = step.at;
         step.entries.into_iter().for_each(|entry| self.take(entry));
-        if self.seen.len() > MAX_ENTRIES || self.bytes > MAX_BYTES {
+        if self.entries.len() > MAX_ENTRIES || self.bytes > MAX_BYTES {
             return Err(Refusal(format!(
                 "the cluster {} reports {} entries with {} bytes, more than the {MAX_ENTRIES} and {MAX_BYTES} that are kept",
                 self.cluster,
-                self.seen.len(),
+                self.entries.len(),
                 self.bytes
             )));
         }
@@ -72,17 +70,25 @@ impl Observation {
     }
 
     fn take(&mut self, Entry { key, value }: Entry) {
-        if let Some(old) = self.seen.remove(&key) {
-            self.bytes -= old.length;
+        if let Some(old) = self.entries.remove(&key) {
+            self.bytes -= length(&key, &old);
+            self.facts.remove(&key);
         }
         let Some(value) = value else { return };
         match own_fact(&self.cluster, &key, &value) {
             Ok(fact) => {
-                let length = serde_json::to_vec(&value).map_or(0, |json| json.len()) + key.len();
-                self.bytes += length;
-                self.seen.insert(key, Seen { value, fact, length });
+                self.bytes += length(&key, &value);
+                self.facts.insert(&*key, fact);
+                self.entries.insert(key, value);
             }
             Err(reason) => tracing::warn!(cluster = %self.cluster, key, reason, "refused what an agent reports"),
+        }
+    }
+
+    fn forget(&mut self, folder: &str) {
+        self.facts.remove_folder(folder);
+        if let Some(gone) = self.entries.remove_folder(folder) {
+            self.bytes -= gone.iter().map(|(key, value)| length(key, value)).sum::<usize>();
         }
     }
 
@@ -97,24 +103,31 @@ impl Observation {
     }
 
     /// What the agent said, unread.
-    pub(crate) fn entries(&self) -> Entries {
-        self.seen.iter().map(|(key, seen)| (key.clone(), seen.value.clone())).collect()
+    pub(crate) fn entries(&self) -> &Entries {
+        &self.entries
     }
 
-    /// The entry that says where the cluster's gateways are reached, as it came.
-    pub(crate) fn gateways(&self) -> Option<(String, Json)> {
-        let key = Key::Gateways(self.cluster.clone()).to_string();
-        let seen = self.seen.get(&key)?;
-        Some((key, seen.value.clone()))
+    /// The same, read.
+    pub(crate) fn facts(&self) -> &Keyed<Fact> {
+        &self.facts
+    }
+
+    /// Where the cluster's gateways are reached, as it came.
+    pub(crate) fn gateways(&self) -> Option<Json> {
+        self.entries.get(&Key::Gateways(self.cluster.clone()).to_string()).cloned()
     }
 
     /// The services and nodes that the agent sees.
     pub(crate) fn resources(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        self.seen.values().filter_map(|seen| match &seen.fact {
+        self.facts.values().filter_map(|fact| match fact {
             Fact::Resource(resource) => Some(resource),
             _ => None,
         })
     }
+}
+
+fn length(key: &str, value: &Json) -> usize {
+    key.len() + value.as_str().len()
 }
 
 /// The entry's fact, if it is one that the agent of the cluster may state.
@@ -150,7 +163,7 @@ mod tests {
     }
 
     fn step(reset: bool, entries: Vec<Entry>) -> Observed {
-        Observed { at: AgentSequence { incarnation: 1, sequence: 1 }, reset, last: true, entries }
+        Observed { at: AgentSequence { incarnation: 1, sequence: 1 }, reset, replaces: vec![], last: true, entries }
     }
 
     #[test]
@@ -179,12 +192,16 @@ mod tests {
     fn steps_add_up_and_a_reset_forgets() {
         let mut observation = Observation::new("north".parse().unwrap());
         observation.apply(step(true, vec![service("north")])).unwrap();
-        let restored = Observation::restore("north".parse().unwrap(), observation.at(), observation.entries());
+        let restored = Observation::restore("north".parse().unwrap(), observation.at(), observation.entries().clone());
         assert_eq!((restored.bytes, restored.entries()), (observation.bytes, observation.entries()));
         observation.apply(step(false, vec![Entry { key: "Service/north/shop/cart".into(), value: None }])).unwrap();
-        assert_eq!((observation.bytes, observation.seen.len()), (0, 0));
+        assert_eq!((observation.bytes, observation.entries.len()), (0, 0));
+        observation.apply(step(false, vec![service("north")])).unwrap();
+        let replacing = Observed { replaces: vec!["Service/north/shop".into()], ..step(false, vec![]) };
+        observation.apply(replacing).unwrap();
+        assert_eq!((observation.bytes, observation.facts.len()), (0, 0));
         observation.apply(step(false, vec![service("north")])).unwrap();
         observation.apply(step(true, vec![])).unwrap();
-        assert_eq!((observation.bytes, observation.seen.len()), (0, 0));
+        assert_eq!((observation.bytes, observation.entries.len()), (0, 0));
     }
 }

@@ -75,7 +75,7 @@ impl Core {
 }
 
 fn manifest(stored: &Stored) -> Value {
-    let status = Status { revision: stored.revision, conditions: Vec::new() };
+    let status = Status { revision: stored.revision, ..Status::default() };
     let mut manifest = to_manifest(&stored.resource, Some(&status));
     if let Some(status) = manifest.get_mut("status").and_then(Value::as_object_mut) {
         status.insert("managedBy".to_owned(), stored.managed_by.to_string().into());

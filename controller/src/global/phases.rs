@@ -10,8 +10,7 @@ use time::OffsetDateTime;
 use super::certificates::Level;
 use super::core::Core;
 use super::holders::Holders;
-use super::link::LinkReport;
-use super::readiness::Reports;
+use super::link::{LinkReport, Reports};
 use super::view::View;
 use crate::ca::{Holder, RootStatus, Stage};
 

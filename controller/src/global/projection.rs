@@ -1,51 +1,101 @@
 //! What one cluster is told: all that it needs to serve, and nothing of where other clusters' instances are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use config::compile::membership::Membership;
-use config::resource::{MtlsMode, Name, Resource, ResourceId, Spec};
-use config::wire::{AgentSequence, Entries, RevisionPair};
-use config::world::{Fact, RemoteService};
+use config::keyed::Folder;
+use config::resource::{Name, Resource, SecretRef, Spec};
+use config::wire::{AgentSequence, Entries, Json, RevisionPair, Secret};
+use config::world::{Fact, MeshTrust};
 
 use super::access::Access;
-use super::observed::Observation;
-use super::telling::Telling;
-use super::view::View;
+use super::telling::{FolderScope, Scope, Telling, tell};
+use super::view::{View, certificates, global_namespaces};
 use crate::sync::Published;
 
-/// The world of one cluster. Purely a function of what is known, so that it may be made anew at any time; `telling` only
-/// saves work.
-pub(crate) fn project(view: &View, cluster: &Name, telling: &mut Telling) -> Published {
+/// The worlds of these clusters, one after another. Purely a function of what is known, so that they may be made anew at
+/// any time; `telling` only saves work.
+pub(crate) fn project<'c>(
+    view: &View,
+    clusters: impl IntoIterator<Item = &'c Name>,
+    telling: &mut Telling,
+    mut give: impl FnMut(&'c Name, Published),
+) {
     let membership = view.membership();
+    telling.take(view, &membership);
     let access = Access::of(&view.desired, &membership);
-    let mut entries = Entries::new();
-    let facts = desired(view, &access, cluster).chain(made(view, (&membership, &access), cluster));
-    let remote = remote(view, (&membership, &access), cluster);
-    entries.extend(facts.chain(remote).filter_map(|fact| telling.tell(fact)));
-    // To a cluster that nobody believes nobody needs the way; it itself is told nothing any more.
-    let believed = view.observations().filter(|(cluster, _)| !view.made.revoked_clusters.contains(*cluster));
-    entries.extend(believed.filter_map(|(_, observation)| observation.gateways()));
-    Published {
-        revision: RevisionPair { global: view.desired.head, agent: AgentSequence::default() },
-        entries: Arc::new(entries),
-        secrets: Arc::new(secrets(view, &membership, cluster)),
+    for cluster in clusters {
+        let global_namespaces = global_namespaces(&view.desired).map(|(name, _)| name);
+        let member_of = global_namespaces.filter(|gns| access.is_member(cluster, gns)).cloned().collect();
+        let reach = Reach { cluster, access: &access, member_of };
+        let secrets = telling.secrets.entry(reach.member_of.clone());
+        let secrets = secrets.or_insert_with(|| Arc::new(secrets_of(view, &reach.member_of))).clone();
+        let revision = RevisionPair { global: view.desired.head, agent: AgentSequence::default() };
+        let entries = Arc::new(reach.entries(view, telling));
+        give(cluster, Published { revision, entries, secrets, ..Published::default() });
     }
 }
 
-/// The desired resources that concern the cluster: every cluster, what is in its global namespaces, and those that its
-/// workloads may call something in.
-fn desired<'v>(view: &'v View, access: &'v Access<'_>, cluster: &'v Name) -> impl Iterator<Item = Fact> + 'v {
-    let resources = view.desired.resources.values().map(|stored| &stored.resource);
-    resources.filter(move |resource| concerns(resource, access, cluster)).cloned().map(Fact::Resource)
+/// What a cluster has to know.
+struct Reach<'v> {
+    cluster: &'v Name,
+    access: &'v Access<'v>,
+    member_of: BTreeSet<Name>,
 }
 
-fn concerns(resource: &Resource, access: &Access<'_>, cluster: &Name) -> bool {
-    match (&resource.id, &resource.spec, global_namespace(resource)) {
-        (ResourceId::Cluster(_), ..) => true,
-        (_, Spec::GlobalNamespace(_) | Spec::AccessPolicy(_), Some(gns)) => access.reaches(cluster, gns),
-        (.., Some(gns)) => access.is_member(cluster, gns),
-        _ => false,
+impl Reach<'_> {
+    fn entries(&self, view: &View, telling: &Telling) -> Entries {
+        // To a cluster that nobody believes nobody needs the way; it itself is told nothing any more.
+        let mut entries = telling.gateways.clone();
+        for (name, folder) in telling.wanted.folders() {
+            let told = match telling.scopes.get(name) {
+                Some(FolderScope::Whole(scope)) => self.includes(scope).then(|| Arc::clone(folder)),
+                Some(FolderScope::Each(scopes)) => {
+                    Some(part(folder, |key| scopes.get(key).is_some_and(|scope| self.includes(scope))))
+                }
+                None => None,
+            };
+            told.into_iter().for_each(|told| entries.put_folder(Arc::clone(name), told));
+        }
+        let others = telling.summaries.iter().filter(|(cluster, _)| *cluster != self.cluster);
+        for (name, folder, gns) in others.flat_map(|(_, summaries)| summaries.folders()) {
+            entries.put_folder(Arc::clone(name), self.services(folder, gns));
+        }
+        let mesh = view.made.mesh.get(self.cluster).map(|mesh| Fact::Mesh(Arc::clone(mesh)));
+        entries.extend(mesh.and_then(tell).map(|told| (MeshTrust::KEY, told)));
+        entries
+    }
+
+    fn includes(&self, scope: &Scope) -> bool {
+        match scope {
+            Scope::Everyone => true,
+            Scope::Members(gns) => self.member_of.contains(gns),
+            Scope::Reaching(gns) => self.member_of.contains(gns) || self.access.reaches(self.cluster, gns),
+            Scope::Believing(gns) => self.member_of.contains(gns) || self.access.believes(self.cluster, gns),
+            Scope::Nobody => false,
+        }
+    }
+
+    /// Of services of a GNS those with which this cluster shares it, or that its workloads may call.
+    fn services(&self, folder: &Arc<Folder<Json>>, gns: &Name) -> Arc<Folder<Json>> {
+        if self.member_of.contains(gns) {
+            return Arc::clone(folder);
+        }
+        part(folder, |key| {
+            let name = key.rsplit('/').next().and_then(|name| name.parse().ok());
+            name.is_some_and(|name| self.access.reaches_service(self.cluster, gns, &name))
+        })
+    }
+}
+
+/// The folder with these keys only; the same one, if that is all of them.
+fn part(folder: &Arc<Folder<Json>>, wanted: impl Fn(&str) -> bool) -> Arc<Folder<Json>> {
+    match folder.iter().all(|(key, _)| wanted(key)) {
+        true => Arc::clone(folder),
+        false => {
+            let items = folder.iter().filter(|(key, _)| wanted(key));
+            Arc::new(items.map(|(key, value)| (Arc::clone(key), value.clone())).collect())
+        }
     }
 }
 
@@ -60,76 +110,13 @@ pub(crate) fn global_namespace(resource: &Resource) -> Option<&Name> {
     }
 }
 
-fn made<'v>(
-    view: &'v View,
-    (membership, access): (&'v Membership<'_>, &'v Access<'_>),
-    cluster: &'v Name,
-) -> impl Iterator<Item = Fact> + 'v {
-    let trust = view.made.trust.iter().filter(|(gns, _)| access.believes(cluster, gns));
-    let hosts = view.made.host_certificates.iter().filter(|((gns, _), _)| membership.has_member(gns, cluster));
-    let trust = trust.map(|(_, trust)| Fact::Trust(Arc::clone(trust)));
-    let mesh = view.made.mesh.get(cluster).map(|mesh| Fact::Mesh(Arc::clone(mesh)));
-    mesh.into_iter().chain(trust).chain(hosts.map(|(_, certificate)| Fact::HostCertificate(Arc::clone(certificate))))
-}
-
-/// Summaries of the services of other clusters with which this one shares a GNS, or that its workloads may call.
-fn remote<'v>(
-    view: &'v View,
-    (membership, access): (&'v Membership<'_>, &'v Access<'_>),
-    cluster: &'v Name,
-) -> impl Iterator<Item = Fact> + 'v {
-    let others = view.observations();
-    let others = others.filter(move |(other, _)| *other != cluster && !view.made.revoked_clusters.contains(*other));
-    others.flat_map(move |(_, seen)| summaries((view, seen), (membership, access), cluster))
-}
-
-fn summaries<'v>(
-    (view, seen): (&'v View, &'v Observation),
-    (membership, access): (&'v Membership<'_>, &'v Access<'_>),
-    cluster: &'v Name,
-) -> impl Iterator<Item = Fact> + 'v {
-    seen.resources().filter_map(move |resource| {
-        let ResourceId::Service { cluster: of, namespace, name } = &resource.id else { return None };
-        let gns = membership.owner(of, namespace).filter(|gns| access.reaches_service(cluster, gns, name))?;
-        Some(Fact::Remote(Arc::new(summary(resource, mode(view, gns))?)))
-    })
-}
-
-fn mode(view: &View, gns: &Name) -> MtlsMode {
-    let stored = view.desired.resources.get(&ResourceId::GlobalNamespace(gns.clone()));
-    match stored.map(|stored| &stored.resource.spec) {
-        Some(Spec::GlobalNamespace(spec)) => spec.mtls,
-        _ => MtlsMode::default(),
-    }
-}
-
-/// Of instances only those count that are endpoints in the mode of their GNS.
-fn summary(resource: &Resource, mode: MtlsMode) -> Option<RemoteService> {
-    let (ResourceId::Service { cluster, namespace, name }, Spec::Service(spec)) = (&resource.id, &resource.spec) else {
-        return None;
-    };
-    let count = |instances: usize| u32::try_from(instances).unwrap_or(u32::MAX);
-    let served = spec.versions.iter().filter(|version| mode.serves(version.tls));
-    Some(RemoteService {
-        cluster: cluster.clone(),
-        namespace: namespace.clone(),
-        name: name.clone(),
-        ports: spec.ports.clone(),
-        versions: served.map(|v| (v.name.clone(), count(v.instances.len()))).collect(),
-    })
-}
-
-/// The keys of the certificates that the cluster serves with.
-fn secrets(
-    view: &View,
-    membership: &Membership<'_>,
-    cluster: &Name,
-) -> BTreeMap<config::resource::SecretRef, config::wire::Secret> {
-    let uploaded = super::view::certificates(&view.desired)
-        .filter(|(_, spec)| membership.has_member(&spec.global_namespace, cluster))
+/// The keys of the certificates that members of these GNSs serve with.
+fn secrets_of(view: &View, member_of: &BTreeSet<Name>) -> BTreeMap<SecretRef, Secret> {
+    let uploaded = certificates(&view.desired)
+        .filter(|(_, spec)| member_of.contains(&spec.global_namespace))
         .filter_map(|(_, spec)| spec.secret_ref.as_ref());
     let made = view.made.host_certificates.values();
-    let made = made.filter(|made| membership.has_member(&made.global_namespace, cluster)).map(|made| &made.secret_ref);
+    let made = made.filter(|made| member_of.contains(&made.global_namespace)).map(|made| &made.secret_ref);
     let secret = |reference| view.made.secrets.get_key_value(reference);
     uploaded.chain(made).filter_map(secret).map(|(reference, secret)| (reference.clone(), secret.clone())).collect()
 }
@@ -137,18 +124,21 @@ fn secrets(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-    use config::resource::SecretRef;
-    use config::wire::{Entry, Observed, Secret};
+    use config::resource::ResourceId;
+    use config::wire::{Entry, Observed};
     use config::world::HostCertificate;
     use serde_json::{Value, json};
     use zeroize::Zeroizing;
 
+    use super::super::observed::Observation;
     use super::super::view::Made;
     use super::*;
     use crate::store::{Desired, Owner, Revision};
 
     fn project_anew(view: &View, cluster: &Name) -> Published {
-        project(view, cluster, &mut Telling::default())
+        let mut told = Published::default();
+        project(view, [cluster], &mut Telling::default(), |_, world| told = world);
+        told
     }
 
     fn name(text: &str) -> Name {
@@ -178,12 +168,14 @@ mod tests {
         let gateways = json!({"gateways": {"cluster": cluster, "gateways": [], "newer": 1}});
         entries.push(Entry { key: format!("gateways/{cluster}"), value: Some(gateways.into()) });
         let mut observation = Observation::new(name(cluster));
-        observation.apply(Observed { at: AgentSequence::default(), reset: true, last: true, entries }).unwrap();
+        observation
+            .apply(Observed { at: AgentSequence::default(), reset: true, replaces: vec![], last: true, entries })
+            .unwrap();
         (name(cluster), Arc::new(observation))
     }
 
-    fn tree(entry: &config::wire::Json) -> Value {
-        entry.read().unwrap()
+    fn tree(world: &Published, key: &str) -> Value {
+        world.entries.get(key).unwrap().read().unwrap()
     }
 
     fn gns(domain: &str, clusters: &[&str], namespace: &str) -> Value {
@@ -226,7 +218,7 @@ mod tests {
     }
 
     fn keys(published: &Published) -> Vec<&str> {
-        published.entries.keys().map(String::as_str).collect()
+        published.entries.keys().collect()
     }
 
     #[test]
@@ -303,7 +295,7 @@ mod tests {
             ("GlobalNamespace/shop", strict),
         ]);
         let south = project_anew(&view, &name("south"));
-        assert_eq!(tree(&south.entries["remote/north/shop/cart"])["remote"]["versions"], json!({}));
+        assert_eq!(tree(&south, "remote/north/shop/cart")["remote"]["versions"], json!({}));
     }
 
     #[test]
@@ -314,14 +306,54 @@ mod tests {
             assert!(!told.contains("192.0.2."), "{cluster} is told of an instance: {told}");
         }
         let south = project_anew(&view, &name("south"));
-        assert_eq!(tree(&south.entries["remote/north/shop/cart"])["remote"]["versions"], json!({"v1": 2}));
+        assert_eq!(tree(&south, "remote/north/shop/cart")["remote"]["versions"], json!({"v1": 2}));
     }
 
     #[test]
     fn what_a_newer_agent_says_of_its_gateways_is_passed_on_unread() {
-        assert_eq!(
-            tree(&project_anew(&view(), &name("north")).entries["gateways/south"])["gateways"]["newer"],
-            json!(1)
+        let north = project_anew(&view(), &name("north"));
+        assert_eq!(tree(&north, "gateways/south")["gateways"]["newer"], json!(1));
+    }
+
+    #[test]
+    fn what_is_told_step_by_step_is_what_is_told_at_once() {
+        let strict = json!({"domain": "shop.internal", "mtls": "strict",
+            "members": [{"cluster": {"prefix": ""}, "namespace": {"exact": "shop"}}]});
+        let first = view();
+        let (mut fewer, mut other, mut strictly) = (view(), view(), view());
+        fewer.observed.remove(&name("south"));
+        other.observed.extend([observed("south", &["shop"]), observed("west", &["bank", "shop"])]);
+        strictly.desired = desired_state(&[
+            ("Cluster/north", json!({})),
+            ("Cluster/south", json!({})),
+            ("GlobalNamespace/shop", strict),
+        ]);
+        let mut telling = Telling::default();
+        for view in [&first, &fewer, &other, &first, &strictly, &View::default(), &first] {
+            for cluster in ["north", "south", "west"].map(name) {
+                let mut told = Published::default();
+                project(view, [&cluster], &mut telling, |_, world| told = world);
+                let anew = project_anew(view, &cluster);
+                assert_eq!((&told.entries, told.secrets.len()), (&anew.entries, anew.secrets.len()));
+            }
+        }
+    }
+
+    #[test]
+    fn clusters_share_in_memory_what_they_are_told_and_a_change_leaves_the_rest_alone() {
+        let (mut view, mut telling, mut worlds) = (view(), Telling::default(), vec![]);
+        for _ in 0..2 {
+            project(&view, [&name("south"), &name("gone")], &mut telling, |_, world| worlds.push(world));
+            project(&view, [&name("west")], &mut telling, |_, world| worlds.push(world));
+            view.observed.extend([observed("north", &["shop"])]);
+        }
+        let folder = |world: usize, name: &str| worlds[world].entries.folder(name).unwrap();
+        assert!(Arc::ptr_eq(folder(0, "PublicService/bank"), folder(2, "PublicService/bank")));
+        assert!(Arc::ptr_eq(folder(0, "Cluster"), folder(1, "Cluster")));
+        assert!(Arc::ptr_eq(folder(0, "Cluster"), folder(3, "Cluster")), "in the next round, too");
+        assert!(
+            Arc::ptr_eq(folder(0, "remote/north/shop"), folder(3, "remote/north/shop")),
+            "as nothing in it changed"
         );
     }
 }

@@ -1,40 +1,83 @@
 //! Whether a resource is `Ready`: whether every member that must serve it said that it does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use config::resource::{Condition, ConditionStatus, Name, Resource, ResourceId};
+use config::resource::{Condition, ConditionStatus, Name, Resource, ResourceId, Status};
 use config::wire::{MemberReport, MemberRole};
 
-use super::link::LinkReport;
+use super::link::{LinkReport, Reports};
 use super::projection::global_namespace;
 use super::view::{View, is_self_signed};
 
-/// The agents and members of every cluster.
-pub(crate) type Reports = BTreeMap<Name, LinkReport>;
+/// An agent that was not heard for so long has left, with its members: as agents have it with these.
+const ABSENCE: Duration = Duration::from_secs(600);
 
-/// Every condition of a desired resource, `Ready` first. `checks` is what the look across resources found.
-pub(crate) fn conditions(
-    view: &View,
-    reports: &Reports,
-    resource: &Resource,
-    checks: Vec<Condition>,
-) -> Vec<Condition> {
+/// What became of a desired resource, `Ready` first. `checks` is what the look across resources found.
+pub(crate) fn status(view: &View, reports: &Reports, resource: &Resource, checks: Vec<Condition>) -> Status {
     let revision = view.desired.resources.get(&resource.id).map_or(0, |stored| stored.revision);
-    let ready = unmet(&checks)
-        .or_else(|| unmade(view, resource))
-        .unwrap_or_else(|| Serving::of(view, reports, resource, revision).condition());
-    [ready].into_iter().chain(checks).collect()
+    let checks: Vec<_> = checks.into_iter().chain(connected(view, reports, resource)).collect();
+    let serving = Serving::of(view, reports, resource, revision);
+    let (observed_generation, stale) = (serving.observed, serving.stale.clone());
+    let ready = unmet(&checks).or_else(|| unmade(view, resource)).unwrap_or_else(|| serving.condition());
+    let conditions = [ready].into_iter().chain(checks).collect();
+    Status { revision, observed_generation, stale, conditions }
 }
 
 fn ready(status: ConditionStatus, reason: &str, message: String) -> Condition {
-    Condition { kind: "Ready".to_owned(), status, reason: reason.to_owned(), message }
+    condition("Ready", status, reason, message)
+}
+
+fn condition(kind: &str, status: ConditionStatus, reason: &str, message: String) -> Condition {
+    Condition { kind: kind.to_owned(), status, reason: reason.to_owned(), message }
 }
 
 /// What refers to something absent isn't ready, for the reason that the check gave.
 fn unmet(checks: &[Condition]) -> Option<Condition> {
     let unmet = checks.iter().find(|condition| condition.status == ConditionStatus::False)?;
     Some(ready(ConditionStatus::False, &unmet.reason, unmet.message.clone()))
+}
+
+/// Whether a cluster's agent is there.
+fn connected(view: &View, reports: &Reports, resource: &Resource) -> Option<Condition> {
+    use ConditionStatus::{False, True, Unknown};
+    let ResourceId::Cluster(name) = &resource.id else { return None };
+    let told = |status, reason, message| Some(condition("Connected", status, reason, message));
+    match reports.get(name) {
+        _ if view.made.revoked_clusters.contains(name) => told(
+            False,
+            "Revoked",
+            format!("nobody believes it: `tombolo certs reinstate --cluster {name}`, or delete it"),
+        ),
+        None => told(
+            False,
+            "NotJoined",
+            format!("it has not joined: `tombolo token create --cluster {name}` lets it, or delete it"),
+        ),
+        Some(report) if report.connected => told(True, "AgentConnected", "its agent follows".to_owned()),
+        Some(report) => told(Unknown, "AgentSilent", unheard(name, report)),
+    }
+}
+
+/// What is to be said of a service or node that an agent saw; nothing of other resources.
+pub(crate) fn observed(reports: &Reports, id: &ResourceId) -> Option<Condition> {
+    use ConditionStatus::{True, Unknown};
+    let (ResourceId::Service { cluster, .. } | ResourceId::Node { cluster, .. }) = id else { return None };
+    let seen = |status, reason, message| Some(condition("Observed", status, reason, message));
+    match reports.get(cluster) {
+        Some(report) if report.connected => seen(True, "AgentSees", format!("the agent of {cluster} sees it")),
+        Some(report) => {
+            seen(Unknown, "AgentSilent", format!("as it was seen last; not heard: {}", unheard(cluster, report)))
+        }
+        None => seen(Unknown, "AgentSilent", format!("as it was seen last; {cluster} has left the mesh")),
+    }
+}
+
+fn unheard(cluster: &Name, report: &LinkReport) -> String {
+    match report.heard {
+        true => format!("the agent of {cluster}, for {}", age(report.silent_for)),
+        false => format!("the agent of {cluster}, since this controller started"),
+    }
 }
 
 /// A service whose certificate the controller should have made and hasn't isn't ready.
@@ -67,6 +110,10 @@ struct Serving {
     rejections: Vec<String>,
     silent: Vec<String>,
     behind: Vec<String>,
+    /// Who left without a word and may serve something older for ever.
+    stale: Vec<String>,
+    /// What all of them act on, as far as it is known, but no more than the resource's own revision.
+    observed: Option<u64>,
 }
 
 impl Serving {
@@ -78,26 +125,34 @@ impl Serving {
         };
         let clusters: BTreeSet<&Name> = clusters.into_iter().chain(callers(view, resource)).collect();
         let mut serving = Serving { clusters: clusters.len(), ..Serving::default() };
-        for cluster in clusters {
-            match reports.get(cluster) {
-                Some(report) => serving.add(cluster, report, resource, revision),
-                None => serving.silent.push(format!("the agent of {cluster}, since this controller started")),
-            }
+        let believed = clusters.into_iter().filter(|cluster| !view.made.revoked_clusters.contains(*cluster));
+        // Who has not joined has no members.
+        for (cluster, report) in believed.filter_map(|cluster| Some((cluster, reports.get(cluster)?))) {
+            serving.add(cluster, report, resource, revision);
         }
         serving
     }
 
     fn add(&mut self, cluster: &Name, report: &LinkReport, resource: &Resource, revision: u64) {
-        if !report.connected {
-            self.silent.push(format!("the agent of {cluster}, for {}", age(report.silent_for)));
+        let has_left = !report.connected && report.silent_for >= ABSENCE;
+        match report.connected {
+            true if report.told => {}
+            true => self.silent.push(format!("the members of {cluster}, whose agent has just come")),
+            false if has_left => self.stale.push(cluster.to_string()),
+            false => self.silent.push(unheard(cluster, report)),
         }
-        for member in report.ack.members.iter().filter(|member| member.role != MemberRole::Agent && !member.absent) {
-            self.add_member(cluster, member, resource, revision);
+        for member in report.ack.members.iter().filter(|member| member.role != MemberRole::Agent) {
+            match has_left || member.absent {
+                true => self.stale.push(format!("{cluster}/{}", member.name)),
+                false => self.add_member(cluster, member, resource, revision),
+            }
         }
     }
 
     fn add_member(&mut self, cluster: &Name, member: &MemberReport, resource: &Resource, revision: u64) {
         let name = format!("{cluster}/{}", member.name);
+        let acts_on = member.at.global.min(revision);
+        self.observed = Some(self.observed.map_or(acts_on, |others| others.min(acts_on)));
         let rejection = member.rejected.iter().find(|rejection| is_about(&rejection.key, resource));
         match rejection {
             _ if !member.connected => {
@@ -111,7 +166,7 @@ impl Serving {
 
     fn condition(self) -> Condition {
         use ConditionStatus::{False, True, Unknown};
-        let Serving { clusters, acting, rejections, silent, behind } = self;
+        let Serving { clusters, acting, rejections, silent, behind, .. } = self;
         match () {
             () if !rejections.is_empty() => ready(False, "Rejected", rejections.join("; ")),
             () if !silent.is_empty() => {
@@ -187,9 +242,18 @@ mod tests {
             peers: vec![],
             trust: vec![],
             absent: false,
+            draining: false,
         };
         let ack = Ack { members: members.iter().map(member).collect(), ..Ack::default() };
-        LinkReport { connected, silent_for: Duration::from_secs(7), ack, ..LinkReport::default() }
+        let silent_for = Duration::from_secs(7);
+        LinkReport { connected, heard: true, told: true, silent_for, ack: Arc::new(ack), ..LinkReport::default() }
+    }
+
+    fn status_of(id: &str, reports: [(&str, LinkReport); 2], checks: Vec<Condition>) -> Status {
+        let view = view();
+        let reports = reports.into_iter().map(|(name, report)| (name.parse().unwrap(), report)).collect();
+        let resource = view.desired.resources[&id.parse().unwrap()].resource.clone();
+        status(&view, &reports, &resource, checks)
     }
 
     fn ready_of(
@@ -197,10 +261,7 @@ mod tests {
         reports: [(&str, LinkReport); 2],
         checks: Vec<Condition>,
     ) -> (ConditionStatus, String, String) {
-        let view = view();
-        let reports = reports.into_iter().map(|(name, report)| (name.parse().unwrap(), report)).collect();
-        let resource = view.desired.resources[&id.parse().unwrap()].resource.clone();
-        let ready = conditions(&view, &reports, &resource, checks).remove(0);
+        let ready = status_of(id, reports, checks).conditions.remove(0);
         (ready.status, ready.reason, ready.message)
     }
 
@@ -222,6 +283,55 @@ mod tests {
         let rejecting = report(true, &[("g2", true, 1, Some("trust/shop"))]);
         assert_eq!(of(well(), rejecting), (False, "Rejected".into(), "south/g2: no".into()));
         assert_eq!(of(report(true, &[]), report(true, &[])).1, "NoMembers");
+    }
+
+    #[test]
+    fn an_agent_that_has_just_come_says_nothing_of_its_members_yet() {
+        let come = LinkReport { told: false, ..report(true, &[]) };
+        let well = report(true, &[("g1", true, 1, None)]);
+        let (status, reason, message) = ready_of("GlobalNamespace/shop", [("north", well), ("south", come)], vec![]);
+        assert_eq!((status, reason.as_str()), (ConditionStatus::Unknown, "MembersUnreachable"));
+        assert!(message.contains("south"), "{message}");
+    }
+
+    #[test]
+    fn who_left_holds_nothing_up_and_is_named() {
+        let well = || report(true, &[("g1", true, 1, None)]);
+        let mut absent = report(true, &[("g2", false, 0, None), ("g3", true, 1, None)]);
+        Arc::make_mut(&mut absent.ack).members[0].absent = true;
+        let gone = LinkReport { silent_for: ABSENCE, ..report(false, &[("g2", false, 0, None)]) };
+        for (south, stale) in [(absent, vec!["south/g2"]), (gone, vec!["south", "south/g2"])] {
+            let status = status_of("GlobalNamespace/shop", [("north", well()), ("south", south)], vec![]);
+            assert_eq!(
+                (status.conditions[0].status, status.stale),
+                (ConditionStatus::True, stale.into_iter().map(str::to_owned).collect())
+            );
+        }
+    }
+
+    #[test]
+    fn what_all_act_on_is_observed() {
+        let observed = |south: u64| {
+            let reports = [
+                ("north", report(true, &[("g1", true, 9, None)])),
+                ("south", report(true, &[("g2", true, south, None)])),
+            ];
+            status_of("GlobalNamespace/shop", reports, vec![]).observed_generation
+        };
+        assert_eq!([observed(9), observed(0)], [Some(1), Some(0)]);
+        let nobody = [("north", report(true, &[])), ("south", report(true, &[]))];
+        assert_eq!(status_of("GlobalNamespace/shop", nobody, vec![]).observed_generation, None);
+    }
+
+    #[test]
+    fn a_cluster_that_has_not_joined_says_so_and_holds_nothing_up() {
+        let well = || report(true, &[("g1", true, 1, None)]);
+        let (status, reason, _) = ready_of("Cluster/south", [("north", well()), ("west", well())], vec![]);
+        assert_eq!((status, reason.as_str()), (ConditionStatus::False, "NotJoined"));
+        assert_eq!(
+            ready_of("GlobalNamespace/shop", [("north", well()), ("west", well())], vec![]).0,
+            ConditionStatus::True
+        );
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! The streams of the agents: each gets the newest world of its cluster, and tells what it sees and how far it is.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use config::resource::{Name, ResourceId};
-use config::wire::{Ack, Hello, MemberRole, Observed};
+use config::wire::{Ack, Entries, Hello, MemberRole, Observed};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +14,7 @@ use super::link::Link;
 use super::observed::Observation;
 use super::projection::project;
 use crate::http::ClientCertificate;
+use crate::sync::relay::{self, Asker};
 use crate::sync::{Feed, Published, Refusal, Session, Source};
 
 /// The controller's side of the agents' streams.
@@ -29,13 +31,16 @@ impl Source for Agents {
 
     fn open(&self, peer: &ClientCertificate, hello: &Hello) -> Result<Feed, Refusal> {
         let cluster = self.admit(peer, hello)?;
-        let published = Arc::new(project(&self.core.view(), &cluster, &mut self.core.telling()));
+        let mut published = Arc::default();
+        project(&self.core.view(), [&cluster], &mut self.core.telling(), |_, world| published = Arc::new(world));
         let (feed, world) = watch::channel(published);
         let end = self.shutdown.child_token();
-        let stream = self.link(peer, hello, feed, end.clone())?;
+        let (asker, questions) = relay::line(hello);
+        let stream = self.link(peer, hello, (feed, asker), end.clone())?;
         self.core.changed.notify_one(); // what changed since the projection above was made
         tracing::info!(%cluster, version = hello.version, "an agent is connected");
-        Ok(Feed { world, session: Box::new(AgentSession { core: Arc::clone(&self.core), cluster, stream }), end })
+        let session = Box::new(AgentSession { core: Arc::clone(&self.core), cluster, stream });
+        Ok(Feed { world, session, questions, end })
     }
 }
 
@@ -46,7 +51,7 @@ impl Agents {
         &self,
         peer: &ClientCertificate,
         hello: &Hello,
-        feed: watch::Sender<Arc<Published>>,
+        (feed, asker): (watch::Sender<Arc<Published>>, Asker),
         end: CancellationToken,
     ) -> Result<u64, Refusal> {
         let mut state = self.core.state();
@@ -56,7 +61,7 @@ impl Agents {
         }
         state.streams += 1;
         let (stream, heard) = (state.streams, Instant::now());
-        let link = Link { stream, hello: hello.clone(), connected: true, heard, ack: None, feed, end };
+        let link = Link { stream, hello: hello.clone(), connected: true, heard, ack: None, feed, asker, end };
         if let Some(older) = state.links.insert(cluster, link) {
             older.end.cancel();
         }
@@ -110,7 +115,12 @@ impl Session for AgentSession {
         Ok(())
     }
 
-    fn acknowledged(&mut self, ack: Ack) {
+    fn seen(&self) -> Entries {
+        let state = self.core.state();
+        state.view.observed.get(&self.cluster).map(|seen| seen.entries().clone()).unwrap_or_default()
+    }
+
+    fn acknowledged(&mut self, ack: Arc<Ack>) {
         self.with_link(|link| link.ack = Some((ack, Instant::now())));
         self.core.progress.notify_one();
     }
@@ -130,20 +140,19 @@ impl Core {
     pub(super) fn publish(&self) {
         let state = self.state();
         let view = state.view.clone();
-        let feeds: Vec<_> = state.links.iter().map(|(cluster, link)| (cluster.clone(), link.feed.clone())).collect();
+        let feeds: BTreeMap<_, _> =
+            state.links.iter().map(|(cluster, link)| (cluster.clone(), link.feed.clone())).collect();
         drop(state);
-        let mut telling = self.telling();
-        for (cluster, feed) in feeds {
-            let newest = Arc::new(project(&view, &cluster, &mut telling));
+        project(&view, feeds.keys(), &mut self.telling(), |cluster, newest| {
+            let Some(feed) = feeds.get(cluster) else { return };
             feed.send_if_modified(|current| {
                 let changed = !same(current, &newest);
                 if changed {
-                    *current = newest;
+                    *current = Arc::new(newest);
                 }
                 changed
             });
-        }
-        telling.finish();
+        });
     }
 }
 

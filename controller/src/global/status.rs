@@ -1,21 +1,21 @@
 //! How the mesh is doing, for people and their tools.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use config::conditions::Overview;
 use config::manifest::to_manifest;
 use config::resource::{Condition, Kind, Name, Resource, ResourceId, Spec, Status};
-use config::wire::{MemberReport, MemberRole, PeerReport, RevisionPair};
+use config::wire::{AgentSequence, MemberReport, MemberRole, PeerReport, RevisionPair};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::core::Core;
 use super::freshness;
-use super::link::LinkReport;
+use super::link::{LinkReport, Reports};
 use super::phases::Rotation;
 use super::projection::global_namespace;
-use super::readiness::{Reports, conditions};
+use super::readiness;
 use super::view::View;
 use crate::access::{Inspect, Oversee, Permit};
 use crate::ca::RootStatus;
@@ -63,6 +63,9 @@ pub struct ClusterStatus {
     pub at: RevisionPair,
     /// How many revisions the agent is behind.
     pub lag: u64,
+    /// For how long it has been so, at least, in milliseconds; nothing when it isn't.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_ms: Option<u64>,
     /// Its gateways and DNS servers.
     pub members: Vec<MemberStatus>,
     /// How many services its agent sees.
@@ -73,12 +76,19 @@ pub struct ClusterStatus {
 
 /// A member.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct MemberStatus {
     /// As its agent knows it.
     #[serde(flatten)]
     pub report: MemberReport,
     /// How many revisions it is behind.
     pub lag: u64,
+    /// For how long it has been so, at least, in milliseconds; nothing when it isn't.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_ms: Option<u64>,
+    /// How many changes of its own cluster it is behind its agent.
+    #[serde(default)]
+    pub local_lag: u64,
 }
 
 /// The CA of a GNS.
@@ -133,29 +143,43 @@ impl Core {
         let known = reports.get(name);
         let LinkReport { connected, version, ack, .. } = known.cloned().unwrap_or_default();
         let lag = |at: RevisionPair| view.desired.head.saturating_sub(at.global);
+        let lag_ms = |at: RevisionPair| self.behind_for(at.global).map(millis);
         let (services, instances) = view.observed.get(name).map_or((0, 0), |seen| count(seen.resources()));
-        let members = ack.members.into_iter().filter(|member| member.role != MemberRole::Agent);
+        let members = ack.members.iter().cloned().filter(|member| member.role != MemberRole::Agent);
         ClusterStatus {
             name: name.clone(),
             labels: desired.map(|stored| stored.resource.labels.clone()).unwrap_or_default(),
             enrolled: self.enrolments.get(name).is_some(),
             connected,
-            silent_for_ms: known.map(|report| millis(report.silent_for)),
+            silent_for_ms: known.filter(|report| report.heard).map(|report| millis(report.silent_for)),
             version,
             at: ack.at,
             lag: lag(ack.at),
-            members: members.map(|report| MemberStatus { lag: lag(report.at), report }).collect(),
+            lag_ms: lag_ms(ack.at),
+            members: members
+                .map(|report| MemberStatus {
+                    lag: lag(report.at),
+                    lag_ms: lag_ms(report.at),
+                    local_lag: local_lag(ack.at.agent, report.at.agent),
+                    report,
+                })
+                .collect(),
             services,
             instances,
         }
+    }
+
+    /// For how long, at least, who acts on this revision has been behind.
+    fn behind_for(&self, revision: u64) -> Option<Duration> {
+        self.state().commits.behind_for(revision, Instant::now())
     }
 
     /// How the gateways see one another.
     pub(crate) fn peers(&self, _: &Permit<Oversee>) -> Vec<PeerRow> {
         let mut rows = Vec::new();
         for (cluster, report) in self.reports() {
-            for member in report.ack.members {
-                rows.extend(member.peers.into_iter().map(|report| PeerRow {
+            for member in &report.ack.members {
+                rows.extend(member.peers.iter().cloned().map(|report| PeerRow {
                     from_cluster: cluster.clone(),
                     from_gateway: member.name.clone(),
                     report,
@@ -191,11 +215,12 @@ fn manifest(
 ) -> Value {
     let Some(stored) = view.desired.resources.get(&resource.id) else {
         // Observed: what an agent sees is so, and waits for nobody.
-        let status = (!checks.is_empty()).then_some(Status { revision: 0, conditions: checks });
-        return to_manifest(resource, status.as_ref());
+        let conditions = readiness::observed(reports, &resource.id).into_iter().chain(checks).collect();
+        return to_manifest(resource, Some(&Status { conditions, ..Status::default() }));
     };
-    let conditions = conditions(view, reports, resource, checks).into_iter().chain(fresh).collect();
-    let mut manifest = to_manifest(resource, Some(&Status { revision: stored.revision, conditions }));
+    let mut status = readiness::status(view, reports, resource, checks);
+    status.conditions.extend(fresh);
+    let mut manifest = to_manifest(resource, Some(&status));
     if let Some(status) = manifest.get_mut("status").and_then(Value::as_object_mut) {
         status.insert("managedBy".to_owned(), stored.managed_by.to_string().into());
     }
@@ -220,6 +245,14 @@ fn count<'r>(resources: impl Iterator<Item = &'r std::sync::Arc<Resource>>) -> (
         }
         _ => (services, instances),
     })
+}
+
+/// How many changes of its cluster a member is behind its agent; of another life of that one nothing is known.
+fn local_lag(agent: AgentSequence, member: AgentSequence) -> u64 {
+    match agent.incarnation == member.incarnation {
+        true => agent.sequence.saturating_sub(member.sequence),
+        false => agent.sequence,
+    }
 }
 
 fn millis(span: Duration) -> u64 {

@@ -72,6 +72,11 @@ impl View {
             .filter(|(name, _)| self.desired.resources.contains_key(&ResourceId::Cluster((*name).clone())))
     }
 
+    /// Those of them that are believed.
+    pub(crate) fn believed(&self) -> impl Iterator<Item = (&Name, &Arc<Observation>)> {
+        self.observations().filter(|(cluster, _)| !self.made.revoked_clusters.contains(*cluster))
+    }
+
     /// Everything as one world, for checks that look across resources.
     pub(crate) fn world(&self) -> World {
         let mut world = world(self.desired.resources.values().map(|stored| &stored.resource));

@@ -8,6 +8,7 @@
 //! ```
 
 mod admission;
+mod asking;
 mod certificates;
 mod office;
 mod report;

@@ -165,7 +165,7 @@ impl Reporting {
         let at: RevisionPair = self.feed.borrow_and_update().revision;
         let mut rejected = self.sightings.borrow_and_update().rejected.clone();
         rejected.extend(self.unread.borrow_and_update().iter().cloned());
-        Ack { at, rejected, members: self.roster.reports(), peers: vec![], trust: self.holding.report() }
+        Ack { at, rejected, members: self.roster.reports(), trust: self.holding.report(), ..Ack::default() }
     }
 }
 

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::sync::Refusal;
 use crate::sync::cache::{read_checked, write_checked};
+use crate::sync::relay::Asker;
 
 /// A member that was not heard for so long has left. A root that its certificates need outlasts that: see
 /// [`MemberReport::absent`].
@@ -45,7 +46,7 @@ struct Entry {
     card: Card,
     heard: Instant,
     stream: Option<Stream>,
-    ack: Ack,
+    ack: Arc<Ack>,
     /// It has left by its silence.
     absent: bool,
 }
@@ -54,11 +55,12 @@ struct Entry {
 struct Stream {
     number: u64,
     end: CancellationToken,
+    asker: Asker,
 }
 
 impl Entry {
     fn new(card: Card) -> Self {
-        Entry { card, heard: Instant::now(), stream: None, ack: Ack::default(), absent: false }
+        Entry { card, heard: Instant::now(), stream: None, ack: Arc::default(), absent: false }
     }
 }
 
@@ -114,7 +116,7 @@ impl Roster {
 
     /// A member's stream begins, in place of any earlier one. `end` is cancelled when another takes its place. Returns
     /// the stream's number.
-    pub(super) fn open_stream(&self, hello: &Hello, end: CancellationToken) -> Result<u64, Refusal> {
+    pub(super) fn open_stream(&self, hello: &Hello, end: CancellationToken, asker: Asker) -> Result<u64, Refusal> {
         let mut state = self.state();
         let trust = state.entries.get(&hello.name).map(|entry| entry.card.trust.clone()).unwrap_or_default();
         let card = Card { role: hello.role, addresses: hello.addresses.clone(), trust };
@@ -123,12 +125,19 @@ impl Roster {
         state.streams += 1;
         let number = state.streams;
         let entry = state.entries.entry(hello.name.clone()).or_insert_with(|| Entry::new(card.clone()));
-        cut(entry.stream.replace(Stream { number, end }));
+        cut(entry.stream.replace(Stream { number, end, asker }));
         (entry.heard, entry.absent) = (Instant::now(), false);
+        // How far it was is no evidence of how far it is: it may have started anew from an older disk.
+        entry.ack = Arc::default();
         entry.card = card;
         drop(state);
         self.members_changed();
         Ok(number)
+    }
+
+    /// By which a member is asked, while it is connected.
+    pub(super) fn asker(&self, name: &Name) -> Option<Asker> {
+        self.state().entries.get(name)?.stream.as_ref().map(|stream| stream.asker.clone())
     }
 
     /// Acts on the entry of a member whose stream is still this one.
@@ -146,7 +155,7 @@ impl Roster {
     }
 
     /// It is so far.
-    pub(super) fn acknowledged(&self, name: &Name, number: u64, ack: Ack) {
+    pub(super) fn acknowledged(&self, name: &Name, number: u64, ack: Arc<Ack>) {
         let mut unsaved = false;
         self.with(name, number, |entry| {
             unsaved = entry.card.trust != ack.trust;
@@ -227,6 +236,7 @@ impl Roster {
             peers: entry.ack.peers.clone(),
             trust: entry.card.trust.clone(),
             absent: entry.absent,
+            draining: entry.ack.draining && entry.stream.is_some(),
         };
         self.state().entries.iter().map(report).collect()
     }
@@ -295,6 +305,7 @@ fn check_role(state: &State, hello: &Hello) -> Result<(), Refusal> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
+    use crate::sync::relay;
     use config::wire::{PROTOCOL, RevisionPair};
 
     fn hello(name: &str, role: MemberRole) -> Hello {
@@ -305,18 +316,27 @@ mod tests {
         Hello { protocol: PROTOCOL, version, features: vec![], name, boot, role, addresses }
     }
 
+    fn asker(hello: &Hello) -> Asker {
+        relay::line(hello).0
+    }
+
+    fn open(roster: &Roster, name: &str, role: MemberRole) -> Result<u64, Refusal> {
+        let hello = hello(name, role);
+        roster.open_stream(&hello, CancellationToken::new(), asker(&hello))
+    }
+
     #[test]
     fn a_successor_ends_the_stream_of_its_predecessor() {
         let folder = tempfile::tempdir().unwrap();
         let roster = Roster::open(folder.path().join("members.json"));
         let hello = hello("gw1", MemberRole::Gateway);
         let ended = CancellationToken::new();
-        let old = roster.open_stream(&hello, ended.clone()).unwrap();
-        let new = roster.open_stream(&hello, CancellationToken::new()).unwrap();
+        let old = roster.open_stream(&hello, ended.clone(), asker(&hello)).unwrap();
+        let new = roster.open_stream(&hello, CancellationToken::new(), asker(&hello)).unwrap();
         assert!(ended.is_cancelled());
         let ack = |global| Ack { at: RevisionPair { global, ..RevisionPair::default() }, ..Ack::default() };
-        roster.acknowledged(&hello.name, new, ack(2));
-        roster.acknowledged(&hello.name, old, ack(1));
+        roster.acknowledged(&hello.name, new, ack(2).into());
+        roster.acknowledged(&hello.name, old, ack(1).into());
         roster.lost(&hello.name, old);
         let report = roster.reports().remove(0);
         assert_eq!((report.at.global, report.connected), (2, true));
@@ -327,8 +347,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let roster = Roster::open(folder.path().join("members.json"));
         let hello = hello("gw1", MemberRole::Gateway);
-        let old = roster.open_stream(&hello, CancellationToken::new()).unwrap();
-        let new = roster.open_stream(&hello, CancellationToken::new()).unwrap();
+        let old = roster.open_stream(&hello, CancellationToken::new(), asker(&hello)).unwrap();
+        let new = roster.open_stream(&hello, CancellationToken::new(), asker(&hello)).unwrap();
         roster.leave(&hello.name, old);
         assert_eq!(roster.gateways().len(), 1);
         roster.leave(&hello.name, new);
@@ -344,12 +364,12 @@ mod tests {
         let now = time::OffsetDateTime::now_utc().unix_timestamp();
         for (name, ends) in [("gw1", now + 3600), ("gw2", now - 1)] {
             let hello = hello(name, MemberRole::Gateway);
-            let number = roster.open_stream(&hello, CancellationToken::new()).unwrap();
+            let number = roster.open_stream(&hello, CancellationToken::new(), asker(&hello)).unwrap();
             let held =
                 serde_json::json!({"serial": "1", "subject": "x", "notBefore": 0, "notAfter": ends, "renews": 0});
             let trust = serde_json::json!({"globalNamespace": "shop", "roots": ["ab"], "certificate": held});
             let trust = vec![serde_json::from_value(trust).unwrap()];
-            roster.acknowledged(&hello.name, number, Ack { trust, ..Ack::default() });
+            roster.acknowledged(&hello.name, number, Ack { trust, ..Ack::default() }.into());
             roster.lost(&hello.name, number);
         }
         roster.save();
@@ -360,7 +380,7 @@ mod tests {
         let [gw1] = reports.as_slice() else { panic!("{reports:?}") };
         assert!(gw1.absent && gw1.trust.first().unwrap().roots == ["ab"], "{gw1:?}");
         assert!(again.gateways().is_empty(), "nobody dials it");
-        again.open_stream(&hello("gw1", MemberRole::Gateway), CancellationToken::new()).unwrap();
+        open(&again, "gw1", MemberRole::Gateway).unwrap();
         assert!(!again.reports().remove(0).absent);
     }
 
@@ -370,13 +390,13 @@ mod tests {
         let path = folder.path().join("members.json");
         let roster = Roster::open(path.clone());
         roster.enrol(&"dns1".parse().unwrap(), MemberRole::Dns).unwrap();
-        roster.open_stream(&hello("gw1", MemberRole::Gateway), CancellationToken::new()).unwrap();
+        open(&roster, "gw1", MemberRole::Gateway).unwrap();
         roster.save();
         let again = Roster::open(path);
         assert_eq!(again.gateways(), roster.gateways());
         assert_eq!(again.gateways().len(), 1);
         assert!(again.reports().iter().all(|report| !report.connected));
-        assert!(again.open_stream(&hello("dns1", MemberRole::Gateway), CancellationToken::new()).is_err());
+        assert!(open(&again, "dns1", MemberRole::Gateway).is_err());
         assert_eq!(again.role(&"dns1".parse().unwrap()), Some(MemberRole::Dns));
     }
 }

@@ -25,7 +25,7 @@ use super::services::{self, Services, Sighting};
 use super::source::{LocalSource, merge};
 use super::standing::{Standings, Visited, needs, revoked_gateways, standings, visited};
 use super::workloads::{self, Signer, Territory};
-use super::{Agent, AgentError, Parts, admission, server_tls};
+use super::{Agent, AgentError, Parts, admission, asking, server_tls};
 use crate::http::client::Client;
 use crate::http::failures::Failures;
 use crate::http::server;
@@ -34,6 +34,7 @@ use crate::member::credential::{Credential, Keeper, Wanted};
 use crate::member::holdings::{Holdings, Needs};
 use crate::sync::client::{Follower, Seen, follow};
 use crate::sync::reading::Reading;
+use crate::sync::relay::Answerer;
 use crate::sync::{self, Published};
 
 /// Runs the agent until `shutdown`.
@@ -95,6 +96,7 @@ pub(super) async fn run(agent: &Agent, mut parts: Parts, shutdown: CancellationT
         needs: projection.needs.subscribe(),
         wanted: projection.wanted.subscribe(),
         own,
+        answerer: asking::answerer(Arc::clone(&parts.roster)),
     };
     tracing::info!(cluster = %agent.cluster, address = %agent.address, "agent running");
     tokio::select! {
@@ -189,6 +191,7 @@ struct Uplink {
     needs: watch::Receiver<Arc<Needs>>,
     wanted: watch::Receiver<Option<Arc<Wanted>>>,
     own: watch::Sender<Option<TrustReport>>,
+    answerer: Answerer,
 }
 
 impl Uplink {
@@ -200,7 +203,8 @@ impl Uplink {
     ) -> Result<(), AgentError> {
         let tls = watch::Sender::new(Arc::new(self.credential.client_tls(RoleKind::Controller)?));
         let client = Client::new(self.controller, tls.subscribe());
-        let follower = Follower { client: client.clone(), hello: self.hello, seen: Some(seen), ack };
+        let answerer = Some(self.answerer);
+        let follower = Follower { client: client.clone(), hello: self.hello, seen: Some(seen), ack, answerer };
         let renewal = async {
             let (path, server) = (&*self.credential_path, RoleKind::Controller);
             let keeper = Keeper { path, server, client: &client, tls: &tls, told: &self.own };

@@ -137,16 +137,16 @@ impl Services {
         let mut origin: BTreeMap<&str, &str> = BTreeMap::new();
         for (name, file) in &self.files {
             sighting.rejected.extend(file.faults.iter().cloned());
-            for (key, value) in &file.good {
-                match origin.get(key.as_str()) {
+            for (key, value) in file.good.iter() {
+                match origin.get(key) {
                     None => {
                         origin.insert(key, name);
-                        sighting.entries.insert(key.clone(), value.clone());
+                        sighting.entries.insert(key, value.clone());
                     }
                     Some(first) => {
                         let reason =
                             format!("{name} has it once more; what {first} says counts: remove one of the two");
-                        sighting.rejected.push(Rejection { key: key.clone(), reason });
+                        sighting.rejected.push(Rejection { key: key.to_owned(), reason });
                     }
                 }
             }
@@ -288,7 +288,7 @@ mod tests {
     }
 
     fn keys(sighting: &Sighting) -> Vec<&str> {
-        sighting.entries.keys().map(String::as_str).collect()
+        sighting.entries.keys().collect()
     }
 
     #[test]

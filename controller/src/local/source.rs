@@ -14,6 +14,7 @@ use super::certificates::Certificates;
 use super::roster::Roster;
 use crate::http::{ClientCertificate, Stale};
 use crate::sync::client::Seen;
+use crate::sync::relay;
 use crate::sync::{Feed, Published, Refusal, Session, Source};
 
 /// The agent as a source for its members.
@@ -42,12 +43,13 @@ impl Source for LocalSource {
         }
         self.meet(peer, &hello.name)?;
         let end = self.shutdown.child_token();
-        let number = self.roster.open_stream(hello, end.clone())?;
+        let (asker, questions) = relay::line(hello);
+        let number = self.roster.open_stream(hello, end.clone(), asker)?;
         let session = MemberSession { roster: self.roster.clone(), name: hello.name.clone(), number };
         // Again: of a successor that enrols meanwhile hears either the roster, which ends this stream, or this.
         self.meet(peer, &hello.name)?;
         tracing::info!(member = %hello.name, role = ?hello.role, "a member follows");
-        Ok(Feed { world: self.feed.clone(), session: Box::new(session), end })
+        Ok(Feed { world: self.feed.clone(), session: Box::new(session), questions, end })
     }
 }
 
@@ -87,7 +89,7 @@ impl Session for MemberSession {
         Err(Refusal("a member observes nothing; only agents do".into()))
     }
 
-    fn acknowledged(&mut self, ack: Ack) {
+    fn acknowledged(&mut self, ack: Arc<Ack>) {
         self.roster.acknowledged(&self.name, self.number, ack);
     }
 
@@ -107,17 +109,24 @@ impl Drop for MemberSession {
 /// CA is in no data plane.
 pub(super) fn merge(cluster: &Name, controller: &Published, seen: &Seen, trust: Fact) -> Published {
     let own = ["Service", "Node", "remote"].map(|kind| format!("{kind}/{cluster}/"));
-    let foreign = |key: &str| key != MeshTrust::KEY && !own.iter().any(|prefix| key.starts_with(prefix));
-    let mut entries = (*seen.entries).clone();
-    entries
-        .extend(trust.entry().inspect_err(|error| tracing::error!(%error, "members cannot be told whom to believe")));
-    for (key, value) in controller.entries.iter().filter(|(key, _)| foreign(key)) {
-        entries.entry(key.clone()).or_insert_with(|| value.clone());
+    let mut entries = (*controller.entries).clone();
+    for (folder, _) in controller.entries.folders().filter(|(name, _)| own.iter().any(|own| name.starts_with(own))) {
+        entries.remove_folder(folder);
     }
+    for (name, folder) in seen.entries.folders() {
+        match entries.folder(name).is_some() {
+            true => entries.extend(folder.iter().map(|(key, value)| (Arc::clone(key), value.clone()))),
+            false => entries.put_folder(Arc::clone(name), Arc::clone(folder)),
+        }
+    }
+    let trust = trust.entry().inspect_err(|error| tracing::error!(%error, "members cannot be told whom to believe"));
+    entries.remove(MeshTrust::KEY);
+    entries.extend(trust);
     Published {
         revision: RevisionPair { global: controller.revision.global, agent: seen.at },
         entries: Arc::new(entries),
         secrets: controller.secrets.clone(),
+        ..Published::default()
     }
 }
 

@@ -129,14 +129,14 @@ mod tests {
             revoked: [].into(),
         };
         let mut world = World::default();
-        world.facts.insert("trust/shop".into(), Fact::Trust(Arc::new(trust.clone())));
+        world.facts.insert("trust/shop", Fact::Trust(Arc::new(trust.clone())));
         let north = standings(&world, &"north".parse().unwrap());
         assert_eq!(north.values().next().unwrap().label.as_str(), "l1.mesh");
         assert!(visited(&world, &north).is_empty());
         let south = standings(&world, &"south".parse().unwrap());
         assert!(south.is_empty() && visited(&world, &south).contains_key("shop"));
         let rootless = GlobalNamespaceTrust { roots: vec![], ..trust };
-        world.facts.insert("trust/shop".into(), Fact::Trust(Arc::new(rootless)));
+        world.facts.insert("trust/shop", Fact::Trust(Arc::new(rootless)));
         assert!(standings(&world, &"north".parse().unwrap()).is_empty());
     }
 }

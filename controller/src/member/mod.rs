@@ -29,6 +29,7 @@ use crate::sync::Published;
 use crate::sync::cache::{Cache, make_private_dir, set_aside};
 use crate::sync::client::{Follower, follow};
 use crate::sync::reading::Reading;
+use crate::sync::relay::Answerer;
 
 use credential::{Credential, CredentialError, Keeper, Wanted, check_pin, enrolment_client};
 use holdings::{Held, Holdings, Needs, Recipe};
@@ -118,6 +119,7 @@ pub struct Member {
     followed: watch::Sender<Option<Arc<Followed>>>,
     identities: Holdings<Identity>,
     own: watch::Sender<Option<TrustReport>>,
+    answerer: Option<Answerer>,
 }
 
 impl Member {
@@ -136,7 +138,13 @@ impl Member {
         let followed = world.as_deref().map(|world| Arc::new(read(&mut reading, world)));
         let (world, followed) = (watch::Sender::new(world), watch::Sender::new(followed));
         let own = watch::Sender::default();
-        Ok(Member { settings, cluster, cache, world, reading, followed, identities, own })
+        Ok(Member { settings, cluster, cache, world, reading, followed, identities, own, answerer: None })
+    }
+
+    /// It answers questions, by this.
+    #[must_use]
+    pub fn answering(self, answerer: Answerer) -> Self {
+        Member { answerer: Some(answerer), ..self }
     }
 
     /// The cluster whose member this is.
@@ -168,10 +176,19 @@ impl Member {
         ack: watch::Receiver<Ack>,
         mut standing: watch::Receiver<Standing>,
     ) {
-        let Member { settings, cluster, cache, world, mut reading, followed, identities, own } = self;
+        let Member { settings, cluster, cache, world, mut reading, followed, identities, own, answerer } = self;
         let boot = format!("{:016x}", fastrand::u64(..));
         let wanted = watch::Sender::default();
-        let link = Link { settings, cluster, boot, world: world.clone(), identities, own, wanted: wanted.subscribe() };
+        let link = Link {
+            settings,
+            cluster,
+            boot,
+            world: world.clone(),
+            identities,
+            own,
+            wanted: wanted.subscribe(),
+            answerer,
+        };
         let to_keep = world.subscribe();
         // Without a sender nobody says how it stands: it ends.
         while let Ok(Standing::Here) = standing.wait_for(|now| *now != Standing::Aside).await.map(|now| *now) {
@@ -255,6 +272,7 @@ struct Link {
     own: watch::Sender<Option<TrustReport>>,
     /// What the agent says of the member's own certificate.
     wanted: watch::Receiver<Option<Arc<Wanted>>>,
+    answerer: Option<Answerer>,
 }
 
 impl Link {
@@ -288,7 +306,8 @@ impl Link {
         let Some(credential) = enrolled.transpose()? else { return Ok(()) };
         let tls = watch::Sender::new(Arc::new(credential.client_tls(RoleKind::Agent)?));
         let client = Client::new(token.address.clone(), tls.subscribe());
-        let follower = Follower { client: client.clone(), hello: self.hello(), seen: None, ack: ack.clone() };
+        let (client_of, answerer) = (client.clone(), self.answerer.clone());
+        let follower = Follower { client: client_of, hello: self.hello(), seen: None, ack: ack.clone(), answerer };
         let keeper = Keeper { path: &path, server: RoleKind::Agent, client: &client, tls: &tls, told: &self.own };
         tokio::select! {
             () = follow(follower, self.world.clone(), shutdown.clone()) => {}

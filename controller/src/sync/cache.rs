@@ -36,6 +36,12 @@ const REST: u32 = 20;
 struct Kept {
     revision: RevisionPair,
     entries: Arc<Entries>,
+    #[serde(default, skip_serializing_if = "nothing")]
+    understood: Arc<Entries>,
+}
+
+fn nothing(entries: &Entries) -> bool {
+    entries.is_empty()
 }
 
 /// Where a process keeps the last good world.
@@ -56,9 +62,9 @@ impl Cache {
 
     /// What was last kept. What is damaged is set aside and named in the log.
     pub fn load(&self) -> Option<Published> {
-        let Kept { revision, entries } = read_checked(&self.folder.join("world.json"))?;
+        let Kept { revision, entries, understood } = read_checked(&self.folder.join("world.json"))?;
         let secrets = Arc::new(self.load_secrets());
-        Some(Published { revision, entries, secrets })
+        Some(Published { revision, entries, understood, secrets })
     }
 
     /// Keeps this world in place of what was kept before: keys first, so that no certificate is without its own.
@@ -72,7 +78,8 @@ impl Cache {
                 write_private(&path, secret.pem().as_bytes())?;
             }
         }
-        let kept = Kept { revision: world.revision, entries: world.entries.clone() };
+        let (entries, understood) = (world.entries.clone(), world.understood.clone());
+        let kept = Kept { revision: world.revision, entries, understood };
         write_checked(&self.folder.join("world.json"), &kept)?;
         self.remove_secrets_beside(&world.secrets);
         Ok(())
@@ -198,9 +205,9 @@ mod tests {
         let key = PrivateKey::generate().unwrap().to_pem();
         let reference = reference_of(&key).unwrap();
         let revision = RevisionPair { global: 7, ..RevisionPair::default() };
-        let entries = Arc::new(Entries::from([("a".into(), json!({"b": 1}).into())]));
+        let entries = Arc::new(Entries::from([("a", json!({"b": 1}).into())]));
         let secrets = Arc::new(BTreeMap::from([(reference.clone(), Secret::new(reference, key))]));
-        Published { revision, entries, secrets }
+        Published { revision, entries, secrets, ..Published::default() }
     }
 
     #[test]

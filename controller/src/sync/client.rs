@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use config::resource::SecretRef;
 use config::wire::frame::Frame;
-use config::wire::{Ack, AgentSequence, Down, Entries, Hello, Observed, Secret, Up, Update};
+use config::wire::{Ack, AgentSequence, Down, Entries, Hello, Holdings, Observed, Secret, Up, Update, feature};
 use config::world;
 use hyper::body::Incoming;
 use tokio::sync::watch;
@@ -15,7 +15,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::pipe::{Ending, Inlet, Outlet};
-use super::steps::{Joiner, cut};
+use super::relay::{Answerer, Answering, Asked};
+use super::resume::{Base, holdings};
+use super::steps::{Joiner, Part, Parts, Step};
+use super::understood::understood;
 use super::{BEAT, PATH, Published, secrets};
 use crate::http::client::Client;
 
@@ -45,6 +48,8 @@ pub struct Follower {
     pub seen: Option<watch::Receiver<Arc<Seen>>>,
     /// How far it is: the newest is sent whenever it changes.
     pub ack: watch::Receiver<Ack>,
+    /// What answers questions, if it does: `hello` then says so.
+    pub answerer: Option<Answerer>,
 }
 
 /// Follows until `shutdown`, and then says that it leaves; that takes no longer than [`FAREWELL`]. `world` gets each
@@ -53,11 +58,12 @@ pub async fn follow(mut follower: Follower, world: watch::Sender<Option<Arc<Publ
     let mut backoff = Backoff::default();
     while !shutdown.is_cancelled() {
         let mut welcome = false;
+        let held = world.borrow().as_deref().cloned().unwrap_or_default();
         let publish = |published| {
             welcome = true;
             world.send_replace(Some(Arc::new(published)));
         };
-        let Err(ending) = stream(&mut follower, publish, &shutdown).await else { return };
+        let Err(ending) = stream(&mut follower, held, publish, &shutdown).await else { return };
         let address = follower.client.address();
         match welcome || backoff.is_first() {
             true => tracing::warn!(%address, %ending, "not following; dialling again until it works"),
@@ -89,15 +95,19 @@ impl Backoff {
 /// One stream; without an error it ends only by `shutdown`.
 async fn stream(
     follower: &mut Follower,
+    held: Published,
     publish: impl FnMut(Published),
     shutdown: &CancellationToken,
 ) -> Result<(), Ending> {
-    let Some(dialled) = shutdown.run_until_cancelled(dial(follower)).await else { return Ok(()) };
-    let (outlet, mut inlet) = dialled?;
+    let Some(dialled) = shutdown.run_until_cancelled(dial(follower, &held)).await else { return Ok(()) };
+    let Accepted { outlet, mut inlet, features, seen: known } = dialled?;
+    let assembly = Assembly::of(held, &features);
     tracing::info!(address = %follower.client.address(), "following");
+    let (asked, mut answering) = Answering::new(follower.answerer.clone());
     let ended = tokio::select! {
-        ended = listen(&mut inlet, publish) => Some(ended),
-        ended = speak(&outlet, follower.seen.as_mut(), &mut follower.ack) => Some(ended),
+        ended = listen(&mut inlet, (assembly, &asked), publish) => Some(ended),
+        ended = answering.carry(&outlet) => Some(ended),
+        ended = speak(&outlet, &features, (known, follower.seen.as_mut()), &mut follower.ack) => Some(ended),
         () = shutdown.cancelled() => None,
     };
     match ended {
@@ -109,16 +119,49 @@ async fn stream(
     }
 }
 
-async fn dial(follower: &Follower) -> Result<(Outlet, Inlet<Incoming>), Ending> {
+/// A stream that the source has accepted.
+struct Accepted {
+    outlet: Outlet,
+    inlet: Inlet<Incoming>,
+    /// What the source can do.
+    features: Vec<String>,
+    /// What it has of what the follower sees; nothing from one that cannot resume.
+    seen: Option<Holdings>,
+}
+
+async fn dial(follower: &Follower, held: &Published) -> Result<Accepted, Ending> {
     let (outlet, body) = Outlet::new();
-    outlet.message(&Up::Hello(follower.hello.clone())).await?;
+    outlet.message(&Up::Hello(hello(follower))).await?;
     let mut inlet = Inlet::new(follower.client.stream(PATH, body).await?);
-    match inlet.next().await? {
-        Frame::Message(Down::Welcome { .. }) => {}
+    let features = match inlet.next().await? {
+        Frame::Message(Down::Welcome { features, .. }) => features,
         Frame::Message(Down::Goodbye { reason }) => return Err(Ending::Goodbye(reason)),
         _ => return Err(Ending::OutOfTurn("the first message must be Welcome")),
+    };
+    let mut seen = None;
+    if feature::has(&features, feature::RESUME) {
+        outlet.message(&Up::Holdings(holdings(&held.entries, &held.secrets))).await?;
+        seen = Some(said_holdings(&mut inlet).await?);
     }
-    Ok((outlet, inlet))
+    Ok(Accepted { outlet, inlet, features, seen })
+}
+
+async fn said_holdings(inlet: &mut Inlet<Incoming>) -> Result<Holdings, Ending> {
+    loop {
+        match inlet.next().await? {
+            Frame::Message(Down::Holdings(held)) => return Ok(held),
+            Frame::Message(Down::Beat | Down::Unknown) | Frame::Unknown => {}
+            Frame::Message(Down::Goodbye { reason }) => return Err(Ending::Goodbye(reason)),
+            _ => return Err(Ending::OutOfTurn("what it holds must come next")),
+        }
+    }
+}
+
+fn hello(follower: &Follower) -> Hello {
+    let mut hello = follower.hello.clone();
+    hello.features.extend(feature::all());
+    hello.features.extend(follower.answerer.as_ref().map(|_| feature::ASK.to_owned()));
+    hello
 }
 
 /// Returns when the source has heard it, and ended the stream.
@@ -128,14 +171,20 @@ async fn leave(outlet: &Outlet, inlet: &mut Inlet<Incoming>) -> Result<(), Endin
     Ok(())
 }
 
-async fn listen(inlet: &mut Inlet<Incoming>, mut publish: impl FnMut(Published)) -> Result<Infallible, Ending> {
-    let mut assembly = Assembly::default();
+async fn listen(
+    inlet: &mut Inlet<Incoming>,
+    (mut assembly, asked): (Assembly, &Asked),
+    mut publish: impl FnMut(Published),
+) -> Result<Infallible, Ending> {
     loop {
         match inlet.next().await? {
-            Frame::Message(Down::Beat) => {}
+            Frame::Message(Down::Beat | Down::Unknown) | Frame::Unknown => {}
+            Frame::Message(Down::Ask(ask)) => asked.put(ask),
             Frame::Message(Down::Update(update)) => assembly.update(update)?.into_iter().for_each(&mut publish),
             Frame::Message(Down::Goodbye { reason }) => return Err(Ending::Goodbye(reason)),
-            Frame::Message(Down::Welcome { .. }) => return Err(Ending::OutOfTurn("Welcome comes only once")),
+            Frame::Message(Down::Welcome { .. } | Down::Holdings(_)) => {
+                return Err(Ending::OutOfTurn("the welcome comes only once"));
+            }
             Frame::Secret(secret) => assembly.secret(secret)?,
         }
     }
@@ -150,6 +199,14 @@ struct Assembly {
 }
 
 impl Assembly {
+    /// Of a stream that begins with this world, if the source can go on from it.
+    fn of(held: Published, features: &[String]) -> Self {
+        match feature::has(features, feature::RESUME) && !held.entries.is_empty() {
+            true => Assembly { joiner: Joiner::resuming(), whole: held, ..Assembly::default() },
+            false => Assembly { whole: held, ..Assembly::default() },
+        }
+    }
+
     fn secret(&mut self, secret: Secret) -> Result<(), Ending> {
         if let Err(error) = secrets::check(&secret) {
             tracing::warn!(%error, "a secret was refused");
@@ -164,43 +221,53 @@ impl Assembly {
 
     /// Takes a part; returns the new world when it was a step's last.
     fn update(&mut self, update: Update) -> Result<Option<Published>, Ending> {
-        let Update { revision, reset, last, entries: changes } = update;
-        let Some((reset, changes)) = self.joiner.take(reset, last, changes)? else { return Ok(None) };
+        let Update { revision, reset, replaces, last, entries } = update;
+        let Some(step) = self.joiner.take(Part { reset, replaces, last, entries })? else { return Ok(None) };
+        let Step { reset, replaces, entries: changes } = step;
         let before = if reset { Published::default() } else { self.whole.clone() };
         let (mut entries, mut secrets) = (Arc::unwrap_or_clone(before.entries), Arc::unwrap_or_clone(before.secrets));
         // Reading all names takes time, and most steps leave them alone.
         let old_names = changes.iter().filter_map(|change| entries.get(&change.key)).any(secrets::names_any);
-        let names_change = reset || old_names || !self.arrived.is_empty();
-        world::patch(&mut entries, reset, changes);
+        let names_change = reset || !replaces.is_empty() || old_names || !self.arrived.is_empty();
+        world::patch(&mut entries, reset, &replaces, changes.clone());
+        let understood = understood(&self.whole, &changes, &entries);
         secrets.append(&mut self.arrived);
         if names_change {
             secrets::retain_named(&mut secrets, &entries);
         }
-        self.whole = Published { revision, entries: Arc::new(entries), secrets: Arc::new(secrets) };
+        self.whole = Published { revision, entries: Arc::new(entries), understood, secrets: Arc::new(secrets) };
         Ok(Some(self.whole.clone()))
     }
 }
 
 async fn speak(
     outlet: &Outlet,
-    mut seen: Option<&mut watch::Receiver<Arc<Seen>>>,
+    features: &[String],
+    (known, mut seen): (Option<Holdings>, Option<&mut watch::Receiver<Arc<Seen>>>),
     ack: &mut watch::Receiver<Ack>,
 ) -> Result<Infallible, Ending> {
-    let mut sent = None;
+    let mut base = Base::nothing();
     if let Some(seen) = &mut seen {
-        sent = Some(observe(outlet, None, seen).await?);
+        if let Some(known) = &known {
+            base = Base::held(known, &seen.borrow().entries);
+        }
+        base = observe(outlet, &base, seen).await?;
     }
+    let deltas = feature::has(features, feature::ACK_DELTAS);
+    let mut said: Option<Ack> = None;
     ack.mark_changed();
     loop {
         tokio::select! {
             () = changed(seen.as_deref_mut()) => {
                 if let Some(seen) = &mut seen {
-                    sent = Some(observe(outlet, sent.as_deref(), seen).await?);
+                    base = observe(outlet, &base, seen).await?;
                 }
             }
             () = changed(Some(ack)) => {
-                let ack = ack.borrow_and_update().clone();
-                outlet.message(&Up::Ack(ack)).await?;
+                let newest = ack.borrow_and_update().clone();
+                let told = said.as_ref().filter(|_| deltas).map_or_else(|| newest.clone(), |said| newest.delta(said));
+                outlet.message(&Up::Ack(told)).await?;
+                said = Some(newest);
             }
             () = tokio::time::sleep(BEAT) => outlet.message(&Up::Beat).await?,
         }
@@ -217,20 +284,13 @@ async fn changed<T>(value: Option<&mut watch::Receiver<T>>) {
     std::future::pending().await
 }
 
-async fn observe(
-    outlet: &Outlet,
-    sent: Option<&Seen>,
-    seen: &mut watch::Receiver<Arc<Seen>>,
-) -> Result<Arc<Seen>, Ending> {
+/// Tells what is seen now; returns what the source then has.
+async fn observe(outlet: &Outlet, base: &Base, seen: &mut watch::Receiver<Arc<Seen>>) -> Result<Base, Ending> {
     let newest = seen.borrow_and_update().clone();
-    let nothing = Seen::default();
-    let parts = cut(world::diff(&sent.unwrap_or(&nothing).entries, &newest.entries));
-    let count = parts.len();
-    for (at, entries) in parts.into_iter().enumerate() {
-        let step = Observed { at: newest.at, reset: sent.is_none(), last: at + 1 == count, entries };
-        outlet.message(&Up::Observed(step)).await?;
+    for Part { reset, replaces, last, entries } in Parts::of(base, &newest.entries) {
+        outlet.message(&Up::Observed(Observed { at: newest.at, reset, replaces, last, entries })).await?;
     }
-    Ok(newest)
+    Ok(Base::sent(&newest.entries))
 }
 
 #[cfg(test)]
@@ -242,7 +302,7 @@ mod tests {
 
     fn part(reset: bool, last: bool, key: &str) -> Update {
         let entries = vec![Entry { key: key.into(), value: Some(json!(1).into()) }];
-        Update { revision: RevisionPair::default(), reset, last, entries }
+        Update { revision: RevisionPair::default(), reset, replaces: vec![], last, entries }
     }
 
     #[test]

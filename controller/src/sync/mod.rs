@@ -7,10 +7,13 @@
 //! follower                                    source
 //!    ── Hello ──────────────────────────────▶  Source::open(peer, hello)
 //!    ◀─────────────────────────── Welcome ──
-//!    ◀── secrets, Update (reset … last) ────   the whole of Feed::world
+//!    ◀─ Holdings ─▶                            what each side has from before, where both can resume
+//!    ◀── secrets, Update (reset … last) ────   the whole of Feed::world, or what the follower doesn't hold
 //!    ── Observed (reset … last) ────────────▶  Session::observed          (agents only)
 //!    ◀── secrets, Update (… last) ──────────   what changed since, always to the newest: steps are coalesced
 //!    ── Ack ────────────────────────────────▶  Session::acknowledged
+//!    ◀── Ask ───────────────────────────────   what an Asker is asked    (followers with the feature only)
+//!    ── Answer ─────────────────────────────▶  in any order
 //!    ◀─ Beat ─▶                                after 2 s in which nothing else was said
 //!    ── Leaving ────────────────────────────▶  Session::leaving           (a clean stop)
 //!    ◀─────────────────────────── Goodbye ──   the last word, whyever the stream ends
@@ -20,9 +23,12 @@ pub mod cache;
 pub mod client;
 mod pipe;
 pub mod reading;
+pub mod relay;
+mod resume;
 pub mod secrets;
 pub mod server;
 mod steps;
+mod understood;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -49,6 +55,8 @@ pub struct Published {
     pub revision: RevisionPair,
     /// What is known.
     pub entries: Arc<Entries>,
+    /// Of entries whose meaning needs what this release doesn't have: what they last said without.
+    pub understood: Arc<Entries>,
     /// The secrets that the entries name, and no others: whoever follows gets all of them.
     pub secrets: Arc<BTreeMap<SecretRef, Secret>>,
 }
@@ -74,6 +82,8 @@ pub struct Feed {
     pub world: watch::Receiver<Arc<Published>>,
     /// What the follower says goes here. Dropped when the stream is lost or ends.
     pub session: Box<dyn Session>,
+    /// What the follower is asked.
+    pub questions: relay::Questions,
     /// Cancelled by the source to end this stream: a successor came, the follower left the mesh, the process stops.
     /// (Make it a child of the shutdown's token: then no stream holds the shutdown up.)
     pub end: CancellationToken,
@@ -86,14 +96,20 @@ pub trait Session: Send {
     fn heard(&mut self) {}
 
     /// The follower sees this: a whole step, its parts already joined (`last` is set). With `reset` the entries are
-    /// all that it sees, else what changed since the last step of this stream. The first of a stream is a `reset`.
+    /// all that it sees, else what changed since the last step of this stream. The first of a stream is a `reset`, or
+    /// what differs from [`Self::seen`]: then nothing stays of the folders that it `replaces`.
     ///
     /// # Errors
     /// Why nothing of it counts. The stream ends with this reason.
     fn observed(&mut self, step: Observed) -> Result<(), Refusal>;
 
-    /// The follower is so far.
-    fn acknowledged(&mut self, ack: Ack);
+    /// What is known of what the follower sees, from its earlier streams. Asked once, when the stream begins.
+    fn seen(&self) -> Entries {
+        Entries::new()
+    }
+
+    /// The follower is so far: the whole, also when only what changed was sent.
+    fn acknowledged(&mut self, ack: Arc<Ack>);
 
     /// The follower leaves of its own will, and doesn't come back soon. The stream ends with this.
     fn leaving(&mut self) {}

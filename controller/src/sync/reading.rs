@@ -3,10 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use config::wire::{Entries, Rejection, Update};
-use config::world::{World, diff};
+use config::wire::{Entries, Json, Rejection, Update};
+use config::world::{World, diff, lacking};
 
 use super::Published;
+
+/// Why this release cannot act on an entry.
+fn unmet(value: &Json) -> Option<String> {
+    let lacking = lacking(value);
+    (!lacking.is_empty()).then(|| {
+        let (features, version) = (lacking.join(", "), env!("CARGO_PKG_VERSION"));
+        format!("it needs {features}, which Tombolo {version} doesn't have: upgrade this process")
+    })
+}
 
 /// The world as it is read, step by step: what a step leaves alone isn't read again, and stays the same in memory.
 #[derive(Default)]
@@ -19,13 +28,21 @@ pub struct Reading {
 impl Reading {
     /// Reads what differs from the last world.
     pub fn read(&mut self, published: &Published) {
-        let changes = diff(&self.entries, &published.entries);
-        for change in &changes {
+        let mut changes = diff(&self.entries, &published.entries);
+        let mut lacking = Vec::new();
+        for change in &mut changes {
             self.rejected.remove(&change.key);
+            if let Some(reason) = change.value.as_ref().and_then(unmet) {
+                let last = published.understood.get(&change.key);
+                let stays = if last.is_some() { "; what it said before stays" } else { "" };
+                lacking.push(Rejection { key: change.key.clone(), reason: format!("{reason}{stays}") });
+                change.value = last.cloned();
+            }
         }
-        let update = Update { revision: published.revision, reset: false, last: true, entries: changes };
+        let update =
+            Update { revision: published.revision, reset: false, replaces: vec![], last: true, entries: changes };
         let rejected = self.world.apply(&update);
-        self.rejected.extend(rejected.into_iter().map(|rejection| (rejection.key.clone(), rejection)));
+        self.rejected.extend(rejected.into_iter().chain(lacking).map(|rejection| (rejection.key.clone(), rejection)));
         self.entries = published.entries.clone();
     }
 

@@ -106,7 +106,7 @@ mod tests {
             (reference.clone(), Secret::new(reference, String::new().into()))
         };
         let mut secrets = BTreeMap::from([secret("named"), secret("foreign")]);
-        let entries = Entries::from([("c".into(), json!({"a": [{"secretRef": {"keySha256": "named"}}]}).into())]);
+        let entries = Entries::from([("c", json!({"a": [{"secretRef": {"keySha256": "named"}}]}).into())]);
         retain_named(&mut secrets, &entries);
         assert_eq!(secrets.keys().map(|r| &*r.key_sha256).collect::<Vec<_>>(), ["named"]);
     }

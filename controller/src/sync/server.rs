@@ -1,5 +1,6 @@
 //! The source's end of the stream.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -9,14 +10,18 @@ use axum::extract::Extension;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, post};
+use config::resource::SecretRef;
 use config::wire::frame::Frame;
-use config::wire::{Down, Hello, MemberRole, Observed, PROTOCOL, Up, Update};
-use config::world;
+use config::wire::{
+    Ack, Down, Hello, Holdings, MemberRole, Observed, PROTOCOL, Secret, Up, Update, feature, understands,
+};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::pipe::{Ending, Inlet, Outlet};
-use super::steps::{Joiner, cut};
+use super::relay::{Awaited, Questions};
+use super::resume::{Base, holdings, names_digest};
+use super::steps::{Joiner, Part, Parts, Step};
 use super::{BEAT, Feed, Published, Refusal, Session, Source};
 use crate::http::message::Errors;
 use crate::http::{ClientCertificate, Peer};
@@ -58,12 +63,46 @@ async fn attend(
     outlet: &Outlet,
 ) -> Result<Infallible, Ending> {
     let hello = hello(inlet).await?;
-    let Feed { world, mut session, end } = source.open(peer, &hello)?;
-    outlet.message(&Down::Welcome { mesh: source.mesh() }).await?;
+    let Feed { world, mut session, questions, end } = source.open(peer, &hello)?;
     tokio::select! {
-        ended = listen(inlet, &mut *session) => ended,
-        ended = tell(outlet, world, needs_secrets(&hello)) => ended,
+        ended = converse_with(&hello, source.mesh(), (inlet, outlet), &mut *session, (world, questions)) => ended,
         () = end.cancelled() => Err(Refusal("the source stops, or a successor of this follower came, or it has left".into()).into()),
+    }
+}
+
+async fn converse_with(
+    hello: &Hello,
+    mesh: String,
+    (inlet, outlet): (&mut Inlet<Body>, &Outlet),
+    session: &mut dyn Session,
+    (world, mut questions): (watch::Receiver<Arc<Published>>, Questions),
+) -> Result<Infallible, Ending> {
+    outlet.message(&Down::Welcome { mesh, features: feature::all() }).await?;
+    let (mut joiner, mut held) = (Joiner::default(), None);
+    if feature::has(&hello.features, feature::RESUME) {
+        let seen = holdings(&session.seen(), &BTreeMap::new());
+        if !seen.folders.is_empty() {
+            joiner = Joiner::resuming();
+        }
+        outlet.message(&Down::Holdings(seen)).await?;
+        held = Some(said_holdings(inlet).await?);
+    }
+    let awaited = questions.awaited();
+    tokio::select! {
+        ended = listen(inlet, joiner, session, &awaited) => ended,
+        ended = questions.carry(outlet) => ended,
+        ended = tell(outlet, world, held, needs_secrets(hello)) => ended,
+    }
+}
+
+async fn said_holdings(inlet: &mut Inlet<Body>) -> Result<Holdings, Ending> {
+    loop {
+        match inlet.next().await? {
+            Frame::Message(Up::Holdings(held)) => return Ok(held),
+            Frame::Message(Up::Beat | Up::Unknown) | Frame::Unknown => {}
+            Frame::Message(Up::Leaving) => return Err(Ending::Left),
+            _ => return Err(Ending::OutOfTurn("what it holds must come next")),
+        }
     }
 }
 
@@ -76,10 +115,10 @@ async fn hello(inlet: &mut Inlet<Body>) -> Result<Hello, Ending> {
     let Frame::Message(Up::Hello(hello)) = inlet.next().await? else {
         return Err(Ending::OutOfTurn("the first message must be Hello"));
     };
-    if hello.protocol != PROTOCOL {
+    if !understands(hello.protocol) {
         return Err(Ending::Refused(Refusal(format!(
             "{} {} speaks version {} of the protocol, and this is Tombolo {} with version {PROTOCOL}: \
-             run the same release on both sides",
+             run releases on both sides of which one follows upon the other",
             hello.name,
             hello.version,
             hello.protocol,
@@ -89,45 +128,89 @@ async fn hello(inlet: &mut Inlet<Body>) -> Result<Hello, Ending> {
     Ok(hello)
 }
 
-async fn listen(inlet: &mut Inlet<Body>, session: &mut dyn Session) -> Result<Infallible, Ending> {
-    let mut joiner = Joiner::default();
+async fn listen(
+    inlet: &mut Inlet<Body>,
+    mut joiner: Joiner,
+    session: &mut dyn Session,
+    awaited: &Awaited,
+) -> Result<Infallible, Ending> {
+    let mut said = None;
     loop {
         let frame = inlet.next().await?;
         session.heard();
         match frame {
-            Frame::Message(Up::Beat) => {}
+            Frame::Message(Up::Beat | Up::Unknown) | Frame::Unknown => {}
+            Frame::Message(Up::Answer(answer)) => awaited.answered(answer),
             Frame::Message(Up::Leaving) => {
                 session.leaving();
                 return Err(Ending::Left);
             }
-            Frame::Message(Up::Ack(ack)) => session.acknowledged(ack),
-            Frame::Message(Up::Observed(Observed { at, reset, last, entries })) => {
-                if let Some((reset, entries)) = joiner.take(reset, last, entries)? {
-                    session.observed(Observed { at, reset, last: true, entries })?;
+            Frame::Message(Up::Ack(ack)) => session.acknowledged(Arc::clone(said.insert(whole(ack, said.as_deref())?))),
+            Frame::Message(Up::Observed(Observed { at, reset, replaces, last, entries })) => {
+                if let Some(step) = joiner.take(Part { reset, replaces, last, entries })? {
+                    let Step { reset, replaces, entries } = step;
+                    session.observed(Observed { at, reset, replaces, last: true, entries })?;
                 }
             }
-            Frame::Message(Up::Hello(_)) => return Err(Ending::OutOfTurn("Hello comes only once")),
+            Frame::Message(Up::Hello(_) | Up::Holdings(_)) => {
+                return Err(Ending::OutOfTurn("who one is and what one holds is said only once"));
+            }
             Frame::Secret(_) => return Err(Ending::OutOfTurn("secrets only ever travel towards the data plane")),
         }
     }
 }
 
-/// Sends the whole world, and then for ever what differs from it in the newest one.
+/// An acknowledgement with what it leaves out.
+fn whole(ack: Ack, before: Option<&Ack>) -> Result<Arc<Ack>, Ending> {
+    match before {
+        Some(before) => Ok(Arc::new(ack.complete(before))),
+        None if ack.partial => Err(Ending::OutOfTurn("the first acknowledgement of a stream must be whole")),
+        None => Ok(Arc::new(ack)),
+    }
+}
+
+/// Sends the whole world, or what differs from what the follower holds, and then for ever what differs from it in the newest one.
 async fn tell(
     outlet: &Outlet,
     mut world: watch::Receiver<Arc<Published>>,
+    held: Option<Holdings>,
     secrets: bool,
 ) -> Result<Infallible, Ending> {
     let gone = || Ending::Refused(Refusal("the source of the world is shutting down".into()));
-    let mut sent = None;
+    let mut newest = world.borrow_and_update().clone();
+    let (mut base, mut known) = match held {
+        Some(held) => (Base::held(&held, &newest.entries), known_secrets(&held, &newest)),
+        None => (Base::nothing(), Arc::default()),
+    };
     loop {
-        let newest = world.borrow_and_update().clone();
-        step(outlet, sent.as_deref(), &newest, secrets).await?;
-        sent = Some(newest);
+        if secrets {
+            tell_secrets(outlet, &known, &newest.secrets).await?;
+        }
+        step(outlet, &base, &newest).await?;
+        (base, known) = (Base::sent(&newest.entries), newest.secrets.clone());
         while !changed(&mut world).await.ok_or_else(gone)? {
             outlet.message(&Down::Beat).await?;
         }
+        newest = world.borrow_and_update().clone();
     }
+}
+
+type Secrets = BTreeMap<SecretRef, Secret>;
+
+/// All, if the follower holds just these; else none.
+fn known_secrets(held: &Holdings, newest: &Published) -> Arc<Secrets> {
+    match held.secrets == names_digest(&newest.secrets) {
+        true => newest.secrets.clone(),
+        false => Arc::default(),
+    }
+}
+
+/// They go first, so that no certificate arrives without its key.
+async fn tell_secrets(outlet: &Outlet, known: &Secrets, newest: &Secrets) -> Result<(), Ending> {
+    for (_, secret) in newest.iter().filter(|(reference, _)| !known.contains_key(reference)) {
+        outlet.secret(secret).await?;
+    }
+    Ok(())
 }
 
 /// Whether the value changed within a beat's time; `None` once it never will.
@@ -138,18 +221,9 @@ async fn changed<T>(value: &mut watch::Receiver<T>) -> Option<bool> {
     }
 }
 
-/// Secrets go first, so that no certificate arrives without its key.
-async fn step(outlet: &Outlet, sent: Option<&Published>, newest: &Published, secrets: bool) -> Result<(), Ending> {
-    let nothing = Published::default();
-    let (reset, sent) = (sent.is_none(), sent.unwrap_or(&nothing));
-    let unsent = newest.secrets.iter().filter(|(reference, _)| secrets && !sent.secrets.contains_key(reference));
-    for (_, secret) in unsent {
-        outlet.secret(secret).await?;
-    }
-    let parts = cut(world::diff(&sent.entries, &newest.entries));
-    let count = parts.len();
-    for (at, entries) in parts.into_iter().enumerate() {
-        let update = Update { revision: newest.revision, reset, last: at + 1 == count, entries };
+async fn step(outlet: &Outlet, base: &Base, newest: &Published) -> Result<(), Ending> {
+    for Part { reset, replaces, last, entries } in Parts::of(base, &newest.entries) {
+        let update = Update { revision: newest.revision, reset, replaces, last, entries };
         outlet.message(&Down::Update(update)).await?;
     }
     Ok(())

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{MethodRouter, post};
 use axum::{Json, Router};
 use config::resource::{Name, SecretRef};
 use config::wire::{Ack, Entries, Hello, Observed, Order, RevisionPair, Secret};
@@ -15,6 +15,7 @@ use config::world::patch;
 use controller::http::message::{Certified, Certify, Errors, ISSUING, JOIN, Join, Joined};
 use controller::http::token::Token;
 use controller::http::{ClientCertificate, SERVER_ALPN, csr, server};
+use controller::sync::relay;
 use controller::sync::secrets::reference_of;
 use controller::sync::{self, Feed, Published, Refusal, Session, Source};
 use identity::ca::{GnsCa, Lifetimes, Territory, TopLevelCa};
@@ -106,6 +107,7 @@ impl Fake {
             revision,
             entries: Arc::new(entries),
             secrets: Arc::new(secrets),
+            ..Published::default()
         }));
     }
 
@@ -121,13 +123,22 @@ impl Fake {
 
     /// Serves until the token is cancelled.
     pub(crate) async fn serve(self: &Arc<Self>, address: &str) -> (SocketAddr, CancellationToken) {
+        self.serve_as(address, sync::server::handler(Arc::new(FakeSource(self.clone())))).await
+    }
+
+    /// The same, with streams of another kind.
+    pub(crate) async fn serve_as(
+        self: &Arc<Self>,
+        address: &str,
+        stream: MethodRouter,
+    ) -> (SocketAddr, CancellationToken) {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new()
             .route(JOIN, post(join))
             .route(ISSUING, post(issuing))
             .with_state(self.clone())
-            .route(sync::PATH, sync::server::handler(Arc::new(FakeSource(self.clone()))));
+            .route(sync::PATH, stream);
         let shutdown = CancellationToken::new();
         let tls = watch::Sender::new(Arc::new(self.tls()));
         let (ended, receiver) = (shutdown.clone(), tls.subscribe());
@@ -175,8 +186,10 @@ impl Source for FakeSource {
 
     fn open(&self, peer: &ClientCertificate, hello: &Hello) -> Result<Feed, Refusal> {
         assert_eq!(peer.id, agent_id(&hello.name));
-        let session = Box::new(FakeSession(self.0.clone(), Mutex::default()));
-        Ok(Feed { world: self.0.world.subscribe(), session, end: CancellationToken::new() })
+        let seen = Mutex::new(self.0.seen.borrow().clone());
+        let session = Box::new(FakeSession(self.0.clone(), seen));
+        let (_, questions) = relay::line(hello);
+        Ok(Feed { world: self.0.world.subscribe(), session, questions, end: CancellationToken::new() })
     }
 }
 
@@ -185,12 +198,16 @@ struct FakeSession(Arc<Fake>, Mutex<Entries>);
 impl Session for FakeSession {
     fn observed(&mut self, step: Observed) -> Result<(), Refusal> {
         let mut entries = self.1.lock().unwrap();
-        patch(&mut entries, step.reset, step.entries);
+        patch(&mut entries, step.reset, &step.replaces, step.entries);
         self.0.seen.send_replace(entries.clone());
         Ok(())
     }
 
-    fn acknowledged(&mut self, ack: Ack) {
-        self.0.ack.send_replace(ack);
+    fn seen(&self) -> Entries {
+        self.1.lock().unwrap().clone()
+    }
+
+    fn acknowledged(&mut self, ack: Arc<Ack>) {
+        self.0.ack.send_replace((*ack).clone());
     }
 }

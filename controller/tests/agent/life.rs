@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::controller_fake::{Fake, LABEL};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) async fn until<T>(receiver: &mut watch::Receiver<T>, what: impl FnMut(&T) -> bool) {
     let arrived = tokio::time::timeout(PATIENCE, receiver.wait_for(what)).await;

@@ -4,9 +4,11 @@
 extern crate tombolo_controller as controller;
 
 #[path = "../connection/mod.rs"]
+#[allow(dead_code)] // of the two that share it, one knocks and one speaks
 mod connection;
 mod controller_fake;
 mod life;
 mod refusals;
+mod releases;
 mod workload_api;
 mod workloads;

@@ -117,7 +117,7 @@ async fn another_protocol_is_refused_in_words() {
     let tls = credential.client_tls(RoleKind::Controller).unwrap();
     let client = Client::fixed(address.to_string().parse().unwrap(), tls);
     let hello = Hello {
-        protocol: PROTOCOL + 1,
+        protocol: PROTOCOL + 2,
         version: "9.9.9".into(),
         features: vec![],
         name: "north".parse().unwrap(),
@@ -125,7 +125,7 @@ async fn another_protocol_is_refused_in_words() {
         role: MemberRole::Agent,
         addresses: None,
     };
-    for (said, expected) in [(Up::Hello(hello), "same release"), (Up::Beat, "must be Hello")] {
+    for (said, expected) in [(Up::Hello(hello), "one follows"), (Up::Beat, "must be Hello")] {
         let body = Full::new(frame::message(&said).unwrap()).map_err(|never| match never {}).boxed();
         let answer = client.stream(PATH, body).await.unwrap().collect().await.unwrap().to_bytes();
         let mut decoder = Decoder::default();

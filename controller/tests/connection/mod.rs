@@ -1,5 +1,7 @@
 //! One connection that is kept, as no sound client of ours keeps it: each of its requests must be judged anew.
 
+pub mod words;
+
 use bytes::Bytes;
 use config::resource::Address;
 use config::wire::frame::{self, Decoder, Frame};

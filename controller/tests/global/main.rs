@@ -10,4 +10,5 @@ mod connection;
 mod enrolment;
 mod harness;
 mod past;
+mod releases;
 mod stream;

@@ -34,7 +34,8 @@ impl Agent {
         let (world, ack, seen) = (watch::channel(None), watch::channel(Ack::default()), watch::channel(Arc::default()));
         let end = CancellationToken::new();
         let client = controller.client(Some(identity));
-        tokio::spawn(follow(Follower { client, hello, seen: Some(seen.1), ack: ack.1 }, world.0, end.clone()));
+        let follower = Follower { client, hello, seen: Some(seen.1), ack: ack.1, answerer: None };
+        tokio::spawn(follow(follower, world.0, end.clone()));
         Agent { world: world.1, seen: seen.0, ack: ack.0, _end: end.drop_guard() }
     }
 
@@ -56,6 +57,7 @@ impl Agent {
             peers: vec![],
             trust: vec![],
             absent: false,
+            draining: false,
         };
         self.ack.send_replace(Ack { at, members: vec![member], ..Ack::default() });
     }
@@ -101,7 +103,7 @@ async fn agents_get_each_change_and_the_keys_but_never_anothers_instances() {
     controller.apply(json!([shop(&["north", "south"]), web("shop.example.com", json!("selfSigned"))])).await.unwrap();
     let world = north.world(|world| world.entries.contains_key("hostCertificate/shop/web")).await;
     assert_eq!((world.revision.global, world.secrets.len()), (3, 1));
-    let trust: serde_json::Value = world.entries["trust/shop"].read().unwrap();
+    let trust: serde_json::Value = world.entries.get("trust/shop").unwrap().read().unwrap();
     let labels = &trust["trust"]["labels"];
     assert!(labels["north"].as_str().unwrap().ends_with(".t.invalid") && labels["north"] != labels["south"]);
 

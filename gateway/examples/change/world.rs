@@ -40,7 +40,7 @@ impl Large {
         let facts = facts.into_iter().map(|fact| serde_json::from_value::<Fact>(fact).unwrap());
         let mut world = World { facts: facts.map(|fact| (fact.key().to_string(), fact)).collect(), ..World::default() };
         world.revision.global = 1;
-        let keys = world.facts.keys().filter(|key| key.starts_with("Service/")).cloned().collect();
+        let keys = world.facts.keys().filter(|key| key.starts_with("Service/")).map(str::to_owned).collect();
         let Fact::HostCertificate(spare_fact) = serde_json::from_value::<Fact>(host_certificate(0, &spare.0)).unwrap()
         else {
             unreachable!("it was made as one")

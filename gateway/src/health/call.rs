@@ -45,6 +45,19 @@ pub(super) async fn serves(stream: impl Io, at: SocketAddr) -> io::Result<bool> 
     .await
 }
 
+/// Whether the server answers a PING (RFC 9113 section 6.7).
+pub(super) async fn beats(stream: impl Io) -> io::Result<()> {
+    let beating = async {
+        let (_sender, mut connection) = h2::client::handshake::<_>(stream).await?;
+        let mut pings = connection.ping_pong().ok_or(h2::Reason::INTERNAL_ERROR)?;
+        tokio::select! {
+            beat = pings.ping(h2::Ping::opaque()) => beat.map(drop),
+            broken = &mut connection => broken.and(Err(h2::Reason::CANCEL.into())),
+        }
+    };
+    beating.await.map_err(|error: h2::Error| io::Error::other(error))
+}
+
 async fn said(answer: Response<RecvStream>) -> Result<bool, h2::Error> {
     let (parts, mut body) = answer.into_parts();
     let mut message: Vec<u8> = Vec::with_capacity(SERVING.len() + 1);

@@ -131,7 +131,7 @@ fn checked_at(service: &Service, endpoint: &Endpoint) -> Option<SocketAddr> {
 }
 
 /// What is spoken inside TLS where an instance is checked.
-fn inside(service: &Service) -> Inside {
+pub fn inside(service: &Service) -> Inside {
     let first = service.ports.first().map(|port| port.protocol);
     match (service.health_check.protocol, first) {
         (HealthProtocol::Grpc, _) => Inside::Http2,

@@ -3,7 +3,7 @@
 mod call;
 pub mod census;
 pub mod checker;
-mod probe;
+pub mod probe;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -121,6 +121,11 @@ impl InstanceHealth {
     /// Whether it is known to be sick.
     pub fn is_sick(&self) -> bool {
         matches!(self.state(), State::Sick(_))
+    }
+
+    /// Where it is checked, if it is.
+    pub fn checked_at(&self) -> Option<SocketAddr> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|watch| watch.at.0)
     }
 
     /// Whether it is checked.

@@ -57,6 +57,17 @@ where
     }
 }
 
+/// The head in these bytes, read as one that comes over a connection.
+///
+/// # Errors
+/// How it would be refused.
+pub fn of(bytes: Vec<u8>, limits: &Limits) -> Result<RequestHeader, Refusal> {
+    let mut scan = Scan::head(limits.header_count);
+    let mut bytes = Bytes::from(bytes);
+    let end = find_end(&mut scan, &bytes, limits)?.ok_or(Refusal::Dirty("incomplete"))?;
+    parse(&bytes.split_to(end)).map(|head| head.request).map_err(refusal)
+}
+
 fn find_end(scan: &mut Scan, input: &[u8], limits: &Limits) -> Result<Option<usize>, Refusal> {
     let end = scan.find_end(input).map_err(refusal)?;
     let bytes = end.unwrap_or(input.len());

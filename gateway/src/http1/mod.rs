@@ -6,7 +6,7 @@ pub(crate) mod answer;
 pub(crate) mod body;
 mod exchange;
 pub(crate) mod fields;
-mod head;
+pub mod head;
 mod wire;
 
 use std::future::Future;

@@ -7,7 +7,7 @@ pub mod opening;
 pub mod sockets;
 pub mod stream;
 pub mod tls;
-mod workload;
+pub mod workload;
 
 use std::future::Future;
 use std::io;

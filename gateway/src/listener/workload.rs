@@ -80,7 +80,8 @@ async fn secure(core: &Core, io: Inbound) -> Result<(Box<TlsStream<Inbound>>, Ca
     }
 }
 
-fn asked(plan: &Plan, name: Option<String>) -> Result<(Arc<ServerConfig>, Name), HandshakeError> {
+/// Whose TLS is asked for by the name, and for which GNS.
+pub fn asked(plan: &Plan, name: Option<String>) -> Result<(Arc<ServerConfig>, Name), HandshakeError> {
     let Some(name) = name else { return Err(HandshakeError::UnknownName(None)) };
     let Some((gns, _)) = plan.snapshot.namespace_of(&name) else {
         return Err(HandshakeError::UnknownName(Some(name)));

@@ -68,6 +68,12 @@ impl Pool {
         next.and_then(|index| self.targets.get(index)).cloned()
     }
 
+    /// The instances, each with whether it takes requests now.
+    pub fn takers(&self, panic: bool) -> impl Iterator<Item = (&Arc<Target>, bool)> {
+        let admit = self.admit(panic);
+        self.targets.iter().map(move |target| (target, weight(target, admit) > 0))
+    }
+
     fn untried(&self, tried: &[Arc<Target>], panic: bool) -> Option<usize> {
         let admit = self.admit(panic);
         let fresh = |target: &Target| !tried.iter().any(|other| Arc::ptr_eq(&other.health, &target.health));

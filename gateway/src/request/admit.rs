@@ -17,7 +17,7 @@ use pingora_http::RequestHeader;
 use super::{Order, Patience, switch};
 use crate::access;
 use crate::choose::{Reach, Wanted};
-use crate::exchange::{Door, Entry, Exchange};
+use crate::exchange::{Door, Entry};
 use crate::plan::{Peer, Plan, PlannedHost, PlannedRoute, PlannedService};
 use crate::refusal::Refusal;
 use crate::runtime::Core;
@@ -61,11 +61,13 @@ impl Route<'_> {
     }
 }
 
-/// Decides about a request by its head and its connection.
-pub fn admit<E: Exchange>(core: &Core, plan: &Plan, exchange: &mut E) -> Result<Admitted, Refusal> {
-    let bodiless = exchange.body_done();
-    let head = exchange.head();
-    let entry = exchange.entry();
+/// Decides about a request by its head and its connection, and whether it has no body.
+pub fn admit(
+    core: &Core,
+    plan: &Plan,
+    (head, bodiless): (&RequestHeader, bool),
+    entry: &Entry,
+) -> Result<Admitted, Refusal> {
     let authority = head.uri.authority().map(|authority| authority.as_str().as_bytes());
     let switch = switch::asked(head, bodiless)?;
     let clean = hygiene::check(

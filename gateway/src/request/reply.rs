@@ -1,5 +1,6 @@
 //! The answer on its way back to the client.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -22,8 +23,8 @@ use crate::exchange::{Door, Exchange, Gone, change_headers};
 use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::runtime::Core;
-use crate::tunnel::metadata::{REFUSAL, SERVED_BY};
-use crate::tunnel::report::{BEAT, BEAT_LINE};
+use crate::tunnel::metadata::{CHANGES, REFUSAL, SERVED_BY};
+use crate::tunnel::report::{self, BEAT, BEAT_LINE, Report};
 use crate::upstream::{Event, Receiving};
 
 /// What a server adds to a client's key (RFC 6455 section 1.3).
@@ -193,16 +194,21 @@ async fn say<E: Exchange>(
     global_namespace: &Name,
     told: Option<&Name>,
 ) -> Result<(), Gone> {
+    let wants_changes = exchange.head().headers.contains_key(CHANGES);
     let mut head = ResponseHeader::build(200_u16, Some(2)).map_err(|_| Gone)?;
     head.insert_header(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson")).map_err(|_| Gone)?;
     head.insert_header(CACHE_CONTROL, HeaderValue::from_static("no-store")).map_err(|_| Gone)?;
     exchange.respond(Box::new(head), false).await?;
     let (mut changes, mut shutdown) = (core.changes.subscribe(), exchange.entry().lifetime.ending());
-    let mut said = None;
+    let mut said: Option<Arc<Report>> = None;
     while !*shutdown.borrow_and_update() && admit::peer_of(&core.plan.load(), exchange.entry()).is_some() {
         changes.mark_unchanged();
         let report = core.report(global_namespace, told);
-        let line = if said.as_ref() == Some(&report) { BEAT_LINE } else { report.line() };
+        let line = match &said {
+            Some(before) if before.says_the_same(&report) => BEAT_LINE,
+            Some(before) if wants_changes => report::change(before, &report),
+            _ => report::whole(&report),
+        };
         said = Some(report);
         exchange.write(line, false).await?;
         tokio::select! {

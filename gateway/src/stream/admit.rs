@@ -35,7 +35,7 @@ fn from_workload(plan: &Plan, entry: &Entry) -> Result<Wanted, Refusal> {
 }
 
 /// From outside, the name that TLS is opened for says which.
-fn from_outside(plan: &Plan, sni: &Host) -> Result<Wanted, Refusal> {
+pub(super) fn from_outside(plan: &Plan, sni: &Host) -> Result<Wanted, Refusal> {
     let passed = plan.hosts.get(sni).filter(|planned| planned.host.mode == TlsMode::Passthrough);
     let planned = passed.ok_or(Refusal::UnknownHost)?;
     let route = planned.routes.last().ok_or(Refusal::UnknownService)?;

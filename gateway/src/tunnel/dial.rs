@@ -11,7 +11,7 @@ use bytes::Bytes;
 use config::resource::Address;
 use config::resource::cluster::AddressHost;
 use h2::client::Connection;
-use http::{Method, Request, Uri, Version};
+use http::{HeaderValue, Method, Request, Uri, Version};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -22,14 +22,17 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::metadata::REPORT_PATH;
-use super::pool::{LAST_CALLS, LONGEST_CALLS, Means, Peer, Tunnel};
+use super::metadata::{CHANGES, REPORT_PATH};
+use super::pool::{LAST_CALLS, LONGEST_CALLS, Means, Peer, PeerPlace, Tunnel};
 use super::pulse::{Heard, Pulse};
 use super::report::{Lines, Report, SILENCE};
 use crate::turns::{Gathering, Turns, in_turns};
 
 /// From the first packet to the end of the handshake; and from there to the peer's first report.
 const OPENING: Duration = Duration::from_secs(3);
+
+/// A name that is not looked up after so long is given up, so that another address has its chance.
+const LOOKUP: Duration = Duration::from_secs(1);
 
 /// Of the addresses of a name, so many are tried.
 const ADDRESSES: usize = 4;
@@ -131,26 +134,37 @@ impl Drop for Opened {
 
 /// Connects, and proves who both are.
 pub async fn secure(means: &Means) -> Result<TlsStream<TcpStream>, TunnelError> {
-    let tls = means.tls.clone().ok_or(TunnelError::Identity)?;
-    let label = means.place.label.as_str().to_owned();
-    let name = ServerName::try_from(label.clone()).map_err(|_| TunnelError::Label(label))?;
-    let securing = async {
-        let tcp = connect(&means.place.address).await?;
-        TlsConnector::from(tls).connect(name, tcp).await.map_err(TunnelError::Tls)
-    };
+    let securing = async { shake(means, connect(&means.place).await?).await };
     timeout(OPENING, securing).await.unwrap_or(Err(TunnelError::Opening))
 }
 
-async fn connect(address: &Address) -> Result<TcpStream, TunnelError> {
-    let found: Vec<_> = match &address.host {
-        AddressHost::Ip(ip) => vec![SocketAddr::new(*ip, address.port)],
-        AddressHost::Name(name) => {
-            let found = tokio::net::lookup_host((name.as_str(), address.port)).await;
-            found.map_err(|_| TunnelError::Lookup(name.to_string()))?.take(ADDRESSES).collect()
-        }
-    };
+/// Proves who both are, on a connection to the peer.
+pub async fn shake(means: &Means, tcp: TcpStream) -> Result<TlsStream<TcpStream>, TunnelError> {
+    let tls = means.tls.clone().ok_or(TunnelError::Identity)?;
+    let label = means.place.label.as_str().to_owned();
+    let name = ServerName::try_from(label.clone()).map_err(|_| TunnelError::Label(label))?;
+    TlsConnector::from(tls).connect(name, tcp).await.map_err(TunnelError::Tls)
+}
+
+/// Tries whether the peer takes a tunnel, by its first report; then the tunnel ends.
+pub async fn greet(io: TlsStream<TcpStream>) -> Result<Report, TunnelError> {
+    raise(io).await.map(|(_, first)| first)
+}
+
+/// Connects to the first of the addresses that answers.
+pub async fn connect(place: &PeerPlace) -> Result<TcpStream, TunnelError> {
+    let mut found = look_up(&place.address).await;
+    if let Some(other) = &place.or_else {
+        let others = look_up(other).await;
+        found = match (found, others) {
+            (Ok(found), Ok(others)) => Ok([found, others].concat()),
+            (Err(_), others) => others,
+            (found, Err(_)) => found,
+        };
+    }
+    let found = found?;
     let each = OPENING / u32::try_from(found.len() + 1).unwrap_or(u32::MAX);
-    let mut fault = TunnelError::Lookup(address.to_string());
+    let mut fault = TunnelError::Lookup(place.address.to_string());
     for at in found {
         let connected = timeout(each, TcpStream::connect(at)).await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
         match connected.and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp)) {
@@ -159,6 +173,18 @@ async fn connect(address: &Address) -> Result<TcpStream, TunnelError> {
         }
     }
     Err(fault)
+}
+
+/// A name is looked up for each tunnel anew: what it stands for may have changed.
+async fn look_up(address: &Address) -> Result<Vec<SocketAddr>, TunnelError> {
+    match &address.host {
+        AddressHost::Ip(ip) => Ok(vec![SocketAddr::new(*ip, address.port)]),
+        AddressHost::Name(name) => {
+            let found = timeout(LOOKUP, tokio::net::lookup_host((name.as_str(), address.port))).await;
+            let found = found.ok().and_then(Result::ok).ok_or_else(|| TunnelError::Lookup(name.to_string()))?;
+            Ok(found.take(ADDRESSES).collect())
+        }
+    }
 }
 
 /// A tunnel that carries frames and reports.
@@ -218,6 +244,7 @@ impl Reports {
         let mut head = Request::new(());
         *head.method_mut() = Method::GET;
         *head.version_mut() = Version::HTTP_2;
+        head.headers_mut().insert(CHANGES, HeaderValue::from_static("1"));
         let mut uri = Uri::default().into_parts();
         uri.scheme = Some(http::uri::Scheme::HTTP);
         uri.authority = Some(http::uri::Authority::from_static("peer"));

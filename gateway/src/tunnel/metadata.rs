@@ -22,6 +22,9 @@ pub const SERVED_BY: HeaderName = HeaderName::from_static("tombolo-served-by");
 /// In answers: why the request was refused.
 pub const REFUSAL: HeaderName = HeaderName::from_static("tombolo-refusal");
 
+/// In a request for reports: after the first, only what changes is wanted.
+pub const CHANGES: HeaderName = HeaderName::from_static("tombolo-changes");
+
 /// The path on which a gateway reports to its peers; only in tunnels, where service names are in headers.
 pub const REPORT_PATH: &str = "/.tombolo/report";
 

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
-use config::resource::{Address, Host, Name};
+use config::resource::{Address, GatewayAddresses, Host, Name};
 use config::wire::PeerReport;
 use h2::client::SendRequest;
 use http::HeaderValue;
 use rustls::ClientConfig;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::metadata;
@@ -43,6 +43,8 @@ pub struct PeerKey {
 pub struct PeerPlace {
     /// The address.
     pub address: Address,
+    /// Where else it may be, when its own cluster and the controller don't say the same.
+    pub or_else: Option<Address>,
     /// The opaque name.
     pub label: Host,
 }
@@ -122,12 +124,14 @@ pub struct Peer {
     tunnels: ArcSwap<Vec<Arc<Tunnel>>>,
     turn: AtomicUsize,
     report: ArcSwap<Report>,
+    /// Told when the peer says something new of where its cluster's gateways are.
+    moved: Arc<Notify>,
     fault: Mutex<Option<String>>,
 }
 
 impl Peer {
-    /// A peer that isn't reached yet.
-    pub fn new(key: PeerKey, means: Means) -> Self {
+    /// A peer that isn't reached yet. `moved` is told whenever it says something new of where its cluster's gateways are.
+    pub fn new(key: PeerKey, means: Means, moved: Arc<Notify>) -> Self {
         Peer {
             cluster: metadata::value(&key.cluster),
             key,
@@ -135,6 +139,7 @@ impl Peer {
             tunnels: ArcSwap::default(),
             turn: AtomicUsize::new(0),
             report: ArcSwap::default(),
+            moved,
             fault: Mutex::new(None),
         }
     }
@@ -142,6 +147,11 @@ impl Peer {
     /// Follows what tunnels to it are to be made of.
     pub(super) fn means(&self) -> watch::Receiver<Means> {
         self.means.subscribe()
+    }
+
+    /// What tunnels to it are made of now.
+    pub fn current(&self) -> Means {
+        self.means.borrow().clone()
     }
 
     /// From now on, tunnels to it are made of this.
@@ -175,6 +185,16 @@ impl Peer {
         !self.tunnels.load().is_empty() && !self.report.load().draining
     }
 
+    /// Where the gateways of its cluster are, as it said last.
+    pub fn neighbours(&self) -> Arc<[GatewayAddresses]> {
+        self.report.load().gateways.clone()
+    }
+
+    /// Whether a tunnel to it is up.
+    pub fn is_connected(&self) -> bool {
+        !self.tunnels.load().is_empty()
+    }
+
     /// For `tombolo peers`.
     pub fn describe(&self) -> PeerReport {
         PeerReport {
@@ -184,13 +204,17 @@ impl Peer {
             gateway: self.key.gateway.clone(),
             address: self.means.borrow().place.address.to_string(),
             tunnels: u32::try_from(self.tunnels.load().len()).unwrap_or(u32::MAX),
+            draining: self.is_connected() && self.report.load().draining,
             fault: self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 
     /// A tunnel is up, and this is what the peer said first.
     pub(super) fn add(&self, tunnel: Arc<Tunnel>, report: Report) {
-        self.report.store(Arc::new(report));
+        // By another tunnel it may have said something newer already.
+        if !report.is_before(&self.report.load()) {
+            self.keep(report);
+        }
         self.set_fault(None);
         self.tunnels.rcu(|tunnels| {
             let mut tunnels = Vec::clone(tunnels);
@@ -201,8 +225,17 @@ impl Peer {
 
     /// The peer says something new. What a predecessor of whoever said something last still says, no longer counts.
     pub(super) fn update(&self, report: Report) {
-        if self.report.load().boot == report.boot {
-            self.report.store(Arc::new(report));
+        let known = self.report.load();
+        if known.boot == report.boot && !report.is_before(&known) {
+            drop(known);
+            self.keep(report);
+        }
+    }
+
+    fn keep(&self, report: Report) {
+        let before = self.report.swap(Arc::new(report));
+        if before.gateways != self.report.load().gateways {
+            self.moved.notify_one();
         }
     }
 

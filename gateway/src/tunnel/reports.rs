@@ -18,12 +18,21 @@ pub struct Reports {
 struct Kept {
     changes: u64,
     plan: Weak<Plan>,
+    /// The newest report's.
+    sequence: u64,
     /// By the GNS, and by the other one whose gateways are told.
-    reports: BTreeMap<(Name, Option<Name>), Arc<Report>>,
+    reports: BTreeMap<(Name, Option<Name>), Made>,
+}
+
+struct Made {
+    report: Arc<Report>,
+    /// Nothing has changed since.
+    is_new: bool,
 }
 
 impl Reports {
-    /// The report of a GNS, to its own gateways or to those of another, by this plan, after so many changes of health: made now, unless it was already.
+    /// The report of a GNS, to its own gateways or to those of another, by this plan, after so many changes of health:
+    /// made now, unless it was already. One that says what the last one said is that one.
     pub fn get(
         &self,
         changes: u64,
@@ -31,12 +40,36 @@ impl Reports {
         (gns, told): (&Name, Option<&Name>),
         make: impl FnOnce() -> Report,
     ) -> Arc<Report> {
-        let plan = Arc::downgrade(plan);
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.changes != changes || !kept.plan.ptr_eq(&plan) {
-            *kept = Kept { changes, plan, reports: BTreeMap::new() };
+        kept.renew(changes, plan);
+        let key = (gns.clone(), told.cloned());
+        if let Some(made) = kept.reports.get(&key).filter(|made| made.is_new) {
+            return made.report.clone();
         }
-        kept.reports.entry((gns.clone(), told.cloned())).or_insert_with(|| Arc::new(make())).clone()
+        let report = make();
+        let last = kept.reports.get(&key).filter(|last| last.report.says_the_same(&report));
+        let report = last.map(|last| last.report.clone()).unwrap_or_else(|| kept.number(report));
+        kept.reports.insert(key, Made { report: report.clone(), is_new: true });
+        report
+    }
+}
+
+impl Kept {
+    fn renew(&mut self, changes: u64, plan: &Arc<Plan>) {
+        let same_plan = self.plan.ptr_eq(&Arc::downgrade(plan));
+        if same_plan && self.changes == changes {
+            return;
+        }
+        if !same_plan {
+            self.reports.retain(|(gns, _), _| plan.snapshot.namespaces.contains_key(gns));
+        }
+        self.reports.values_mut().for_each(|made| made.is_new = false);
+        (self.changes, self.plan) = (changes, Arc::downgrade(plan));
+    }
+
+    fn number(&mut self, report: Report) -> Arc<Report> {
+        self.sequence += 1;
+        Arc::new(Report { sequence: self.sequence, ..report })
     }
 }
 
@@ -50,18 +83,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_is_made_once_for_each_change() {
+    fn a_report_is_made_once_for_each_change_and_numbered_when_it_says_something_new() {
         let (reports, shop) = (Reports::default(), "shop".parse().unwrap());
         let place = Place { cluster: "north".parse().unwrap() };
         let [one, two] = [(); 2].map(|()| Arc::new(Plan::empty(Arc::new(compile(&World::default(), &place, None)))));
         let made = std::cell::Cell::new(0);
-        let get = |changes, plan| {
-            reports.get(changes, plan, (&shop, None), || {
+        let get = |changes, plan, draining| {
+            let report = reports.get(changes, plan, (&shop, None), || {
                 made.set(made.get() + 1);
-                Report::default()
+                Report { draining, ..Report::default() }
             });
-            made.get()
+            (made.get(), report.sequence)
         };
-        assert_eq!([get(0, &one), get(0, &one), get(1, &one), get(1, &two), get(1, &two)], [1, 1, 2, 3, 3]);
+        assert_eq!([get(0, &one, false), get(0, &one, true), get(1, &one, false)], [(1, 1), (1, 1), (2, 1)]);
+        assert_eq!([get(2, &one, true), get(2, &two, true), get(2, &two, true)], [(3, 2), (4, 3), (4, 3)]);
     }
 }

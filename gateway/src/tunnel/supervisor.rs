@@ -1,18 +1,20 @@
-//! Keeps the tunnels that the plan wants: some to each gateway of each other cluster of each GNS, dialled for ever.
+//! Keeps the tunnels that are wanted: some to each gateway of each other cluster of each GNS, dialled for ever. The plan
+//! says where those are, and so do the gateways that are reached.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use config::live::Live;
-use config::resource::Name;
+use config::resource::{Address, Name};
 use config::revoked::Revoked;
 use config::snapshot::Namespace;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::dial::{self, Opened, TunnelError};
+use super::neighbours::Neighbours;
 use super::pool::{Means, Peer, PeerKey, PeerPlace, Peers};
 use crate::metrics::Metrics;
 use crate::plan::Plan;
@@ -31,6 +33,9 @@ pub struct Supervisor {
     changed: Arc<dyn Fn() + Send + Sync>,
     metrics: Arc<Metrics>,
     running: BTreeMap<PeerKey, Running>,
+    neighbours: Neighbours,
+    /// Told when a peer says something new of where its cluster's gateways are.
+    moved: Arc<Notify>,
 }
 
 /// A peer to which tunnels are kept up until this is dropped.
@@ -42,7 +47,8 @@ struct Running {
 impl Supervisor {
     /// Supervises nothing yet. `changed` is called whenever the choice of remote clusters may have changed.
     pub fn new(peers: Arc<Peers>, changed: Arc<dyn Fn() + Send + Sync>, metrics: Arc<Metrics>) -> Self {
-        Supervisor { peers, changed, metrics, running: BTreeMap::new() }
+        let (running, neighbours, moved) = (BTreeMap::new(), Neighbours::default(), Arc::default());
+        Supervisor { peers, changed, metrics, running, neighbours, moved }
     }
 
     /// Follows the plan. Once this future is dropped, every tunnel ends.
@@ -51,12 +57,16 @@ impl Supervisor {
         while let Some(plan) = next {
             self.reconcile(&plan);
             drop(plan);
-            next = plans.changed().await;
+            next = tokio::select! {
+                plan = plans.changed() => plan,
+                () = self.moved.notified() => Some(plans.get()),
+            };
         }
     }
 
     fn reconcile(&mut self, plan: &Plan) {
-        let wanted = wanted(plan);
+        self.neighbours.listen(&plan.snapshot, self.running.values().map(|running| &*running.peer));
+        let wanted = wanted(plan, &self.neighbours);
         let gone: Vec<_> = self.running.extract_if(.., |key, _| !wanted.contains_key(key)).collect();
         let mut differ = !gone.is_empty();
         gone.iter().filter(|(key, _)| !is_believed(plan, key)).for_each(|(_, running)| running.peer.forsake());
@@ -75,7 +85,7 @@ impl Supervisor {
     }
 
     fn start(&self, key: PeerKey, means: Means) -> Running {
-        let (peer, stop) = (Arc::new(Peer::new(key, means)), CancellationToken::new());
+        let (peer, stop) = (Arc::new(Peer::new(key, means, self.moved.clone())), CancellationToken::new());
         for _ in 0..TUNNELS_PER_PEER {
             let keeper = Keeper {
                 means: peer.means(),
@@ -91,37 +101,63 @@ impl Supervisor {
 }
 
 /// Every gateway of every other cluster of every GNS in which that cluster has a name to verify.
-fn wanted(plan: &Plan) -> BTreeMap<PeerKey, Means> {
+fn wanted(plan: &Plan, neighbours: &Neighbours) -> BTreeMap<PeerKey, Means> {
     let snapshot = &plan.snapshot;
     let mut wanted = BTreeMap::new();
     for gns in snapshot.namespaces.values() {
         let own = (!gns.visited).then_some(None);
         let crossing = plan.crossings.get(&gns.name).into_iter().flat_map(BTreeMap::keys).map(Some);
         for from in own.into_iter().chain(crossing) {
-            want(plan, gns, from, &mut wanted);
+            want(plan, neighbours, (gns, from), &mut wanted);
         }
     }
     wanted
 }
 
 /// Those of one GNS, in this gateway's identity there or in that `from` another.
-fn want(plan: &Plan, gns: &Namespace, from: Option<&Name>, wanted: &mut BTreeMap<PeerKey, Means>) {
+fn want(
+    plan: &Plan,
+    neighbours: &Neighbours,
+    (gns, from): (&Namespace, Option<&Name>),
+    wanted: &mut BTreeMap<PeerKey, Means>,
+) {
     let snapshot = &plan.snapshot;
     for (cluster, label) in gns.labels.iter().filter(|(cluster, _)| **cluster != snapshot.place.cluster) {
         let tls = plan.tunnel_client(&gns.name, from, cluster).map(|dialling| dialling.requests.clone());
-        let gateways = snapshot.gateways.get(cluster).into_iter().flat_map(|gateways| gateways.iter());
-        for gateway in gateways.filter(|gateway| !is_revoked(gns, cluster, &gateway.name)) {
-            let Some(address) = gateway.east_west.clone() else { continue };
+        for (gateway, (address, or_else)) in places(plan, neighbours, &gns.name, cluster) {
+            if is_revoked(gns, cluster, gateway) {
+                continue;
+            }
             let key = PeerKey {
                 global_namespace: gns.name.clone(),
                 from: from.cloned(),
                 cluster: cluster.clone(),
-                gateway: gateway.name.clone(),
+                gateway: gateway.clone(),
             };
-            let place = PeerPlace { address, label: label.clone() };
+            let place = PeerPlace { address: address.clone(), label: label.clone(), or_else: or_else.cloned() };
             wanted.insert(key, Means { place, tls: tls.clone() });
         }
     }
+}
+
+/// The gateways of a cluster, and where they are dialled. What its own gateways say is newer than what came by the
+/// controller, unless their agent is away: then the other address is tried, too.
+fn places<'a>(
+    plan: &'a Plan,
+    neighbours: &'a Neighbours,
+    gns: &Name,
+    cluster: &Name,
+) -> BTreeMap<&'a Name, (&'a Address, Option<&'a Address>)> {
+    let known = plan.snapshot.gateways.get(cluster).into_iter().flat_map(|gateways| gateways.iter());
+    let known = known.filter_map(|gateway| Some((&gateway.name, (gateway.east_west.as_ref()?, None))));
+    let mut places: BTreeMap<_, _> = known.collect();
+    for (gateway, address) in neighbours.of(gns, cluster) {
+        let place = places.entry(gateway).or_insert((address, None));
+        if place.0 != address {
+            *place = (address, Some(place.0));
+        }
+    }
+    places
 }
 
 /// Whether a gateway that is no longer wanted is so for other reasons than that nobody believes it.

@@ -34,10 +34,15 @@ impl Held {
         inner.map(|inner| format!("{begin}{inner}{end}\n")).collect()
     }
 
+    /// What its own certificate says.
+    pub fn leaf(&self) -> Facts {
+        let leaf = CertificateDer::pem_slice_iter(self.text.as_bytes()).next().unwrap().unwrap();
+        Facts::read(&leaf).unwrap()
+    }
+
     /// The one DNS name in the leaf: what peers ask for, which says nothing about who is there.
     pub fn label(&self) -> String {
-        let leaf = CertificateDer::pem_slice_iter(self.text.as_bytes()).next().unwrap().unwrap();
-        Facts::read(&leaf).unwrap().dns_names.remove(0)
+        self.leaf().dns_names.remove(0)
     }
 
     /// Who believes this gateway. The roots that a dialler would use are not on disk in PEM; its issuing CA stands for them.

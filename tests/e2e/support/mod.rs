@@ -1,5 +1,6 @@
 //! What the tests stand on: processes of the real binary, and clients of their own.
 
+pub mod away;
 pub mod capture;
 pub mod certs;
 pub mod cli;

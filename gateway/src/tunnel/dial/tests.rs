@@ -7,14 +7,19 @@ use tokio::time::{Instant, sleep};
 
 use super::*;
 use crate::tunnel::pool::{PeerKey, PeerPlace};
-use crate::tunnel::report::BEAT;
+use crate::tunnel::report::{BEAT, whole};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 fn peer() -> Arc<Peer> {
     let [global_namespace, cluster, gateway] = ["shop", "south", "gw"].map(|name| name.parse().unwrap());
-    let place = PeerPlace { address: "127.0.0.1:7445".parse().unwrap(), label: "x.internal".parse().unwrap() };
-    Arc::new(Peer::new(PeerKey { global_namespace, from: None, cluster, gateway }, Means { place, tls: None }))
+    let place =
+        PeerPlace { address: "127.0.0.1:7445".parse().unwrap(), label: "x.internal".parse().unwrap(), or_else: None };
+    Arc::new(Peer::new(
+        PeerKey { global_namespace, from: None, cluster, gateway },
+        Means { place, tls: None },
+        Arc::default(),
+    ))
 }
 
 /// The far end, with windows so wide that it may send whatever it likes.
@@ -55,7 +60,7 @@ async fn pings_keep_a_tunnel_whose_reports_stall_and_silence_ends_it() {
     let far = tokio::spawn(async move {
         let mut far = far_end(far).await;
         let (_, respond) = far.accept().await.unwrap().unwrap();
-        let _report = answer(respond, Report::default().line());
+        let _report = answer(respond, whole(&Report::default()));
         drop(timeout(SILENCE * 2, far.accept()).await);
         // From here on it is as good as stopped: its socket is open, and nobody reads.
         sleep(SILENCE * 4).await;
@@ -78,11 +83,11 @@ async fn slow_readers_do_not_stall_a_tunnel() {
         let mut far = far_end(far).await;
         let mut kept = Vec::new();
         let (_, respond) = far.accept().await.unwrap().unwrap();
-        let mut report = answer(respond, Report::default().line());
+        let mut report = answer(respond, whole(&Report::default()));
         while let Some(Ok((_, respond))) = far.accept().await {
             kept.push(answer(respond, vec![0; 1 << 20].into()));
             if kept.len() == READERS {
-                report.send_data(Report { draining: true, ..Report::default() }.line(), false).unwrap();
+                report.send_data(whole(&Report { draining: true, ..Report::default() }), false).unwrap();
             }
         }
     });
@@ -103,7 +108,7 @@ async fn answer_all(io: DuplexStream) {
     let mut far = far_end(io).await;
     let mut kept = Vec::new();
     while let Some(Ok((_, respond))) = far.accept().await {
-        kept.push(answer(respond, Report::default().line()));
+        kept.push(answer(respond, whole(&Report::default())));
     }
 }
 

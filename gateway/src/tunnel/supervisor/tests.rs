@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::tunnel::report::Report;
+use crate::tunnel::report::{Report, whole};
 
 const LABEL: &str = "x.internal";
 
@@ -40,7 +40,7 @@ async fn serve(listener: TcpListener, tls: Arc<ServerConfig>) {
             let mut open = Vec::new();
             while let Some(Ok((_, mut respond))) = connection.accept().await {
                 let mut body = respond.send_response(Response::new(()), false).unwrap();
-                body.send_data(Report::default().line(), false).unwrap();
+                body.send_data(whole(&Report::default()), false).unwrap();
                 open.push(body);
             }
         });
@@ -62,11 +62,16 @@ async fn a_new_identity_or_address_gets_a_new_tunnel_before_the_old_one_goes() {
         place: PeerPlace {
             address: listener.local_addr().unwrap().to_string().parse().unwrap(),
             label: LABEL.parse().unwrap(),
+            or_else: None,
         },
         tls: tls.map(Arc::new),
     };
     let [global_namespace, cluster, gateway] = ["shop", "south", "gw"].map(|name| name.parse().unwrap());
-    let peer = Arc::new(Peer::new(PeerKey { global_namespace, from: None, cluster, gateway }, means(&one, None)));
+    let peer = Arc::new(Peer::new(
+        PeerKey { global_namespace, from: None, cluster, gateway },
+        means(&one, None),
+        Arc::default(),
+    ));
     let (here, moved) = (means(&one, Some(client.clone())), means(&two, Some(client.clone())));
     let renewed = means(&one, Some(client));
     tokio::spawn(serve(one, server.clone()));

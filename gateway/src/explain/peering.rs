@@ -1,0 +1,230 @@
+//! The way to the gateways of other clusters, step by step: who we are, where they are, whether they answer, who they
+//! are, whether they take tunnels, and what they say of themselves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use config::explain::{Hop, Step};
+use config::resource::Name;
+use futures_util::future::join_all;
+use identity::Refusal;
+use time::OffsetDateTime;
+use tokio::time::timeout;
+
+use super::certificate::out_of_date;
+use crate::plan::Plan;
+use crate::runtime::Core;
+use crate::tunnel::dial::{self, TunnelError};
+use crate::tunnel::pool::{Means, Peer, PeerKey};
+
+/// Each step towards a peer may take so long.
+const PATIENCE: Duration = Duration::from_millis(400);
+/// All steps together.
+const LONGEST: Duration = Duration::from_millis(750);
+/// No more peers are tried at once.
+const MOST_PEERS: usize = 16;
+
+/// Tests each step towards the gateways of a cluster, in every GNS, whether there are tunnels or not.
+pub(super) async fn test(core: &Core, plan: &Plan, cluster: &Name) -> Vec<Step> {
+    let peers: Vec<_> = core.peers.all().into_iter().filter(|peer| peer.key.cluster == *cluster).collect();
+    if peers.is_empty() {
+        return vec![unpeered(plan, cluster)];
+    }
+    let tested = peers.iter().take(MOST_PEERS).map(async |peer| {
+        let mut steps = dial(plan, peer).await;
+        steps.push(health(peer));
+        steps
+    });
+    join_all(tested).await.concat()
+}
+
+/// Why there is no peer in a cluster.
+pub(super) fn unpeered(plan: &Plan, cluster: &Name) -> Step {
+    let step = |what: String| Step::failed(Hop::Tunnel, what).about(format_args!("Cluster/{cluster}"));
+    let member = plan.snapshot.namespaces.values().any(|gns| gns.labels.contains_key(cluster));
+    let gateways = plan.snapshot.gateways.get(cluster);
+    match gateways.map(|gateways| gateways.iter().any(|gateway| gateway.east_west.is_some())) {
+        _ if *cluster == plan.snapshot.place.cluster => step("this gateway is of that cluster itself".to_owned()),
+        _ if !member => step(format!("cluster {cluster} has no global namespace in common with this one"))
+            .remedy("let both be matched by spec.members of one GlobalNamespace; a revoked cluster is reinstated by `tombolo certs reinstate`"),
+        Some(true) => step(format!("every gateway of cluster {cluster} is revoked"))
+            .remedy("reinstate them with `tombolo certs reinstate`, or start others"),
+        Some(false) => step(format!("no gateway of cluster {cluster} takes tunnels"))
+            .remedy("start its gateways with an --east-west-port other than 0"),
+        None => step(format!("no gateway of cluster {cluster} is known"))
+            .remedy("start a gateway there; is the cluster's agent connected to the controller?"),
+    }
+}
+
+/// A tunnel to a peer that is up is so; towards another each step is tried.
+pub(super) async fn way(plan: &Plan, peer: &Arc<Peer>) -> Vec<Step> {
+    match peer.is_live() {
+        true => vec![health(peer)],
+        false => {
+            let mut steps = dial(plan, peer).await;
+            if steps.iter().all(|step| step.verdict == config::explain::Verdict::Ok) {
+                // It would be up in a moment, unless the peer is leaving.
+                steps.push(health(peer));
+            }
+            steps
+        }
+    }
+}
+
+/// How the tunnels to a peer are, and what it says over them.
+fn health(peer: &Peer) -> Step {
+    let (name, report) = (name(peer), peer.describe());
+    let about = |step: Step| step.about(format_args!("Cluster/{}", peer.key.cluster));
+    match (report.tunnels, peer.is_live()) {
+        (0, _) => {
+            let fault = report.fault.unwrap_or_else(|| "it is being dialled".to_owned());
+            about(Step::failed(Hop::Tunnel, format!("no tunnel to {name} is up: {fault}")))
+                .remedy(format!("see `tombolo check peering {} {}`", "CLUSTER", peer.key.cluster))
+        }
+        (_, false) => about(Step::failed(Hop::Health, format!("{name} is stopping and takes no new requests")))
+            .remedy("wait for its successor, or start the gateway again"),
+        (tunnels, true) => Step::ok(Hop::Tunnel, format!("{tunnels} tunnels to {name} are up, and it beats")),
+    }
+}
+
+fn name(peer: &Peer) -> String {
+    let PeerKey { global_namespace, from, cluster, gateway } = &peer.key;
+    match from {
+        None => format!("{cluster}/{gateway} in {global_namespace}"),
+        Some(from) => format!("{cluster}/{gateway} in {global_namespace} from {from}"),
+    }
+}
+
+/// Opens a tunnel of its own, and says how far it came.
+async fn dial(plan: &Plan, peer: &Peer) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let stage = Stage { peer, name: &name(peer) };
+    let tried = timeout(LONGEST, attempt(plan, &stage, &mut steps)).await;
+    if let Err(failure) = tried.unwrap_or_else(|_| Err(stage.failure(&TunnelError::Opening))) {
+        steps.push(failure);
+    }
+    steps
+}
+
+async fn attempt(plan: &Plan, stage: &Stage<'_>, steps: &mut Vec<Step>) -> Result<(), Step> {
+    let (means, name) = (stage.peer.current(), stage.name);
+    own(plan, stage.peer, &means)?;
+    let address = &means.place.address;
+    let tcp = stage.within(dial::connect(&means.place)).await?;
+    steps.push(Step::ok(Hop::Tunnel, format!("{name}: {address} takes connections")));
+    let tls = stage.within(dial::shake(&means, tcp)).await?;
+    steps.push(Step::ok(Hop::Tls, format!("{name} is who it should be")));
+    stage.within(dial::greet(tls)).await?;
+    steps.push(Step::ok(Hop::Tunnel, format!("{name} takes tunnels")));
+    Ok(())
+}
+
+/// In whose name this gateway dials.
+fn own(plan: &Plan, peer: &Peer, means: &Means) -> Result<(), Step> {
+    let shown = peer.key.from.as_ref().unwrap_or(&peer.key.global_namespace);
+    let failed = |what: String| Step::failed(Hop::Tls, what).about(format_args!("GlobalNamespace/{shown}"));
+    let agent = "the cluster's agent certifies its gateways: see that it runs, and what it logs";
+    if means.tls.is_none() {
+        return Err(failed(format!("this gateway has no identity in {shown} yet")).remedy(agent));
+    }
+    let facts = plan.own.get(shown).map(|own| own.identity.keyed().facts());
+    match facts.and_then(|facts| out_of_date(facts, OffsetDateTime::now_utc())) {
+        Some(why) => Err(failed(format!("this gateway's own certificate in {shown} {why}")).remedy(agent)),
+        None => Ok(()),
+    }
+}
+
+struct Stage<'p> {
+    peer: &'p Peer,
+    name: &'p str,
+}
+
+impl Stage<'_> {
+    async fn within<T>(&self, trying: impl Future<Output = Result<T, TunnelError>>) -> Result<T, Step> {
+        timeout(PATIENCE, trying).await.unwrap_or(Err(TunnelError::Opening)).map_err(|error| self.failure(&error))
+    }
+
+    fn failure(&self, error: &TunnelError) -> Step {
+        let cluster = &self.peer.key.cluster;
+        let address = self.peer.place().address;
+        let (hop, what, remedy) = match error {
+            TunnelError::Lookup(name) => (
+                Hop::Dns,
+                format!("{name} cannot be looked up"),
+                format!("correct spec.gateways of Cluster/{cluster}, or the name servers of this machine"),
+            ),
+            TunnelError::Connect(error) => (Hop::Tunnel, unconnected(&address.to_string(), error), listens(cluster)),
+            TunnelError::Opening | TunnelError::Silence => (
+                Hop::Tunnel,
+                format!("{address} does not answer within {PATIENCE:?}: it hangs, or packets are lost on the way"),
+                format!("see whether the gateway of cluster {cluster} runs, and what firewalls there are between"),
+            ),
+            TunnelError::Tls(error) => unproven(&address.to_string(), cluster, error),
+            TunnelError::Http2(error) if refused(error) => (
+                Hop::Tls,
+                "it refused this gateway's certificate".to_owned(),
+                format!(
+                    "its own log says why; see `tombolo certs`, and the clocks of both machines ({cluster}'s and this)"
+                ),
+            ),
+            other => (Hop::Tunnel, other.to_string(), listens(cluster)),
+        };
+        Step::failed(hop, format!("{}: {what}", self.name)).about(format_args!("Cluster/{cluster}")).remedy(remedy)
+    }
+}
+
+fn listens(cluster: &Name) -> String {
+    format!("start the gateway, or correct spec.gateways of Cluster/{cluster}: nobody takes tunnels there")
+}
+
+fn unconnected(address: &str, error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => format!("{address} refuses connections: nothing listens on the port"),
+        std::io::ErrorKind::TimedOut => format!("{address} does not answer: it is down, or a firewall drops packets"),
+        _ => format!("{address} cannot be reached: {error}"),
+    }
+}
+
+/// In TLS 1.3 the far end's refusal comes with the first bytes that are read (RFC 8446 section 4.4.2.4).
+fn refused(error: &h2::Error) -> bool {
+    let alert = |error: &std::io::Error| alert_in(error).is_some();
+    error.get_io().is_some_and(alert)
+}
+
+fn alert_in(error: &std::io::Error) -> Option<String> {
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::AlertReceived(alert) => Some(format!("{alert:?}")),
+        _ => None,
+    }
+}
+
+/// Why a handshake failed: by our own reason, by the peer's, or because it was none.
+fn unproven(address: &str, cluster: &Name, error: &std::io::Error) -> (Hop, String, String) {
+    let misplaced = || format!("another gateway answers at {address}: correct spec.gateways of Cluster/{cluster}");
+    if let Some(refusal) = Refusal::in_handshake(error) {
+        let remedy = match refusal.code() {
+            "expired" => format!("see that the agent of cluster {cluster} runs: it renews its gateways' certificates"),
+            "not_valid_yet" => "set the clocks of both machines".to_owned(),
+            "revoked" | "not_member" => {
+                format!("`tombolo certs reinstate` if cluster {cluster} is to be believed again; else remove it")
+            }
+            _ => misplaced(),
+        };
+        return (Hop::Tls, format!("it is not who it should be: {refusal}"), remedy);
+    }
+    match alert_in(error) {
+        Some(alert) if alert == "UnrecognisedName" => {
+            (Hop::Tls, format!("what answers at {address} does not know the name of cluster {cluster}"), misplaced())
+        }
+        Some(alert) => (
+            Hop::Tls,
+            format!("it refused the handshake ({alert})"),
+            format!(
+                "its own log says why; see `tombolo certs`, and the clocks of both machines ({cluster}'s and this)"
+            ),
+        ),
+        None => {
+            (Hop::Tls, format!("what answers at {address} does not speak TLS as a gateway does: {error}"), misplaced())
+        }
+    }
+}
