@@ -1,16 +1,21 @@
 //! Connections whose peers have proved who they are: each is cut as soon as its peer is no longer believed.
 //!
-//! A handshake asks once; a tunnel lives for days.
+//! A handshake asks once; a tunnel lives for days. Those below a root that has been dropped bring no further request; what
+//! is under way on them has as long as on a tunnel that was renewed, because those who were there in time have done just
+//! that.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use config::live::Live;
 use identity::trust::TrustView;
-use identity::{Refusal, Standing};
+use identity::{Refusal, Standing, TrustBundle, TrustDomain};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
+use crate::lifetime::Lifetime;
 use crate::plan::Plan;
+use crate::tunnel::pool::LONGEST_CALLS;
 
 /// All of them.
 #[derive(Default)]
@@ -24,7 +29,55 @@ struct Table {
 
 struct Held {
     standing: Standing,
-    lost: watch::Sender<Option<Refusal>>,
+    /// By which it was verified last. While they stay, there is no need to do so again.
+    roots: Arc<TrustBundle>,
+    lifetime: Arc<Lifetime>,
+    state: watch::Sender<State>,
+}
+
+/// What has become of a peer since its handshake.
+#[derive(Debug, Clone, Default, PartialEq)]
+enum State {
+    #[default]
+    Believed,
+    /// The root above it is believed no more.
+    Rootless,
+    Lost(Refusal),
+}
+
+impl Held {
+    fn check(&mut self, trust: &TrustView) {
+        let state = match self.standing.check(trust) {
+            Err(refusal) => State::Lost(refusal),
+            Ok(()) if self.is_rooted(trust) => return,
+            Ok(()) => State::Rootless,
+        };
+        self.lifetime.end();
+        self.state.send_if_modified(|now| {
+            let news = *now == State::Believed || matches!(state, State::Lost(_));
+            if news {
+                *now = state;
+            }
+            news
+        });
+    }
+}
+
+impl Held {
+    fn is_rooted(&mut self, trust: &TrustView) -> bool {
+        let now = roots(trust, &self.standing);
+        let kept = self.roots.certificates().all(|root| now.certificates().any(|other| other == root));
+        let rooted = kept || self.standing.is_rooted(trust);
+        if rooted {
+            self.roots = now;
+        }
+        rooted
+    }
+}
+
+/// Of the peer's trust domain.
+fn roots(trust: &TrustView, peer: &Standing) -> Arc<TrustBundle> {
+    trust.bundles.get(peer.id().trust_domain()).cloned().unwrap_or_default()
 }
 
 /// One that is watched, until dropped.
@@ -52,16 +105,18 @@ impl Standings {
         &self,
         plan: &Live<Plan>,
         peer: Standing,
+        lifetime: &Arc<Lifetime>,
         serving: impl Future<Output = ()>,
     ) -> Result<(), Refusal> {
-        let lost = watch::Sender::new(None);
-        let mut told = lost.subscribe();
-        let _watched = self.add(Held { standing: peer.clone(), lost });
+        let (state, domain) = (watch::Sender::default(), peer.id().trust_domain().clone());
+        let told = state.subscribe();
+        let roots = roots(&plan.load().trust, &peer);
+        let watched = self.add(Held { standing: peer, roots, lifetime: lifetime.clone(), state });
         // What has changed since its handshake, and before it was watched.
-        peer.check(&*plan.load().trust)?;
+        self.check_one(watched.number, &plan.load().trust);
         tokio::select! {
             biased;
-            Ok(lost) = told.wait_for(Option::is_some) => lost.clone().map_or(Ok(()), Err),
+            refusal = lost(told, domain) => Err(refusal),
             () = serving => Ok(()),
         }
     }
@@ -85,11 +140,31 @@ impl Standings {
         }
     }
 
+    fn check_one(&self, number: u64, trust: &TrustView) {
+        if let Some(held) = self.table().all.get_mut(&number) {
+            held.check(trust);
+        }
+    }
+
     fn check(&self, trust: &TrustView) {
-        for Held { standing, lost } in self.table().all.values() {
-            if let Err(refusal) = standing.check(trust) {
-                lost.send_replace(Some(refusal));
-            }
+        self.table().all.values_mut().for_each(|held| held.check(trust));
+    }
+}
+
+/// Comes back when the connection is to be cut.
+async fn lost(mut told: watch::Receiver<State>, domain: TrustDomain) -> Refusal {
+    loop {
+        let state = told.borrow_and_update().clone();
+        let news = match state {
+            State::Lost(refusal) => return refusal,
+            State::Rootless => match timeout(LONGEST_CALLS, told.changed()).await {
+                Err(_) => return Refusal::NoRoots(domain),
+                Ok(news) => news,
+            },
+            State::Believed => told.changed().await,
+        };
+        if news.is_err() {
+            std::future::pending::<()>().await; // nobody watches it any more: it is being dropped
         }
     }
 }
@@ -104,8 +179,10 @@ mod tests {
     use config::live::{self, Publisher};
     use config::snapshot::Place;
     use config::world::World;
-    use identity::SpiffeId;
-    use tokio::time::timeout;
+    use identity::bundle::Bundles;
+    use identity::ca::{GnsCa, IssuingCa, Lifetimes, Territory};
+    use identity::{PrivateKey, SigningRequest, SpiffeId, pem};
+    use time::OffsetDateTime;
 
     use super::*;
 
@@ -113,18 +190,43 @@ mod tests {
         format!("spiffe://shop.mesh/cluster/north/gateway/{gateway}").parse().unwrap()
     }
 
-    fn standing(gateway: &str) -> Standing {
-        let mut params = rcgen::CertificateParams::default();
-        params.subject_alt_names = vec![rcgen::SanType::URI(id(gateway).to_string().try_into().unwrap())];
-        let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
-        Standing::of(&[certificate.der().clone()]).unwrap()
+    /// A GNS with north's issuing CA in it.
+    struct Shop {
+        ca: GnsCa,
+        north: IssuingCa,
     }
 
-    /// A plan that believes north's gateways, but for these.
-    fn plan(revoked: &[&str]) -> Arc<Plan> {
+    impl Shop {
+        fn new() -> Self {
+            let domain = id("a").trust_domain().clone();
+            let ca = GnsCa::create(domain.clone(), &Lifetimes::default(), OffsetDateTime::now_utc()).unwrap();
+            let key = PrivateKey::generate().unwrap();
+            let agent: SpiffeId = "spiffe://mesh/cluster/north/agent".parse().unwrap();
+            let request = SigningRequest::own(agent, &key).unwrap();
+            let territory = Territory { label: "l1.mesh", domain: "shop.internal" };
+            let issuing = ca.issue_issuing(&request, territory, &Lifetimes::default(), OffsetDateTime::now_utc());
+            let pem = pem::encode_certificates([&issuing.unwrap()]) + &key.to_pem();
+            Shop { ca, north: IssuingCa::import(&pem).unwrap() }
+        }
+
+        fn standing(&self, gateway: &str) -> Standing {
+            let key = PrivateKey::generate().unwrap();
+            let request = SigningRequest::own(id(gateway), &key).unwrap();
+            let now = OffsetDateTime::now_utc();
+            Standing::of(&self.north.issue_gateway(&request, ["l1.mesh"], &Lifetimes::default(), now).unwrap()).unwrap()
+        }
+    }
+
+    /// A plan that believes north's gateways below these roots, but for the revoked ones.
+    fn plan(roots: &[&Shop], revoked: &[&str]) -> Arc<Plan> {
         let snapshot = compile(&World::default(), &Place { cluster: "north".parse().unwrap() }, None);
+        let domain = id("a").trust_domain().clone();
+        let bundle = TrustBundle::new(roots.iter().map(|shop| shop.ca.certificate().clone())).unwrap();
+        let mut bundles = Bundles::default();
+        bundles.insert(domain.clone(), Arc::new(bundle));
         let trust = TrustView {
-            members: [("shop.mesh".parse().unwrap(), "north".to_owned())].into(),
+            bundles,
+            members: [(domain, "north".to_owned())].into(),
             revoked_ids: revoked.iter().map(|gateway| id(gateway)).collect(),
             ..TrustView::default()
         };
@@ -148,28 +250,55 @@ mod tests {
             Gateway { standings, publisher, plan }
         }
 
-        async fn serve(&self, gateway: &str, serving: impl Future<Output = ()>) -> Result<(), Refusal> {
-            self.standings.serve(&self.plan, standing(gateway), serving).await
+        async fn serve(&self, peer: Standing, serving: impl Future<Output = ()>) -> Result<(), Refusal> {
+            self.standings.serve(&self.plan, peer, &Arc::default(), serving).await
         }
     }
 
+    const MOMENT: Duration = Duration::from_millis(1);
+
     #[tokio::test(start_paused = true)]
     async fn who_is_revoked_is_cut_and_nobody_else() {
-        let gateway = Gateway::start(plan(&[]));
-        let (mut a, mut b) = (Box::pin(gateway.serve("a", pending())), Box::pin(gateway.serve("b", pending())));
-        let moment = Duration::from_millis(1);
-        assert!(timeout(moment, &mut a).await.is_err() && timeout(moment, &mut b).await.is_err());
-        gateway.publisher.publish(plan(&["a"]));
+        let shop = Shop::new();
+        let gateway = Gateway::start(plan(&[&shop], &[]));
+        let [mut a, mut b] = ["a", "b"].map(|name| Box::pin(gateway.serve(shop.standing(name), pending())));
+        assert!(timeout(MOMENT, &mut a).await.is_err() && timeout(MOMENT, &mut b).await.is_err());
+        gateway.publisher.publish(plan(&[&shop], &["a"]));
         assert_eq!(a.await, Err(Refusal::Revoked(id("a"))));
-        assert!(timeout(moment, &mut b).await.is_err());
+        assert!(timeout(MOMENT, &mut b).await.is_err());
         drop(b);
         assert!(gateway.standings.table().all.is_empty(), "nothing is left of connections that are gone");
     }
 
     #[tokio::test]
     async fn who_was_revoked_between_the_handshake_and_now_is_not_served() {
-        let gateway = Gateway::start(plan(&["a"]));
-        assert_eq!(gateway.serve("a", async { unreachable!() }).await, Err(Refusal::Revoked(id("a"))));
-        assert_eq!(gateway.serve("b", async {}).await, Ok(()));
+        let shop = Shop::new();
+        let gateway = Gateway::start(plan(&[&shop], &["a"]));
+        let served = gateway.serve(shop.standing("a"), async { unreachable!() });
+        assert_eq!(served.await, Err(Refusal::Revoked(id("a"))));
+        assert_eq!(gateway.serve(shop.standing("b"), async {}).await, Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_below_a_dropped_root_brings_no_request_any_more_and_is_cut_in_the_end() {
+        let (old, new) = (Shop::new(), Shop::new());
+        let gateway = Gateway::start(plan(&[&old, &new], &[]));
+        let [late, renewed] = [(); 2].map(|()| Arc::<Lifetime>::default());
+        let serve = |shop: &Shop, lifetime: &Arc<Lifetime>| {
+            let (standings, plan, peer, lifetime) =
+                (gateway.standings.clone(), gateway.plan.clone(), shop.standing("a"), lifetime.clone());
+            Box::pin(async move { standings.serve(&plan, peer, &lifetime, pending()).await })
+        };
+        let (mut below_old, mut below_new) = (serve(&old, &late), serve(&new, &renewed));
+        assert!(timeout(MOMENT, &mut below_old).await.is_err() && timeout(MOMENT, &mut below_new).await.is_err());
+        assert!(!late.is_ending(), "both are believed");
+        gateway.publisher.publish(plan(&[&new], &[]));
+        assert!(timeout(MOMENT, &mut below_old).await.is_err(), "what is under way goes on");
+        assert!(late.is_ending() && !renewed.is_ending());
+        gateway.publisher.publish(plan(&[&new], &["nobody"]));
+        assert!(timeout(LONGEST_CALLS - 2 * MOMENT, &mut below_old).await.is_err(), "another change is no longer time");
+        let cut = timeout(3 * MOMENT, &mut below_old).await;
+        assert_eq!(cut, Ok(Err(Refusal::NoRoots(id("a").trust_domain().clone()))));
+        assert!(timeout(MOMENT, &mut below_new).await.is_err());
     }
 }

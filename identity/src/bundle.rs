@@ -63,6 +63,14 @@ impl TrustBundle {
         self.0.iter().filter(|root| root.facts.valid_at(now)).map(|root| root.anchor.clone()).collect()
     }
 
+    /// Why there is none of these, in seconds from `now`: when the first begins that is still to come, or else, in the past,
+    /// when the last ended.
+    pub(crate) fn off(&self, now: OffsetDateTime) -> Option<i64> {
+        let from_now = |moment: OffsetDateTime| (moment - now).whole_seconds();
+        let begins = self.0.iter().map(|root| from_now(root.facts.not_before)).filter(|begins| *begins > 0).min();
+        begins.or_else(|| self.0.iter().map(|root| from_now(root.facts.not_after)).max())
+    }
+
     /// All roots in DER, expired ones too.
     pub fn certificates(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
         self.0.iter().map(|root| &root.certificate)

@@ -42,11 +42,25 @@ pub enum Refusal {
     #[error("{0} answers where {1} is expected")]
     Other(SpiffeId, SpiffeId),
     /// The root that the token pins did not come with the handshake.
-    #[error("the peer did not send the root certificate that the token pins: is the token another mesh's?")]
+    #[error(
+        "the peer did not send the root certificate that the token pins: the token is another mesh's or cluster's, or was \
+         made before that root was replaced; take another (`tombolo token create --cluster NAME`, or the agent's \
+         member.token as it is now)"
+    )]
     NotPinned,
-    /// No living root for the trust domain.
-    #[error("no root is known and alive for trust domain {0}; is its bundle out of date?")]
+    /// No root for the trust domain.
+    #[error("no root is known for trust domain {0}; is its bundle out of date?")]
     NoRoots(TrustDomain),
+    /// All roots of the trust domain begin later: the first after so many seconds.
+    #[error(
+        "the roots of trust domain {0} begin {1} s from now: this machine's clock is behind, or that of who made them ahead"
+    )]
+    RootsBegin(TrustDomain, i64),
+    /// All roots of the trust domain have ended: the last so many seconds ago.
+    #[error(
+        "the roots of trust domain {0} ended {1} s ago: its bundle is out of date, or this machine's clock is ahead"
+    )]
+    RootsEnded(TrustDomain, i64),
     /// The path to the trust domain's roots does not hold.
     #[error("the path from {0} to the roots of its trust domain does not hold: {text}", text = path_text(.1))]
     Path(SpiffeId, webpki::Error),
@@ -90,6 +104,8 @@ impl Refusal {
             Self::Other(..) => "other_peer",
             Self::NotPinned => "not_pinned",
             Self::NoRoots(_) => "no_roots",
+            Self::RootsBegin(..) => "not_valid_yet",
+            Self::RootsEnded(..) => "expired",
             Self::Path(_, error) => path_code(error),
             Self::Issuer(..) => "issuer",
             Self::ForeignIssuer { .. } => "foreign_issuer",

@@ -6,8 +6,8 @@ use rustls_pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorith
 use time::OffsetDateTime;
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 
-use crate::ca::ISSUING_UNIT;
-use crate::facts::{Facts, Serial};
+use crate::ca::{CONTROL_UNIT, ISSUING_UNIT, TOP_LEVEL_UNIT};
+use crate::facts::{Facts, Serial, Subject};
 use crate::refusal::Refusal;
 use crate::spiffe::{Role, RoleKind, SpiffeId, TrustDomain};
 use crate::trust::Trust;
@@ -24,7 +24,7 @@ static SIGNATURES: &[&dyn SignatureVerificationAlgorithm] =
     &[webpki::ring::ECDSA_P256_SHA256, webpki::ring::ECDSA_P384_SHA384, webpki::ring::ED25519];
 
 /// Which peers are accepted. Everything is refused that is not named.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Accept {
     /// Trust domains. Tunnels have one per configuration; a port for callers may have several.
     pub domains: BTreeSet<TrustDomain>,
@@ -34,13 +34,15 @@ pub struct Accept {
     pub cluster: Option<String>,
     /// The one peer, where only one can be right.
     pub id: Option<SpiffeId>,
+    /// Whether a controller or agent may come from the root that takes a pinned one's place, as that one signed it.
+    pub successors: bool,
 }
 
 impl Accept {
     /// Accept these roles in this trust domain, of any cluster.
     #[must_use]
     pub fn new(domain: TrustDomain, roles: impl IntoIterator<Item = RoleKind>) -> Self {
-        Self { domains: [domain].into(), roles: roles.into_iter().collect(), cluster: None, id: None }
+        Self { domains: [domain].into(), roles: roles.into_iter().collect(), ..Self::default() }
     }
 
     /// Accept this peer, and nobody else.
@@ -61,6 +63,13 @@ impl Accept {
     #[must_use]
     pub fn only_cluster(self, cluster: &str) -> Self {
         Self { cluster: Some(cluster.to_owned()), ..self }
+    }
+
+    /// Accept a controller or agent also by the root that takes a pinned one's place: for whoever enrols with a token that
+    /// was made before. Who is enrolled is told of new roots, and takes no path over another.
+    #[must_use]
+    pub fn or_successors(self) -> Self {
+        Self { successors: true, ..self }
     }
 
     fn check(&self, id: &SpiffeId) -> Result<(), Refusal> {
@@ -121,7 +130,8 @@ pub fn verify_peer(
     let facts = Facts::read(leaf)?;
     let id = id_of(&facts)?;
     accept.check(&id)?;
-    let issuing = verify_path(leaf, intermediates, end, server_name, &id, trust, now)?;
+    let path = Path { leaf, intermediates, end, server_name, successors: accept.successors };
+    let issuing = verify_path(&path, &id, trust, now)?;
     check_standing(&id, [Some(&facts.serial), issuing.as_ref()].into_iter().flatten(), trust)?;
     Ok(id)
 }
@@ -141,12 +151,18 @@ pub(crate) fn id_of(facts: &Facts) -> Result<SpiffeId, Refusal> {
     }
 }
 
+/// What was presented, and what it is to prove.
+struct Path<'p> {
+    leaf: &'p CertificateDer<'p>,
+    intermediates: &'p [CertificateDer<'p>],
+    end: PeerEnd,
+    server_name: Option<&'p ServerName<'p>>,
+    successors: bool,
+}
+
 /// Verify signatures, dates, usages, constraints and the shape of the path; return the issuing CA's serial number.
 fn verify_path(
-    leaf: &CertificateDer<'_>,
-    intermediates: &[CertificateDer<'_>],
-    end: PeerEnd,
-    server_name: Option<&ServerName<'_>>,
+    presented: &Path<'_>,
     id: &SpiffeId,
     trust: &dyn Trust,
     now: OffsetDateTime,
@@ -154,25 +170,35 @@ fn verify_path(
     let bundle = trust.roots(id.trust_domain());
     let anchors = bundle.as_ref().map(|b| b.anchors(now)).unwrap_or_default();
     if anchors.is_empty() {
-        return Err(Refusal::NoRoots(id.trust_domain().clone()));
+        return Err(no_roots(id.trust_domain(), bundle.as_ref().and_then(|bundle| bundle.off(now))));
     }
     let refuse = |e| Refusal::Path(id.clone(), e);
-    let certificate = EndEntityCert::try_from(leaf).map_err(refuse)?;
+    let certificate = EndEntityCert::try_from(presented.leaf).map_err(refuse)?;
+    let usage = presented.end.usage();
     let path = certificate
-        .verify_for_usage(SIGNATURES, &anchors, intermediates, unix(now), end.usage(), None, None)
+        .verify_for_usage(SIGNATURES, &anchors, presented.intermediates, unix(now), usage, None, None)
         .map_err(refuse)?;
-    if let Some(name) = server_name {
+    if let Some(name) = presented.server_name {
         let wrong = |_| Refusal::ServerName(id.clone(), name.to_str().into_owned());
         certificate.verify_is_valid_for_subject_name(name).map_err(wrong)?;
     }
-    check_issuer(&path, id)
+    check_issuer(&path, id, presented.successors)
+}
+
+/// `off` is in seconds: to the first that begins, or, in the past, to the last that ended.
+fn no_roots(domain: &TrustDomain, off: Option<i64>) -> Refusal {
+    match off {
+        None => Refusal::NoRoots(domain.clone()),
+        Some(off @ 1..) => Refusal::RootsBegin(domain.clone(), off),
+        Some(off) => Refusal::RootsEnded(domain.clone(), off.saturating_neg()),
+    }
 }
 
 /// The data plane's leaves come from a cluster's issuing CA, the control plane's from a pinned root itself.
 ///
 /// The second half matters: the top-level CA, which is pinned, cross-signs GNS CAs. Were a longer path good enough,
 /// any agent's issuing CA could name itself the controller.
-fn check_issuer(path: &VerifiedPath<'_>, id: &SpiffeId) -> Result<Option<Serial>, Refusal> {
+fn check_issuer(path: &VerifiedPath<'_>, id: &SpiffeId, successors: bool) -> Result<Option<Serial>, Refusal> {
     let mut intermediates = path.intermediate_certificates();
     let (first, second) = (intermediates.next(), intermediates.next());
     match (id.role(), first, second) {
@@ -185,8 +211,21 @@ fn check_issuer(path: &VerifiedPath<'_>, id: &SpiffeId) -> Result<Option<Serial>
             Err(Refusal::Issuer(id.clone(), "an issuing CA that its GNS CA signed"))
         }
         (_, None, _) => Ok(None),
+        (_, Some(other), None) if successors && is_successor(&Facts::read(&other.der())?.subject, id) => Ok(None),
         _ => Err(Refusal::Issuer(id.clone(), "a pinned root itself")),
     }
+}
+
+/// Whether what a pinned root signed is the one that takes its place. It signs no other authority of its own kind: of
+/// GNS CAs the kind is another, and what those sign has a path of two.
+fn is_successor(subject: &Subject, id: &SpiffeId) -> bool {
+    let domain = id.trust_domain().as_str();
+    let expected = match id.role() {
+        Role::Controller => (Some(TOP_LEVEL_UNIT), Some(domain), None),
+        Role::Agent { cluster } => (Some(CONTROL_UNIT), Some(cluster.as_str()), Some(domain)),
+        Role::Member { .. } | Role::Gateway { .. } | Role::Workload { .. } => return false,
+    };
+    expected == (subject.unit.as_deref(), subject.common_name.as_deref(), subject.organization.as_deref())
 }
 
 fn check_issuing_subject(facts: &Facts, id: &SpiffeId, cluster: &str) -> Result<(), Refusal> {
@@ -210,6 +249,9 @@ fn check_issuing_subject(facts: &Facts, id: &SpiffeId, cluster: &str) -> Result<
 pub struct Standing {
     id: SpiffeId,
     serials: Vec<Serial>,
+    chain: Vec<CertificateDer<'static>>,
+    /// A moment at which all of the chain was good: the leaf's beginning.
+    good_at: OffsetDateTime,
 }
 
 impl Standing {
@@ -219,8 +261,10 @@ impl Standing {
     /// When there is no certificate, one cannot be read, or the first has not exactly one URI that is a SPIFFE ID.
     pub fn of(chain: &[CertificateDer<'_>]) -> Result<Self, Refusal> {
         let facts: Vec<_> = chain.iter().map(|certificate| Facts::read(certificate)).collect::<Result<_, _>>()?;
-        let id = id_of(facts.first().ok_or(Refusal::NoCertificate)?)?;
-        Ok(Standing { id, serials: facts.into_iter().map(|facts| facts.serial).collect() })
+        let leaf = facts.first().ok_or(Refusal::NoCertificate)?;
+        let (id, good_at) = (id_of(leaf)?, leaf.not_before);
+        let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
+        Ok(Standing { id, serials: facts.into_iter().map(|facts| facts.serial).collect(), chain, good_at })
     }
 
     /// Who it is.
@@ -229,8 +273,20 @@ impl Standing {
         &self.id
     }
 
+    /// Whether one of the roots that are believed now is above it. An old root goes when nobody needs it any more, or when
+    /// who still does was waited for long enough.
+    #[must_use]
+    pub fn is_rooted(&self, trust: &dyn Trust) -> bool {
+        let Some((leaf, intermediates)) = self.chain.split_first() else { return false };
+        let rooted = |end| {
+            let path = Path { leaf, intermediates, end, server_name: None, successors: false };
+            verify_path(&path, &self.id, trust, self.good_at).is_ok()
+        };
+        rooted(PeerEnd::Client) || rooted(PeerEnd::Server)
+    }
+
     /// Whether a handshake with the same certificates would still be believed, as far as that does not depend on the time
-    /// or on roots: an old root goes only when nobody needs it.
+    /// or on roots.
     ///
     /// # Errors
     /// When the peer, or one of the certificates, was revoked, or its cluster is no member any more.

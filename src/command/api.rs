@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
+use config::explain::Explanation;
 use config::manifest::Manifest;
 use config::resource::{Kind, Name, ResourceId, Span};
 use controller::access::{Role, TokenRow};
@@ -192,6 +193,11 @@ impl Api {
     pub async fn peers(&self) -> Result<Vec<PeerRow>> {
         let Items { items } = self.client.get("/v1alpha1/peers").await.map_err(|error| self.explain(&error))?;
         Ok(items)
+    }
+
+    /// What becomes of a request.
+    pub async fn explain_request(&self, question: &Value) -> Result<Explanation> {
+        self.client.post("/v1alpha1/explain", question).await.map_err(|error| self.explain(&error))
     }
 
     /// Who holds which certificate, and what is being replaced.

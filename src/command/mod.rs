@@ -12,6 +12,7 @@ pub mod context;
 mod delete;
 mod describe;
 mod diff;
+mod explain;
 pub mod files;
 mod get;
 mod history;
@@ -57,6 +58,8 @@ pub enum Command {
     Status(status::Args),
     /// Lists the tunnels between the clusters' gateways.
     Peers(peers::Args),
+    /// Asks the data planes what becomes of a request: which step of its way fails, what is behind that, what to do.
+    Explain(explain::Args),
     /// Reads manifests and lists all that is wrong with them, without a controller.
     Check(check::Args),
     /// Prints the JSON Schema of manifests, for editors.
@@ -88,6 +91,7 @@ pub async fn run(command: Command) -> Result<ExitCode> {
         Command::Restore(args) => restore::run(&args),
         Command::Status(args) => status::run(args).await,
         Command::Peers(args) => peers::run(args).await,
+        Command::Explain(args) => explain::run(args).await,
         Command::Check(args) => check::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Ca(args) => ca::run(args).await,

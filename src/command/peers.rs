@@ -36,7 +36,8 @@ fn table(peers: &[PeerRow]) -> String {
     for PeerRow { from_cluster, from_gateway, report } in peers {
         let from = format!("{from_cluster}/{from_gateway}");
         let to = format!("{}/{}", report.cluster, report.gateway);
-        let (tunnels, fault) = (report.tunnels.to_string(), report.fault.as_deref().unwrap_or_default());
+        let draining = if report.draining { "it drains" } else { "" };
+        let (tunnels, fault) = (report.tunnels.to_string(), report.fault.as_deref().unwrap_or(draining));
         let gns = match &report.from {
             Some(calling) => format!("{calling}>{}", report.global_namespace),
             None => report.global_namespace.to_string(),

@@ -89,7 +89,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let agent = Arc::new(Agent::build(settings(args)).await?);
     if let Some(at) = admin {
         let (asked, holder, registry) = (agent.clone(), agent.clone(), Registry::new());
-        expiry::register(&registry, move || expiry::of_holder(&holder.trust(), "issuing"))?;
+        expiry::register(&registry, move || expiry::of_agent(&holder.told()))?;
         Admin::bind(at, registry, Arc::new(move || asked.ready())).await?.spawn(stop.clone());
     }
     serve(agent, stop).await

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use config::wire::TrustReport;
+use config::wire::{Ack, TrustReport};
 use controller::global::CertificatesStatus;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
@@ -62,7 +62,14 @@ pub fn of_mesh(status: &CertificatesStatus) -> Ends {
     earliest(rows.map(|row| ((name(row.global_namespace.as_ref()), row.level.to_string()), row.not_after)))
 }
 
-/// Of what a process holds itself: an agent issuing CAs in GNSs, a gateway leaves; both a leaf in the control plane.
+/// Of what an agent holds: issuing CAs in GNSs, a leaf in the control plane, and its cluster's control CA.
+pub fn of_agent(told: &Ack) -> Ends {
+    let control = told.control.iter().flat_map(|control| &control.roots);
+    let control = control.map(|root| ((String::new(), "control".to_owned()), root.not_after));
+    earliest(of_holder(&told.trust, "issuing").into_iter().chain(control))
+}
+
+/// Of what a process shows: certificates of that level in GNSs, a leaf in the control plane.
 pub fn of_holder(trust: &[TrustReport], level_in_gns: &str) -> Ends {
     let of = |trust: &TrustReport| {
         let level = if trust.global_namespace.is_some() { level_in_gns } else { "leaf" };

@@ -278,7 +278,13 @@ impl Telling {
 fn trust(believed: Believed, held: &Identities, said: &[TrustReport]) -> TrustReport {
     let Believed { global_namespace, roots, serial } = believed;
     let Some(serial) = serial else {
-        return TrustReport { global_namespace: Some(global_namespace), roots, certificate: None, workloads: vec![] };
+        return TrustReport {
+            global_namespace: Some(global_namespace),
+            roots,
+            certificate: None,
+            workloads: vec![],
+            visitors: vec![],
+        };
     };
     let newest = held.get(&global_namespace).map(|holding| holding.report());
     let before = said.iter().filter(|said| said.global_namespace.as_ref() == Some(&global_namespace));
@@ -287,7 +293,7 @@ fn trust(believed: Believed, held: &Identities, said: &[TrustReport]) -> TrustRe
     // One of which nothing is known any more counts as of no order: as something that has yet to be replaced.
     let unknown = || newest.map(|newest| CertificateReport { serial, order: Order::default(), ..newest.clone() });
     let certificate = certificate.or_else(unknown);
-    TrustReport { certificate, global_namespace: Some(global_namespace), roots, workloads: vec![] }
+    TrustReport { certificate, global_namespace: Some(global_namespace), roots, workloads: vec![], visitors: vec![] }
 }
 
 /// `/v1/health`: this gateway's view, once; `/v1/health/follow`: a line of JSON at each change, and an empty one as a

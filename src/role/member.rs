@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use config::compile::compile;
 use config::explain::{Answer, Question};
@@ -18,6 +18,8 @@ use gateway::{Identities, Secrets};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
+/// Between two worlds that are compiled.
+const LONGEST_REST: Duration = Duration::from_millis(50);
 /// A leaving member waits so long for its agent to hear of it.
 const FAREWELL: Duration = Duration::from_millis(1_500);
 
@@ -124,10 +126,13 @@ pub fn follow(args: MemberArgs, role: MemberRole, addresses: Option<GatewayAddre
     tokio::spawn(async move {
         while followed.changed().await.is_ok() {
             let (newest, publish) = (followed.borrow_and_update().clone(), publish.clone());
+            let begun = Instant::now();
             // Beside the runtime's workers: those have requests to serve. It fails only when the runtime ends.
             if spawn_blocking(move || publish(newest.as_deref())).await.is_err() {
                 return;
             }
+            // As long as it took: however fast the world changes, requests have the rest of the machine.
+            tokio::time::sleep(begun.elapsed().min(LONGEST_REST)).await;
         }
     });
     tokio::spawn(async move {

@@ -25,7 +25,7 @@ async fn sees(demo: &Demo, gateway: IpAddr, cluster: &str, peer: &str) -> Outcom
 }
 
 /// A further gateway of west, with the flags of one that runs.
-fn third_gateway_of_west(demo: &Demo) -> (Process, IpAddr) {
+fn third_gateway_of_west(demo: &Demo, drain_wait: u32) -> (Process, IpAddr) {
     let address = demo.address(2, 0, 13);
     let (state, log) = (demo.state.join("west/gw-c"), demo.state.join("gw-c.access.log"));
     let flags = [
@@ -33,6 +33,7 @@ fn third_gateway_of_west(demo: &Demo) -> (Process, IpAddr) {
         format!("--state={}", state.display()),
         format!("--address={address}"),
         format!("--access-log={}", log.display()),
+        format!("--drain-wait={drain_wait}"),
     ];
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let arguments = with_flags(&arguments(demo.pids("west_gw_a")[0]), &flags);
@@ -101,7 +102,7 @@ async fn a_gateway_that_its_agent_admits_while_the_controller_is_away_serves_eve
     let demo = Demo::own().await;
     let load = load(&demo).await;
     let controller = Away::kill(&demo, &["controller"]);
-    let (mut gateway, address) = third_gateway_of_west(&demo);
+    let (mut gateway, address) = third_gateway_of_west(&demo, 0);
     for other in [demo.gateway(0, 0), demo.gateway(0, 1), demo.gateway(1, 0), demo.gateway(1, 1)] {
         let seen = || async { holds(sees(&demo, other, "west", "gw-c").await?, || format!("{other} doesn't see it")) };
         eventually("the other clusters' gateways have tunnels to it", seen).await;
@@ -224,6 +225,40 @@ async fn an_agent_renews_gateways_certificates_while_the_controller_is_away() {
     let _controller = controller.back();
     all_agree(&demo).await;
     load.end_without_failure().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draining_gateway_says_so_to_peers_dns_servers_and_its_agent() {
+    let demo = Demo::own().await;
+    let load = load(&demo).await;
+    let (mut gateway, address) = third_gateway_of_west(&demo, 600);
+    let others = [demo.gateway(0, 0), demo.gateway(0, 1), demo.gateway(1, 0), demo.gateway(1, 1)];
+    let are = async |live: bool| {
+        for other in others {
+            let seen = || async { holds(sees(&demo, other, "west", "gw-c").await? == live, || other.to_string()) };
+            eventually("the other clusters' gateways know whether it takes requests", seen).await;
+        }
+        let named = || async {
+            let reply = ask(demo.dns(2), Over::Udp, "cart.shop.internal", A).await?;
+            holds(reply.addresses.contains(&address) == live, || format!("{reply:?}"))
+        };
+        eventually("its cluster's DNS servers know it, too", named).await;
+    };
+    are(true).await;
+    signal("TERM", &[gateway.pid()]);
+    are(false).await;
+    let told = || async {
+        let (status, peers) = demo.cli(|cli| (cli.run(&["status"]), cli.run(&["peers"])));
+        let row = |line: &str| line.split_whitespace().take(4).eq(["west", "gw-c", "gateway", "draining"]);
+        holds(status.stdout.lines().any(row), || status.stdout.clone())?;
+        let drains = |line: &str| line.contains(" west/gw-c ") && line.ends_with("it drains");
+        holds(peers.stdout.lines().filter(|line| drains(line)).count() >= 4, || peers.stdout.clone())
+    };
+    eventually("people are told", told).await;
+    demo.get_public(address).await.unwrap();
+    load.until_served_by("all nine serve", all_nine).await;
+    load.end_without_failure().await;
+    gateway.kill();
 }
 
 /// Where a peer is dialled, and by how many tunnels, as the gateways of another cluster tell.

@@ -10,9 +10,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
 use serde_json::Value;
 
+use crate::support::cli::Cli;
 use crate::support::demo::{ADMIN, Demo, EAST_WEST, HTTP, HTTPS, SERVICE};
 use crate::support::http::{Outcome, Protocol, plain};
-use crate::support::process::Process;
+use crate::support::process::{Process, signal};
 use crate::support::{eventually, holds, upstream};
 
 /// A fourth cluster, on the network after the demo's three.
@@ -104,6 +105,32 @@ async fn a_fourth_cluster_joins_with_a_token_and_takes_part_at_once() {
     assert!(status.lines().any(|line| line.starts_with("east") && line.contains("connected")), "{status}");
 }
 
+#[tokio::test]
+async fn waiting_for_a_resource_outlasts_the_coming_of_those_who_must_serve_it() {
+    let demo = Demo::own().await;
+    let gns = "apiVersion: tombolo.dev/v1alpha1\nkind: GlobalNamespace\nmetadata: {name: dawn}\n\
+               spec: {domain: dawn.internal, members: [{cluster: {exact: east}, namespace: {exact: dawn}}]}\n";
+    let late = demo.cli(|cli| cli.with_manifests(&["apply", "--wait=2s", "-f"], gns));
+    let said = "waiting: GlobalNamespace/dawn: Ready=False NoCluster";
+    assert!(!late.ok && late.stderr.contains(said), "{late:?}");
+    let context = demo.context();
+    let waiting =
+        std::thread::spawn(move || Cli { context: &context }.with_manifests(&["apply", "--wait=60s", "-f"], gns));
+    let east = East::in_mesh_of(&demo);
+    let _agent = east.agent(&demo.token("east"));
+    let nobody = || async {
+        let ready = demo.cli(|cli| cli.run(&["get", "gns", "dawn"])).stdout;
+        holds(ready.contains("NoMembers"), || ready.clone())
+    };
+    eventually("the cluster has come, but nobody who serves", nobody).await;
+    assert!(!waiting.is_finished(), "it waits");
+    let _gateway = east.gateway();
+    let said = waiting.join().unwrap();
+    assert!(said.ok, "{said:?}");
+    let status = demo.cli(|cli| cli.json(&["get", "GlobalNamespace/dawn"]))["status"].clone();
+    assert_eq!(status["observedGeneration"], status["revision"], "{status}");
+}
+
 async fn all_four(workload: IpAddr, gateway: SocketAddr) -> Outcome<()> {
     let mut connection = plain(workload, gateway, "cart.shop.internal", Protocol::Http1).await?;
     let mut clusters = BTreeSet::new();
@@ -138,6 +165,49 @@ async fn a_token_is_good_for_one_joining_and_who_comes_late_is_told_how_to_get_a
     eventually("the first joining succeeds", || std::future::ready(holds(joined.exists(), String::new))).await;
     let said = refused(&demo, &used, &["--replace".to_owned()]);
     assert!(said.contains("used already") && said.contains("tombolo token create --cluster"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_before_the_top_level_ca_was_replaced_is_good_until_the_old_one_is_dropped() {
+    let demo = Demo::own().await;
+    let (in_time, late) = (demo.token("east"), demo.token("paris"));
+    let roots = |status: &Value| {
+        let rows = status["trust"].as_array().unwrap().iter().filter(|row| row["globalNamespace"] == Value::Null);
+        rows.cloned().collect::<Vec<_>>()
+    };
+    let status = || demo.cli(|cli| cli.json(&["certs"]));
+    let old = roots(&status())[0]["root"].clone();
+    demo.cli(|cli| cli.run(&["certs", "rotate", "--level=top"])).success();
+    // The new one signs once everybody has believed it for three seconds.
+    eventually("west's agent believes both", || async {
+        let rows = roots(&status());
+        let new = rows.iter().find(|row| row["root"] != old).ok_or("no new root yet")?;
+        let believed = new["believedBy"].as_array().unwrap().contains(&"the agent of west".into());
+        holds(believed && new["signing"] == false, || format!("{rows:?}"))
+    })
+    .await;
+    let away = demo.pids("west_agent");
+    signal("STOP", &away);
+    eventually("the new one signs, and the old one stays", || async {
+        let rows = roots(&status());
+        let signs = |row: &&Value| row["signing"] == true && row["root"] != old;
+        holds(rows.len() == 2 && rows.iter().any(|row| signs(&row)), || format!("{rows:?}"))
+    })
+    .await;
+    let east = East::in_mesh_of(&demo);
+    let agent = east.agent(&in_time);
+    let joined = east.dir.join("agent/member.token");
+    eventually("it joins", || std::future::ready(holds(joined.exists(), || agent.log()))).await;
+    signal("CONT", &away);
+    eventually("the old one is dropped", || async {
+        let rows = roots(&status());
+        holds(rows.len() == 1 && rows[0]["root"] != old, || format!("{rows:?}"))
+    })
+    .await;
+    let said = refused(&demo, &late, &[]);
+    assert!(said.contains("before that root was replaced") && said.contains("tombolo token create"), "{said}");
+    let said = refused(&demo, &demo.token("east"), &[]);
+    assert!(said.contains("in the mesh already"), "a token of now is looked at: {said}");
 }
 
 #[tokio::test]

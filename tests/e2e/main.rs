@@ -8,7 +8,9 @@
 mod support;
 
 mod bounds;
+mod clock;
 mod control;
+mod control_ca;
 mod demo;
 mod disconnected;
 mod discovery;
@@ -16,6 +18,7 @@ mod dns;
 mod durability;
 mod east_west;
 mod enrol;
+mod explain;
 mod failover;
 mod floods;
 mod hostile;
@@ -25,6 +28,7 @@ mod mesh;
 mod modes;
 mod observability;
 mod operation;
+mod partitions;
 mod protocols;
 mod public;
 mod readme;

@@ -13,9 +13,9 @@ use crate::support::demo::{Demo, EAST_WEST, HOST, HTTPS, SERVICE};
 use crate::support::http::{Client, Outcome, Protocol, plain};
 use crate::support::identities::Held;
 use crate::support::load::Load;
-use crate::support::process::signal;
-use crate::support::workload::{Caller, Member};
-use crate::support::{eventually, holds};
+use crate::support::process::{Process, arguments, signal};
+use crate::support::workload::{self, Caller, Inside, Member};
+use crate::support::{DEADLINE, eventually, holds};
 
 /// Whoever is revoked is out everywhere within this time.
 const OUT: Duration = Duration::from_secs(5);
@@ -130,6 +130,9 @@ async fn of_a_revoked_cluster_nobody_is_believed_and_its_agent_is_told_nothing()
     let status = demo.cli(|cli| cli.json(&["status"]));
     let west = status["clusters"].as_array().unwrap().iter().find(|cluster| cluster["name"] == "west").unwrap();
     assert_eq!(west["connected"], false, "{west}");
+    rotates(&demo);
+    let said = replace_west(&demo).0;
+    assert!(said.contains("west is revoked") && said.contains("tombolo certs reinstate"), "{said}");
 
     certs(&demo, &["reinstate", "--cluster=west"]).success();
     eventually("it serves again", || async {
@@ -167,4 +170,110 @@ async fn a_revoked_workload_is_cut_and_called_by_nobody() {
     let other = Caller::new(member.workload("shop", "honest"), demo.workload(0));
     let mut connection = other.http(at, "cart.shop.internal", &member, Protocol::Http1).await.unwrap();
     assert_eq!(connection.get("/").await.unwrap().status, 200);
+}
+
+/// A new root takes the place of the old one, and nobody is waited for.
+fn rotates(demo: &Demo) {
+    let said = certs(demo, &["rotate", "--level=gns", "--gns=shop", "--wait", "--timeout=60"]);
+    assert!(said.ok, "{said:?}");
+}
+
+/// Another agent joins in the place of west's; what it says, once it has ended or has joined.
+fn replace_west(demo: &Demo) -> (String, Option<Process>) {
+    let state = demo.state.join("west-again");
+    let args = [
+        "agent".to_owned(),
+        format!("--state={}", state.display()),
+        format!("--listen={}:7444", demo.address(2, 0, 9)),
+        format!("--join={}", demo.token("west")),
+        "--replace".to_owned(),
+    ];
+    let mut agent = Process::start(&args, &demo.state.join("west-again.log"));
+    let began = Instant::now();
+    while agent.ended().is_none() && !state.join("member.token").exists() {
+        assert!(began.elapsed() < DEADLINE, "{}", agent.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    match state.join("member.token").exists() {
+        true => (String::new(), Some(agent)),
+        false => (agent.log(), None),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_gateway_does_not_enrol_again_and_no_rotation_waits_for_it() {
+    let demo = Demo::own().await;
+    load(&demo).await.end_without_failure().await; // all are there, with identities
+    certs(&demo, &["revoke", "--cluster=west", "--gateway=gw-b"]).success();
+    let pids = demo.pids("west_gw_b");
+    let args = arguments(pids[0]);
+    signal("KILL", &pids);
+    rotates(&demo);
+    std::fs::remove_file(demo.state.join("west/gw-b/member.pem")).unwrap();
+    let again = Process::start(&args, &demo.state.join("again.log"));
+    eventually("it is told why it cannot enrol", || async {
+        let log = again.log();
+        holds(log.contains("gw-b is revoked") && log.contains("tombolo certs reinstate"), || log)
+    })
+    .await;
+    rotates(&demo);
+    assert!(!demo.state.join("west/gw-b/member.pem").exists());
+    certs(&demo, &["reinstate", "--cluster=west", "--gateway=gw-b"]).success();
+    eventually("it serves again", || demo.get_public(demo.gateway(2, 1))).await;
+    eventually("it is in", || async { holds(demo.state.join("west/gw-b/member.pem").exists(), || again.log()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_whose_agents_key_was_stolen_comes_back_with_another_agent() {
+    let demo = Demo::own().await;
+    Member::of(&demo, 2, "shop").await;
+    certs(&demo, &["revoke", "--cluster=west"]).success();
+    certs(&demo, &["reinstate", "--cluster=west"]).success();
+    let (said, agent) = replace_west(&demo);
+    assert!(agent.is_some(), "{said}");
+    eventually("the old agent is shut out, and the new one is heard", || async {
+        let log = demo.log_of("west-agent");
+        let status = demo.cli(|cli| cli.json(&["status"]));
+        let west = status["clusters"].as_array().unwrap().iter().find(|cluster| cluster["name"] == "west").unwrap();
+        // The new one has no members yet.
+        let new = west["connected"] == true && west["members"].as_array().is_none_or(Vec::is_empty);
+        holds(new && log.contains("not following"), || format!("{west}: {log}"))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_instances_of_a_revoked_workload_get_no_request_not_even_on_connections_that_are_open() {
+    let demo = Demo::own().await;
+    let member = Member::of(&demo, 0, "shop").await;
+    let instance = SocketAddr::new(demo.address(0, 1, 77), 9443);
+    workload::serve(instance, &member, &member.workload("shop", "vault"), Inside::Http1, "vault").await;
+    let port = format!("port: {SERVICE}, protocol: http");
+    let manifest = workload::service("north", "shop", "vault", &port, "mesh", &[instance]);
+    workload::register(&demo, 0, "vault", &[manifest]);
+    let at = SocketAddr::new(demo.gateway(0, 0), SERVICE);
+    let call = async || {
+        let mut connection = plain(demo.workload(0), at, "vault.shop.internal", Protocol::Http1).await?;
+        connection.get("/").await
+    };
+    let answers = async || {
+        let answer = call().await?;
+        holds(answer.status == 200 && answer.body == "vault", || format!("{answer:?}"))
+    };
+    eventually("it answers", answers).await;
+    // Its connection is kept for the next request, and is used.
+    answers().await.unwrap();
+    let began = Instant::now();
+    certs(&demo, &["revoke", "--cluster=north", "--workload=shop/vault"]).success();
+    eventually("it gets no request", async || {
+        let answer = call().await?;
+        holds(answer.status == 503, || format!("{answer:?}"))
+    })
+    .await;
+    assert!(began.elapsed() < OUT, "{:?}", began.elapsed());
+    for _ in 0..20 {
+        assert_eq!(call().await.unwrap().status, 503);
+    }
+    certs(&demo, &["reinstate", "--cluster=north", "--workload=shop/vault"]).success();
+    eventually("it answers again", answers).await;
 }

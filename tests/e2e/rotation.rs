@@ -73,7 +73,9 @@ async fn all_levels_are_replaced_one_after_another_and_no_request_fails() {
     let old_ca = demo.ca();
     let mut before = settled(&demo).await;
     let all = [("leaf", Some("shop")), ("issuing", Some("shop")), ("gns", Some("shop")), ("top", None), ("leaf", None)];
-    for (level, replaced) in [("leaf", [0, 4].as_slice()), ("issuing", &[0, 1]), ("gns", &[0, 1, 2]), ("top", &[3])] {
+    for (level, replaced) in
+        [("leaf", [0, 4].as_slice()), ("issuing", &[0, 1]), ("gns", &[0, 1, 2]), ("top", &[3]), ("control", &[4])]
+    {
         rotate(&demo, &["--level", level]);
         let after = settled(&demo).await;
         for at in replaced {
@@ -146,6 +148,39 @@ async fn a_gateway_that_is_away_holds_up_the_end_of_a_root_and_is_named() {
     signal("CONT", &away);
     let status = settled(&demo).await;
     assert_eq!(status["trust"].as_array().unwrap().len(), 2, "the old root is gone: {status}");
+}
+
+/// The last phase is held up by whoever believed in time, and then was away when certificates were issued anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_shows_an_old_certificate_holds_up_the_proof_and_is_named() {
+    let demo = Demo::own().await;
+    let before = settled(&demo).await;
+    let old =
+        before["trust"].as_array().unwrap().iter().find(|root| root["globalNamespace"] == "shop").unwrap()["root"]
+            .clone();
+    demo.cli(|cli| cli.run(&["certs", "rotate", "--level=gns", "--gns=shop"])).success();
+    // The new root signs once everybody has believed it for three seconds.
+    eventually("it believes both", || async {
+        let status = demo.cli(|cli| cli.json(&["certs", "--gns=shop"]));
+        let new =
+            status["trust"].as_array().unwrap().iter().find(|root| root["root"] != old).ok_or("no new root yet")?;
+        let believed = new["believedBy"].as_array().unwrap().contains(&json!("west/gw-b"));
+        holds(believed && new["signing"] == false, || status.to_string())
+    })
+    .await;
+    let away = demo.pids("west_gw_b");
+    signal("STOP", &away);
+    eventually("all others show new ones, and the old root stays", || async {
+        let status = demo.cli(|cli| cli.json(&["certs", "--gns=shop"]));
+        let only = status["rotations"][0]["phase"] == "prove" && waiting(&status) == ["west/gw-b"];
+        let held = status["trust"].as_array().unwrap().iter().find(|root| root["root"] == old);
+        let held = held.is_some_and(|root| root["heldBy"] == json!(["west/gw-b"]));
+        holds(only && held, || status.to_string())
+    })
+    .await;
+    signal("CONT", &away);
+    let after = settled(&demo).await;
+    assert!(after["trust"].as_array().unwrap().iter().all(|root| root["root"] != old), "{after}");
 }
 
 /// The leaf that a gateway keeps on disk.

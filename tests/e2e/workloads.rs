@@ -1,15 +1,18 @@
 //! Workloads' identities, as an operator sets them up.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use identity::KeyedCertificate;
+use identity::{Identity, KeyedCertificate};
 
+use crate::support::http::{Client, Protocol};
 use crate::support::router::{Router, address, shop};
-use crate::support::upstream::service;
+use crate::support::upstream::{self, service};
+use crate::support::workload::{self, Inside, Member};
 use crate::support::{eventually, holds};
-use crate::workload_api::{Call, fields};
+use crate::workload_api::{Call, Fields, fields};
 
 const CART: &str = "spiffe://shop.mesh.internal/cluster/local/ns/shop/svc/cart";
 
@@ -75,6 +78,96 @@ async fn a_workload_gets_its_identity_by_directory_by_socket_and_by_command() {
     for serial in serials {
         assert_eq!(audit.matches(serial.as_str()).count(), 1, "{serial} in {audit}");
     }
+}
+
+/// `bank` lets in `shop`'s cart.
+const VISIT: &str = "apiVersion: tombolo.dev/v1alpha1\nkind: AccessPolicy\nmetadata: {name: visit}\n\
+                  spec: {globalNamespace: bank, from: [{globalNamespace: shop, service: cart}], to: [{service: teller}]}\n";
+
+/// Two GNSs in one cluster.
+fn two_namespaces(at: SocketAddr) -> String {
+    let bank = shop("127.0.0.0/8").split("---").next().unwrap().replace("shop", "bank");
+    // What is called from elsewhere must speak mutual TLS.
+    let port = "port: 8080, protocol: http";
+    let teller = workload::service("local", "bank", "teller", port, "mesh", &[(at.ip(), 9443).into()]);
+    let cart = service("local", "cart", &[at]);
+    [bank, shop("127.0.0.0/8") + &cart, service("local", "till", &[at]), teller].join("---\n")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workload_is_told_whom_to_believe_where_a_policy_lets_it_call() {
+    let (folder, at) = (tempfile::tempdir().unwrap(), address(67, 1));
+    upstream::serve((at, 9000).into()).await;
+    let (cart, socket) = (folder.path().join("cart"), folder.path().join("workload.sock"));
+    let till = folder.path().join("till");
+    let kept = |name: &str, to: &Path| format!("--workload=shop/{name},uid={},dir={}", own_uid(), to.display());
+    let flags = [kept("cart", &cart), kept("till", &till), format!("--workload-socket={}", socket.display())];
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    let router = Router::start(at, &two_namespaces((at, 9000).into()), &flags);
+    let (bank, text) = (cart.join("federated/bank.mesh.internal.pem"), |path: &Path| std::fs::read_to_string(path));
+    eventually("the policy is applied", async || {
+        let said = router.cli(|cli| cli.apply(VISIT));
+        holds(said.ok, || format!("{said:?}"))
+    })
+    .await;
+    eventually("cart is told of bank", async || {
+        text(&bank).map_err(|error| format!("{error}: {}", router.process.log()))
+    })
+    .await;
+    eventually("till has an identity", async || read(&till)).await;
+    let issued = folder.path().join("teller");
+    let (agent, out) = (router.state().join("agent/member.token"), format!("--out={}", issued.display()));
+    let agent = format!("--agent={}", agent.display());
+    let issue = ["certs", "issue", "--gns=bank", "--service=bank/teller", &agent, &out];
+    eventually("teller has an identity", async || {
+        let said = router.cli(|cli| cli.run(&issue));
+        holds(said.ok, || format!("{said:?}"))
+    })
+    .await;
+    let of_teller = |name: &str| text(&issued.join(name)).unwrap();
+    let keyed = KeyedCertificate::from_pem(&of_teller("cert.pem"), &of_teller("key.pem")).unwrap();
+    let member = Member::believing("local", "bank.mesh.internal", &of_teller("bundle.pem"));
+    workload::serve((at, 9443).into(), &member, &Identity::new(keyed).unwrap(), Inside::Http1, "teller").await;
+    assert_eq!(std::fs::read_dir(till.join("federated")).unwrap().count(), 0, "no policy lets till call anybody");
+
+    let roots = |message: &Fields| {
+        let entries = message.get(&3).into_iter().flatten().map(|entry| fields(entry.clone()));
+        entries
+            .map(|entry| (String::from_utf8(entry[&1][0].to_vec()).unwrap(), entry[&2][0].clone()))
+            .collect::<Vec<_>>()
+    };
+    let mut call = Call::begin(&socket, "FetchX509SVID", &[("workload.spiffe.io", "true")]).await;
+    let told = roots(&call.message().await);
+    let der = identity::pem::decode_certificates(&text(&bank).unwrap()).unwrap();
+    let der: Vec<u8> = der.iter().flat_map(|root| root.to_vec()).collect();
+    assert_eq!(told, [("spiffe://bank.mesh.internal".to_owned(), der.into())]);
+
+    // With it, and with nothing else, it believes the gateway that answers in bank's name.
+    let (chain, key) = (text(&cart.join("cert.pem")).unwrap(), text(&cart.join("key.pem")).unwrap());
+    let answers = async |roots: &Path, name: &str| {
+        let client = Client::trusting(&text(roots).unwrap()).with_identity(&chain, &key);
+        let mut connection = client.https((at, 8080).into(), name, Protocol::Http2).await?;
+        let answer = connection.get("/").await?;
+        holds(answer.status == 200, || format!("{answer:?}"))
+    };
+    eventually("teller answers", async || answers(&bank, "teller.bank.internal").await).await;
+    let own = cart.join("bundle.pem");
+    answers(&own, "till.shop.internal").await.unwrap();
+    let refused = answers(&own, "teller.bank.internal").await.unwrap_err();
+    assert!(refused.contains("UnknownIssuer") || refused.contains("certificate"), "{refused}");
+
+    // A new root of bank comes before anybody shows what it signs.
+    router.cli(|cli| cli.run(&["certs", "rotate", "--level=gns", "--gns=bank"])).success();
+    eventually("both roots are there", async || {
+        let now = text(&bank).map_err(|error| error.to_string())?;
+        holds(now.matches("BEGIN").count() == 2, || now)
+    })
+    .await;
+    answers(&bank, "teller.bank.internal").await.unwrap();
+
+    router.cli(|cli| cli.run(&["delete", "AccessPolicy/bank/visit"])).success();
+    eventually("it is told no more", async || holds(!bank.exists(), || "it is".to_owned())).await;
+    while !roots(&call.message().await).is_empty() {}
 }
 
 #[tokio::test]

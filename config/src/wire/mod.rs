@@ -23,7 +23,7 @@ pub use ack::Part;
 pub use ask::{Answer, Ask, Outcome, Unanswered};
 pub use json::Json;
 pub use secret::Secret;
-pub use trust::{CertificateReport, Order, TrustReport, WorkloadsReport};
+pub use trust::{CertificateReport, ControlReport, Order, TrustReport, WorkloadsReport};
 
 /// The version of this language. It grows when a side of the release before would misunderstand one of this; what only
 /// some sides know of goes by [`feature`].
@@ -236,6 +236,9 @@ pub struct Ack {
     /// But these are no more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gone: Vec<Name>,
+    /// From an agent: the cluster's control CA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<ControlReport>,
 }
 
 /// An entry that a process couldn't act on.

@@ -43,6 +43,30 @@ pub struct TrustReport {
     /// From an agent: what the certificates of its cluster's workloads need.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub workloads: Vec<WorkloadsReport>,
+    /// From an agent: what workloads of other GNSs need that may call something in this one, and so believe in it. They
+    /// are below nothing here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub visitors: Vec<WorkloadsReport>,
+}
+
+/// A cluster's control CA, as its agent tells of it: one root, or two while one takes the other's place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ControlReport {
+    /// The roots that members are to believe, the oldest first; the order of each names its own SHA-256.
+    pub roots: Vec<CertificateReport>,
+    /// SHA-256 of the one that signs, in lower-case hexadecimal.
+    pub signing: String,
+    /// Whether the one that takes its place is being made known, and does not sign yet.
+    #[serde(default)]
+    pub overlap: bool,
+    /// The last order to replace it that was followed: [`Order::issuing`] of what the agent itself is to hold.
+    pub turn: u64,
+    /// Since when it is so far, in seconds since 1970.
+    pub since: i64,
+    /// The members that are waited for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<Name>,
 }
 
 /// Certificates of workloads, all that need the same.

@@ -1,11 +1,12 @@
 //! One cluster's agent, as its controller sees it.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use config::resource::Name;
 use config::wire::{
     Ack, AgentSequence, Entries, Hello, MemberReport, MemberRole, PROTOCOL, PeerReport, RevisionPair, Up, frame,
 };
@@ -20,7 +21,7 @@ use identity::pem::decode_certificates;
 use identity::tls::enrolment_client_config;
 use identity::{Identity, KeyedCertificate, PrivateKey, Role, RoleKind, SpiffeId};
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::process::{MESH, Process};
@@ -32,8 +33,6 @@ pub struct Mesh {
 }
 
 pub struct Agent {
-    client: Client,
-    hello: Hello,
     world: watch::Receiver<Option<Arc<Published>>>,
     seen: watch::Sender<Arc<Seen>>,
     services: usize,
@@ -117,34 +116,18 @@ impl Agent {
         let (cluster, world, ack) = (cluster(at), watch::Sender::new(None), watch::Sender::new(Ack::default()));
         let identity = identity(&cluster, admin).await;
         let client = Client::fixed(process.address.clone(), process.tls(Some(&identity)));
-        let name: Name = cluster.parse().unwrap();
-        let (version, boot) = ("simulated".into(), "1".into());
-        let hello = Hello {
-            protocol: PROTOCOL,
-            version,
-            features: vec![],
-            name,
-            boot,
-            role: MemberRole::Agent,
-            addresses: None,
-        };
+        let hello = hello(&cluster);
         let parts = (0..mesh.services).map(|at| service(&cluster, &format!("s{at}"), "v1", mesh.instances));
         let parts = parts.map(|(key, value)| (key, value.into()));
         let first = Seen { at: AgentSequence { incarnation: 1, sequence: 1 }, entries: Arc::new(parts.collect()) };
         let (seen, end) = (watch::Sender::new(Arc::new(first)), CancellationToken::new());
         let receiver = world.subscribe();
-        let follower = Follower {
-            answerer: None,
-            client: client.clone(),
-            hello: hello.clone(),
-            seen: Some(seen.subscribe()),
-            ack: ack.subscribe(),
-        };
+        let follower = Follower { client, hello, seen: Some(seen.subscribe()), ack: ack.subscribe(), answerer: None };
         let told = Mesh { ..*mesh };
         tokio::spawn(acknowledge(world.subscribe(), ack, told));
         tokio::spawn(follow(follower, world, end.clone()));
         let (services, instances) = (mesh.services, mesh.instances);
-        Agent { client, hello, world: receiver, seen, services, cluster, instances, _end: end.drop_guard() }
+        Agent { world: receiver, seen, services, cluster, instances, _end: end.drop_guard() }
     }
 
     pub async fn knows_all(&mut self, mesh: &Mesh) {
@@ -204,14 +187,49 @@ impl Agent {
     pub async fn news(&mut self) {
         self.world.changed().await.unwrap();
     }
+}
 
-    /// A further stream in its name, which takes nothing.
-    pub async fn follow_without_reading(&self) {
-        let hello = frame::message(&Up::Hello(self.hello.clone())).unwrap();
-        let frames = futures_util::stream::once(async { Ok(hyper::body::Frame::data(hello)) });
-        let open = futures_util::StreamExt::chain(frames, futures_util::stream::pending());
-        let body: http_body_util::combinators::BoxBody<Bytes, io::Error> = BodyExt::boxed(StreamBody::new(open));
-        let stream = self.client.stream(PATH, body).await.unwrap();
-        std::mem::forget(stream);
+/// The agent of a further cluster, which says that it lives and takes nothing: its streams go on until they are ended,
+/// and then it comes back.
+pub async fn join_stuck(at: usize, admin: &Client, process: &Process) {
+    let name = format!("stuck{at}");
+    let identity = identity(&name, admin).await;
+    let client = Client::fixed(process.address.clone(), process.tls(Some(&identity)));
+    let hello = hello(&name);
+    tokio::spawn(async move {
+        loop {
+            let (beats, body) = mpsc::channel::<Bytes>(1);
+            beats.send(frame::message(&Up::Hello(hello.clone())).unwrap()).await.unwrap();
+            let frames = ReceiverStream(body);
+            if let Ok(untaken) = client.stream(PATH, BodyExt::boxed(StreamBody::new(frames))).await {
+                while beats.send(frame::message(&Up::Beat).unwrap()).await.is_ok() {
+                    tokio::time::sleep(Duration::from_secs(2)).await;
+                }
+                drop(untaken);
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
+}
+
+struct ReceiverStream(mpsc::Receiver<Bytes>);
+
+impl futures_util::Stream for ReceiverStream {
+    type Item = Result<hyper::body::Frame<Bytes>, io::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(context).map(|bytes| bytes.map(|bytes| Ok(hyper::body::Frame::data(bytes))))
+    }
+}
+
+fn hello(cluster: &str) -> Hello {
+    Hello {
+        protocol: PROTOCOL,
+        version: "simulated".into(),
+        features: vec![],
+        name: cluster.parse().unwrap(),
+        boot: "1".into(),
+        role: MemberRole::Agent,
+        addresses: None,
     }
 }

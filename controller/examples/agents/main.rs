@@ -70,8 +70,12 @@ async fn main() {
     if let Some(seconds) = option("churn") {
         churn(&mut agents, seconds, &process).await;
     }
-    for _ in 0..option("stuck").unwrap_or(0) {
-        agents[clusters - 1].follow_without_reading().await;
+    for at in 0..option("stuck").unwrap_or(0) {
+        agent::join_stuck(at, &admin, &process).await;
+    }
+    if option("stuck").is_some() {
+        probe(&mut agents, 20, "while some take nothing").await;
+        process.print("while some take nothing");
     }
     restart(&mut agents, &mut process, directory.path()).await;
     all_know(&mut agents, &mesh).await;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use config::compile::membership::Membership;
-use config::resource::{Resource, ResourceId};
+use config::resource::{Name, Resource, ResourceId};
 
 use super::caller::Caller;
 use super::role::Role;
@@ -94,6 +94,13 @@ impl Permit<Inspect> {
             _ => global_namespace(resource),
         };
         gns.map_or(self.caller.is_unlimited(), |gns| self.caller.covers(gns))
+    }
+}
+
+impl Permit<Inspect> {
+    /// Whether the GNS is the caller's to look at.
+    pub(crate) fn covers(&self, gns: &Name) -> bool {
+        self.caller.covers(gns)
     }
 }
 

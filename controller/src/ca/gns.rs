@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::AuthorityError;
-use super::rotation::{Holder, Roots, Stage, State, Step};
+use super::holder::Holder;
+use super::rotation::{Roots, Stage, State, Step};
 use crate::store::{Record, Records, Store, Table};
 use crate::vault::Vault;
 

@@ -4,6 +4,7 @@
 //! the desired state by [`Authorities::reconcile`], which may be repeated at any time.
 
 mod gns;
+mod holder;
 mod hosts;
 mod revocations;
 mod rotation;
@@ -33,9 +34,10 @@ use crate::store::{Store, StoreError};
 use crate::vault::{Vault, VaultError};
 
 pub use gns::WantedGns;
+pub(crate) use holder::{Holder, Party};
 pub use revocations::Revocation;
 use revocations::Revocations;
-pub(crate) use rotation::{Holder, Party, RootStatus, Stage};
+pub(crate) use rotation::{RootStatus, Roots, Stage, State, Step};
 use top_level::TopLevel;
 pub use upload::{UploadFault, check_upload, covers};
 
@@ -330,12 +332,12 @@ impl Authorities {
         self.gns.turn(gns, clusters, issuing)
     }
 
-    /// Orders the certificates of these clusters' agents and members anew.
+    /// Orders anew what these clusters' agents and members show, or the CAs by which those members enrol.
     ///
     /// # Errors
     /// When the store cannot be written.
-    pub(crate) fn turn_agents(&mut self, clusters: &BTreeSet<Name>) -> Result<(), AuthorityError> {
-        self.top_level.turn(clusters.iter())
+    pub(crate) fn turn_agents(&mut self, clusters: &BTreeSet<Name>, control: bool) -> Result<(), AuthorityError> {
+        self.top_level.turn(clusters.iter(), control)
     }
 
     /// Forgets what is remembered of clusters that are no longer in the mesh.
@@ -501,7 +503,7 @@ mod tests {
         authorities.rotate_top_level(later).unwrap();
         assert!(matches!(authorities.rotate_top_level(later), Err(AuthorityError::Rotating(_))));
         let root_of = |authorities: &Authorities| authorities.trust(&name("shop")).unwrap().order(&name("north")).root;
-        let before = root_of(&authorities);
+        let (before, before_top) = (root_of(&authorities), authorities.ca_sha256().to_owned());
 
         let mut authorities = place.open();
         assert_eq!(root_of(&authorities), before, "the old one signs");
@@ -518,7 +520,11 @@ mod tests {
         assert!(cross_signed(&format!("@top-level/{pinned}")).is_some());
         let own = authorities.controller_identity(&["localhost".to_owned()], later).unwrap();
         let names: Vec<_> = own.keyed().chain().iter().map(identity::fingerprint).collect();
-        assert_eq!((names.len(), &names[2]), (3, &pinned), "the leaf, what leads to the old root, the root itself");
+        assert_eq!(
+            (&names[2], &names[3]),
+            (&pinned, &before_top),
+            "the leaf, what leads to the old root, the root, the old one"
+        );
         authorities.reconcile(&wanted, later).unwrap();
         let chain = authorities.host_certificate(&name("shop"), &name("web")).unwrap().chain;
         assert_eq!(chain.matches("BEGIN").count(), 2, "who knows the old CA only is led to it");

@@ -11,14 +11,16 @@
 //! last certificate lives that it may hold; nor so long that the living ones would run out of life.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use config::resource::Name;
-use config::wire::{CertificateReport, Order, TrustReport, WorkloadsReport};
+use config::wire::Order;
 use identity::Facts;
-use identity::ca::{GnsCa, TopLevelCa, renew_at};
+use identity::ca::{ControlCa, GnsCa, TopLevelCa, renew_at};
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
+use super::holder::Holder;
 use crate::store::{Record, Table};
 
 /// So much of a root's life, as one part in so many, is left when the living are no longer kept waiting for the absent:
@@ -30,7 +32,7 @@ const RESERVE: i32 = 9;
 const SETTLING: Duration = Duration::seconds(3);
 
 /// A root authority.
-pub(super) trait RootCa {
+pub(crate) trait RootCa {
     /// What its certificate says.
     fn facts(&self) -> &Facts;
 }
@@ -38,6 +40,12 @@ pub(super) trait RootCa {
 impl RootCa for GnsCa {
     fn facts(&self) -> &Facts {
         self.facts()
+    }
+}
+
+impl RootCa for Arc<ControlCa> {
+    fn facts(&self) -> &Facts {
+        ControlCa::facts(self)
     }
 }
 
@@ -70,7 +78,7 @@ pub(super) struct Turns {
 /// What outlives the process. Moments are in seconds since 1970.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct State {
+pub(crate) struct State {
     /// SHA-256 of the root that signs.
     signing: String,
     stage: Stage,
@@ -86,125 +94,9 @@ impl Record for State {
     const TABLE: Table = Table::Rotations;
 }
 
-/// Who in a cluster holds certificates.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Party {
-    Agent,
-    Gateway(Name),
-    /// All workloads whose certificates the agent made. They say nothing themselves: the agent knows what each got.
-    Workloads,
-}
-
-/// Who may hold a certificate below a root, and verify those of others by it.
-#[derive(Debug, Clone)]
-pub(crate) struct Holder {
-    pub(crate) cluster: Name,
-    pub(crate) party: Party,
-    /// Whether it is heard now.
-    pub(crate) present: bool,
-    /// Whether its agent is.
-    pub(crate) agent_present: bool,
-    /// What it said last; of workloads, what their agent said.
-    pub(crate) trust: Option<TrustReport>,
-    /// Of one that only believes, because its cluster is no member of the GNS: until when, in seconds since 1970, it may
-    /// show any certificate of another GNS, and so serve by what it believes.
-    pub(crate) visits: Option<i64>,
-}
-
-impl Holder {
-    /// For people.
-    pub(crate) fn name(&self) -> String {
-        let cluster = &self.cluster;
-        match &self.party {
-            Party::Agent => format!("the agent of {cluster}"),
-            Party::Gateway(gateway) => format!("{cluster}/{gateway}"),
-            Party::Workloads => format!("the workloads of {cluster}"),
-        }
-    }
-
-    pub(crate) fn is_agent(&self) -> bool {
-        self.party == Party::Agent
-    }
-
-    pub(crate) fn gateway(&self) -> Option<&Name> {
-        match &self.party {
-            Party::Gateway(name) => Some(name),
-            Party::Agent | Party::Workloads => None,
-        }
-    }
-
-    /// SHA-256 of the roots that it acts on. What workloads got with their certificates lasts as long as those.
-    pub(crate) fn believed(&self) -> &[String] {
-        let own = self.trust.as_ref().filter(|_| self.party != Party::Workloads);
-        own.map_or(&[], |trust| &trust.roots)
-    }
-
-    pub(crate) fn believes(&self, root: &str) -> bool {
-        self.believed().iter().any(|known| known == root)
-    }
-
-    /// What it holds; nothing of workloads, which may hold many.
-    pub(crate) fn certificate(&self) -> Option<&CertificateReport> {
-        self.trust.as_ref().filter(|_| self.party != Party::Workloads)?.certificate.as_ref()
-    }
-
-    /// Whether it said that it holds a certificate below the root. `now` is in seconds since 1970.
-    pub(crate) fn holds_below(&self, root: &str, now: i64) -> bool {
-        self.order().is_some_and(|order| order.root == root) || self.workloads(now).any(|held| held.below == root)
-    }
-
-    /// The living certificates of workloads.
-    fn workloads(&self, now: i64) -> impl Iterator<Item = &WorkloadsReport> {
-        let all = self.trust.iter().filter(|_| self.party == Party::Workloads).flat_map(|trust| &trust.workloads);
-        all.filter(move |report| report.until >= now)
-    }
-
-    /// Whether it would refuse who shows a certificate below this root. `last` as in [`Self::counts`].
-    fn refuses(&self, root: &str, last: Option<&i64>, now: i64) -> bool {
-        match self.party {
-            Party::Workloads => self.workloads(now).any(|held| !held.roots.iter().any(|known| known == root)),
-            Party::Agent | Party::Gateway(_) => !self.believes(root) && self.counts(last, now),
-        }
-    }
-
-    /// Whether it may show a certificate below another root than this. `last` as in [`Self::counts`].
-    fn shows_other(&self, root: &str, last: Option<&i64>, now: i64) -> bool {
-        match self.party {
-            Party::Workloads => self.workloads(now).any(|held| held.below != root),
-            Party::Agent | Party::Gateway(_) => self.needs_other(root) && self.counts(last, now),
-        }
-    }
-
-    /// By which order it holds a certificate; nothing when it holds none.
-    pub(crate) fn order(&self) -> Option<&Order> {
-        Some(&self.certificate()?.order)
-    }
-
-    /// Whether it holds, or may hold as far as is known, a certificate that is below another root.
-    fn needs_other(&self, root: &str) -> bool {
-        if self.visits.is_some() {
-            return false;
-        }
-        match (self.order(), &self.trust) {
-            (Some(order), _) => order.root != root,
-            (None, Some(_)) => !self.present, // who is there and holds none will get none but below this root
-            (None, None) => true,
-        }
-    }
-
-    /// Whether it may still show a certificate, or is there to get one. While its agent is away it may have got newer
-    /// ones than were heard of: as long-lived as what the agent got last, which ends at `last`.
-    fn counts(&self, last: Option<&i64>, now: i64) -> bool {
-        let held = self.certificate().map(|held| held.not_after);
-        let known = self.agent_present && !self.is_agent();
-        let end = if known { held } else { held.max(last.copied()) };
-        self.present || end.max(self.visits).is_some_and(|end| end >= now)
-    }
-}
-
 /// What is to be done next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// Make a successor, and make it known.
     Begin,
     /// Let the successor sign.
@@ -215,7 +107,7 @@ pub(super) enum Step {
 
 /// A root, and the one that takes its place or whose place it took.
 #[derive(Debug)]
-pub(super) struct Roots<C> {
+pub(crate) struct Roots<C> {
     signing: C,
     other: Option<C>,
     state: State,
@@ -225,14 +117,14 @@ pub(super) struct Roots<C> {
 
 impl<C: RootCa> Roots<C> {
     /// The first of its kind.
-    pub(super) fn new(first: C) -> Self {
+    pub(crate) fn new(first: C) -> Self {
         let signing = first.facts().fingerprint.clone();
         Roots { signing: first, other: None, state: State { signing, ..State::default() }, settling: None }
     }
 
     /// Those that the vault has, and what was known of them; also those that nothing needs, which a controller left
     /// that ended in the middle of a step. `None` when there is no root at all.
-    pub(super) fn restore(mut roots: Vec<C>, state: Option<State>) -> Option<(Self, Vec<C>)> {
+    pub(crate) fn restore(mut roots: Vec<C>, state: Option<State>) -> Option<(Self, Vec<C>)> {
         roots.sort_by_key(|root| root.facts().not_before);
         let mut state = state.unwrap_or_default();
         let at = roots.iter().position(|root| root.facts().fingerprint == state.signing).unwrap_or_default();
@@ -245,24 +137,29 @@ impl<C: RootCa> Roots<C> {
         Some((Roots { signing, other, state, settling: None }, roots))
     }
 
-    pub(super) fn state(&self) -> &State {
+    pub(crate) fn state(&self) -> &State {
         &self.state
     }
 
     /// The one that signs.
-    pub(super) fn signing(&self) -> &C {
+    pub(crate) fn signing(&self) -> &C {
         &self.signing
     }
 
     /// All that are believed, the oldest first: so their order stays when another begins to sign.
-    pub(super) fn all(&self) -> Vec<&C> {
+    pub(crate) fn all(&self) -> Vec<&C> {
         let mut all: Vec<&C> = [Some(&self.signing), self.other.as_ref()].into_iter().flatten().collect();
         all.sort_by_key(|root| (root.facts().not_before, &root.facts().fingerprint));
         all
     }
 
-    pub(super) fn stage(&self) -> Stage {
+    pub(crate) fn stage(&self) -> Stage {
         self.state.stage
+    }
+
+    /// The one whose place was taken, until it is dropped.
+    pub(crate) fn predecessor(&self) -> Option<&C> {
+        self.other.as_ref().filter(|_| self.state.stage == Stage::Reissue)
     }
 
     /// What a cluster is to hold now.
@@ -293,6 +190,11 @@ impl<C: RootCa> Roots<C> {
         before != (turns.len(), ends.len(), old_ends.len())
     }
 
+    /// Since when it is so far, in seconds since 1970.
+    pub(crate) fn since(&self) -> i64 {
+        self.state.since
+    }
+
     /// As it is told of.
     pub(super) fn status(&self) -> RootStatus {
         let roots = self.all().into_iter().map(|root| root.facts().clone()).collect();
@@ -301,19 +203,19 @@ impl<C: RootCa> Roots<C> {
 
     /// When the root that signs is two thirds through its life, a little earlier or later: each root at a moment of its
     /// own, which stays the same.
-    fn renews(&self) -> OffsetDateTime {
+    pub(crate) fn renews(&self) -> OffsetDateTime {
         let Facts { not_before, not_after, fingerprint, .. } = self.signing.facts();
         let random = fingerprint.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()).unwrap_or(128);
         renew_at(*not_before, *not_after, f64::from(random) / 255.0)
     }
 
     /// Who has yet to say that it is so far, for the next step to be taken.
-    pub(super) fn waiting<'h>(&self, holders: &'h [Holder], now: OffsetDateTime) -> Vec<&'h Holder> {
+    pub(crate) fn waiting<'h>(&self, holders: &'h [Holder], now: OffsetDateTime) -> Vec<&'h Holder> {
         self.status().waiting(holders, now)
     }
 
     /// What is to be done now.
-    pub(super) fn next(&mut self, holders: &[Holder], now: OffsetDateTime) -> Option<Step> {
+    pub(crate) fn next(&mut self, holders: &[Holder], now: OffsetDateTime) -> Option<Step> {
         let ready = self.waiting(holders, now).is_empty();
         self.settling = self.settling.or(Some(now)).filter(|_| ready && self.state.stage == Stage::Overlap);
         match (self.state.stage, &self.other) {
@@ -333,13 +235,13 @@ impl<C: RootCa> Roots<C> {
     }
 
     /// A successor is made known.
-    pub(super) fn begin(&mut self, successor: C, now: OffsetDateTime) {
+    pub(crate) fn begin(&mut self, successor: C, now: OffsetDateTime) {
         self.other = Some(successor);
         (self.state.stage, self.state.since) = (Stage::Overlap, now.unix_timestamp());
     }
 
     /// The successor signs.
-    pub(super) fn switch(&mut self, now: OffsetDateTime) {
+    pub(crate) fn switch(&mut self, now: OffsetDateTime) {
         if let Some(other) = &mut self.other {
             std::mem::swap(&mut self.signing, other);
             self.state.signing.clone_from(&self.signing.facts().fingerprint);
@@ -349,7 +251,7 @@ impl<C: RootCa> Roots<C> {
     }
 
     /// The predecessor is let go of.
-    pub(super) fn drop_old(&mut self, now: OffsetDateTime) -> Option<C> {
+    pub(crate) fn drop_old(&mut self, now: OffsetDateTime) -> Option<C> {
         self.state.old_ends.clear();
         (self.state.stage, self.state.since) = (Stage::Steady, now.unix_timestamp());
         self.other.take()
@@ -409,10 +311,12 @@ impl RootStatus {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use config::wire::{CertificateReport, TrustReport, WorkloadsReport};
     use identity::TrustDomain;
     use identity::ca::Lifetimes;
 
     use super::*;
+    use crate::ca::Party;
 
     const START: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
 
@@ -439,7 +343,7 @@ mod tests {
         };
         let roots = roots.iter().map(|root| (*root).to_owned()).collect();
         let (global_namespace, certificate) = (Some(name("shop")), Some(certificate));
-        let trust = Some(TrustReport { global_namespace, roots, certificate, workloads: vec![] });
+        let trust = Some(TrustReport { global_namespace, roots, certificate, workloads: vec![], visitors: vec![] });
         let party = Party::Gateway(name("a"));
         Holder { cluster: name("west"), party, present, agent_present: true, trust, visits: None }
     }
@@ -537,6 +441,25 @@ mod tests {
         assert_eq!(next(&mut roots, &aware, now), None, "nobody would believe it");
         assert_eq!(next(&mut roots, &aware, after), Some(Step::Drop));
         assert_eq!(next(&mut roots, &workloads(&new, &[&old, &new], end), now), Some(Step::Drop));
+    }
+
+    #[test]
+    fn workloads_of_others_are_waited_for_until_they_believe_but_hold_no_old_root() {
+        let now = START + Duration::days(60);
+        let (end, after) = (now + Duration::hours(1), now + Duration::minutes(61));
+        let (mut roots, old, new) = overlapping(now);
+        let visitors = |roots: &[&str]| {
+            let [mut holder] = workloads("none", &[], START);
+            let trust = holder.trust.as_mut().unwrap();
+            let roots = roots.iter().map(ToString::to_string).collect();
+            trust.visitors = vec![WorkloadsReport { below: String::new(), roots, until: end.unix_timestamp() }];
+            [holder]
+        };
+        assert_eq!(next(&mut roots, &visitors(&[&old]), now), None, "they would refuse who shows the new one");
+        assert_eq!(next(&mut roots, &visitors(&[&old]), after), Some(Step::Switch));
+        assert!(roots.waiting(&visitors(&[&old, &new]), now).is_empty());
+        roots.switch(now);
+        assert_eq!(next(&mut roots, &visitors(&[&old, &new]), now), Some(Step::Drop));
     }
 
     #[test]

@@ -14,7 +14,8 @@ use time::OffsetDateTime;
 
 use super::AuthorityError;
 use super::gns::CrossSigned;
-use super::rotation::{Holder, Roots, Stage, State, Step};
+use super::holder::Holder;
+use super::rotation::{Roots, Stage, State, Step};
 use crate::store::{Records, Store};
 use crate::vault::Vault;
 
@@ -101,6 +102,8 @@ impl TopLevel {
         // doesn't know.
         let root = chain.len().saturating_sub(1);
         self.cross_signed.iter().for_each(|cross_signed| chain.insert(root, cross_signed.clone()));
+        // Join tokens that were made before the new root signs pin the old one.
+        chain.extend(self.roots.predecessor().map(|old| old.certificate().clone()));
         Ok(Identity::new(KeyedCertificate::new(chain, &key)?)?)
     }
 
@@ -168,9 +171,13 @@ impl TopLevel {
         forget(&self.vault, &old)
     }
 
-    /// Orders the certificates of these clusters' agents and members anew.
-    pub(super) fn turn<'c>(&mut self, clusters: impl Iterator<Item = &'c Name>) -> Result<(), AuthorityError> {
-        clusters.for_each(|cluster| self.roots.turn(cluster, false));
+    /// Orders anew what these clusters' agents and members show, or the CAs by which those members enrol.
+    pub(super) fn turn<'c>(
+        &mut self,
+        clusters: impl Iterator<Item = &'c Name>,
+        control: bool,
+    ) -> Result<(), AuthorityError> {
+        clusters.for_each(|cluster| self.roots.turn(cluster, control));
         self.save()
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use config::resource::Name;
-use config::wire::{CertificateReport, MemberRole};
+use config::wire::{CertificateReport, ControlReport, MemberRole};
 use identity::Facts;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -26,6 +26,8 @@ pub enum Level {
     Gns,
     /// The authority of the mesh.
     Top,
+    /// The authorities by which clusters' members enrol with their agents.
+    Control,
 }
 
 impl fmt::Display for Level {
@@ -35,6 +37,7 @@ impl fmt::Display for Level {
             Level::Issuing => "issuing",
             Level::Gns => "gns",
             Level::Top => "top",
+            Level::Control => "control",
         })
     }
 }
@@ -121,6 +124,8 @@ impl Core {
             status.certificates.extend(holders.iter().filter_map(|holder| holder_row(gns, root, holder)));
             status.trust.extend(trust_rows(gns, root, &holders));
         }
+        let controls = reports.iter().flat_map(|(cluster, report)| control_rows(cluster, report));
+        status.certificates.extend(controls);
         let members = reports.iter().flat_map(|(cluster, report)| member_rows(cluster, report));
         status.certificates.extend(members);
         status
@@ -154,6 +159,29 @@ fn holder_row(gns: Option<&Name>, root: &RootStatus, holder: &Holder) -> Option<
     Some(row(level, gns, holder, held, above))
 }
 
+/// The control CA of a cluster.
+fn control_rows<'r>(cluster: &'r Name, report: &'r LinkReport) -> impl Iterator<Item = CertificateRow> + 'r {
+    let row = move |control: &ControlReport, root: &CertificateReport| CertificateRow {
+        level: Level::Control,
+        global_namespace: None,
+        holder: match root.order.root == control.signing {
+            true => format!("the agent of {cluster}"),
+            false => format!("the agent of {cluster} (does not sign)"),
+        },
+        cluster: Some(cluster.clone()),
+        member: None,
+        heard: report.connected,
+        serial: root.serial.clone(),
+        subject: root.subject.clone(),
+        issuer: root.serial.clone(),
+        not_before: root.not_before,
+        not_after: root.not_after,
+        renews: root.renews,
+    };
+    let controls = report.ack.control.iter();
+    controls.flat_map(move |control| control.roots.iter().map(move |root| row(control, root)))
+}
+
 /// Gateways and DNS servers, towards their agents.
 fn member_rows<'r>(cluster: &'r Name, report: &'r LinkReport) -> impl Iterator<Item = CertificateRow> + 'r {
     let members = report.ack.members.iter().filter(|member| member.role != MemberRole::Agent);
@@ -167,7 +195,9 @@ fn member_rows<'r>(cluster: &'r Name, report: &'r LinkReport) -> impl Iterator<I
             trust: None,
             visits: None,
         };
-        Some(row(Level::Leaf, None, &holder, held, String::new()))
+        let roots = report.ack.control.iter().flat_map(|control| &control.roots);
+        let above = roots.filter(|root| root.order.root == held.order.root).map(|root| root.serial.clone()).next();
+        Some(row(Level::Leaf, None, &holder, held, above.unwrap_or_default()))
     })
 }
 

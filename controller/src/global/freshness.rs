@@ -2,7 +2,7 @@
 
 use config::resource::{Condition, ConditionStatus, ResourceId};
 
-use super::certificates::CertificateRow;
+use super::certificates::{CertificateRow, Level};
 
 const KIND: &str = "CertificatesFresh";
 /// Of the time from a renewal that was due to the certificate's end, so much, as one part in so many, is nobody's alarm.
@@ -36,9 +36,9 @@ pub(super) fn condition(id: &ResourceId, rows: &[CertificateRow], now: i64) -> O
 }
 
 /// Gateways and DNS servers renew with their agent, which may go on without the controller's hearing of it. What agents
-/// hold only the controller renews.
+/// hold only the controller renews, but for control CAs, which they replace by themselves.
 fn is_known(row: &CertificateRow) -> bool {
-    row.heard || row.member.is_none()
+    row.heard || (row.member.is_none() && row.level != Level::Control)
 }
 
 fn is_overdue(row: &CertificateRow, now: i64) -> bool {

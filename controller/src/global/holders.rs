@@ -40,7 +40,8 @@ impl<'a> Holders<'a> {
         let visits = (!self.membership.has_member(gns, cluster)).then(|| self.last_end(cluster));
         let agent = self.agent(cluster, Some(gns), visits);
         let workloads = Holder { party: Party::Workloads, ..agent.clone() };
-        let has_workloads = workloads.trust.as_ref().is_some_and(|trust| !trust.workloads.is_empty());
+        let has_workloads =
+            workloads.trust.as_ref().is_some_and(|trust| !trust.workloads.is_empty() || !trust.visitors.is_empty());
         let report = self.reports.get(cluster);
         let gateways = report.into_iter().flat_map(|report| gateways(cluster, report, gns, visits));
         [agent].into_iter().chain(has_workloads.then_some(workloads)).chain(gateways).collect()

@@ -68,6 +68,8 @@ pub use status::{AuthorityStatus, ClusterStatus, MemberStatus, MeshStatus, PeerR
 const MAINTENANCE: Duration = Duration::from_secs(60);
 /// What is said at about the same time is looked at once.
 const TOGETHER: Duration = Duration::from_millis(20);
+/// Between two rounds of telling agents what changed.
+const LONGEST_REST: Duration = Duration::from_millis(100);
 /// So often what agents see is written to disk, if it changed.
 const SAVING: Duration = Duration::from_secs(1);
 
@@ -274,7 +276,10 @@ pub(crate) async fn blocking<T: Send + 'static>(
 
 async fn publish(core: &Arc<Core>, shutdown: &CancellationToken) {
     while shutdown.run_until_cancelled(core.changed.notified()).await.is_some() {
+        let begun = tokio::time::Instant::now();
         blocking(core, Core::publish).await;
+        // As long as it took: however fast changes come, telling of them takes half of a core at most.
+        tokio::time::sleep(begun.elapsed().min(LONGEST_REST)).await;
     }
 }
 

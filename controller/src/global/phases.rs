@@ -77,7 +77,27 @@ pub(super) fn rotations(view: &View, reports: &Reports, all: &Holders<'_>) -> Ve
         waiting: members,
     });
     let of_roots = view.made.roots().flat_map(|(gns, root)| rotations_of(view, gns, root, &all.of(gns), now));
-    of_roots.chain(of_members).collect()
+    let of_controls = reports.iter().filter_map(|(cluster, report)| of_control(view, cluster, report));
+    of_roots.chain(of_members).chain(of_controls).collect()
+}
+
+/// Of a cluster's control CA, as its agent tells.
+fn of_control(view: &View, cluster: &Name, report: &LinkReport) -> Option<Rotation> {
+    let control = report.ack.control.as_ref()?;
+    let ordered = view.made.mesh.get(cluster).map_or(0, |mesh| mesh.order.issuing);
+    let phase = match control.roots.len() {
+        _ if control.overlap => Phase::Overlap,
+        2.. => Phase::Prove,
+        _ if control.turn < ordered => Phase::ReIssue,
+        _ => return None,
+    };
+    let (level, since) = (Level::Control, (phase != Phase::ReIssue).then_some(control.since));
+    let waiting = control.waiting.iter().map(|member| format!("{cluster}/{member}"));
+    let waiting = match phase {
+        Phase::ReIssue => vec![format!("the agent of {cluster}")],
+        _ => waiting.collect(),
+    };
+    Some(Rotation { level, global_namespace: None, phase, since, waiting })
 }
 
 /// The gateways and DNS servers that show their agents certificates of an older order than is given now.
@@ -155,8 +175,12 @@ fn behind(view: &View, gns: Option<&Name>, holder: &Holder) -> Option<Level> {
         None => view.made.mesh.get(&holder.cluster)?.order.clone(),
     };
     let held = holder.order()?;
-    let leaf = (holder.gateway().is_some() || gns.is_none()) && held.leaf != wanted.leaf;
-    match held.issuing != wanted.issuing || held.root != wanted.root {
+    let leaf = match gns {
+        Some(_) => holder.gateway().is_some() && held.leaf != wanted.leaf,
+        // What an agent shows its controller is renewed with its control CA, too.
+        None => (held.leaf, held.issuing) != (wanted.leaf, wanted.issuing),
+    };
+    match gns.is_some() && held.issuing != wanted.issuing || held.root != wanted.root {
         true => Some(Level::Issuing),
         false => leaf.then_some(Level::Leaf),
     }

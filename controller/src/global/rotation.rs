@@ -83,11 +83,12 @@ impl Core {
                 Some(wanted) => authorities.rotate_gns(gns, wanted, now),
                 None => Ok(()),
             })?,
+            Level::Control => authorities.turn_agents(&clusters, true)?,
             level @ (Level::Issuing | Level::Leaf) => {
                 let issuing = level == Level::Issuing;
                 namespaces.iter().try_for_each(|gns| authorities.turn(gns, &clusters, issuing))?;
                 if !issuing && rotate.global_namespace.is_none() {
-                    authorities.turn_agents(&clusters)?;
+                    authorities.turn_agents(&clusters, false)?;
                 }
             }
         }
@@ -145,6 +146,9 @@ fn check_scope(rotate: &Rotate) -> Result<(), Error> {
     match rotate {
         Rotate { level: Level::Top, global_namespace: Some(_), .. } => {
             refused("the top-level CA is the whole mesh's: leave the global namespace out")
+        }
+        Rotate { level: Level::Control, global_namespace: Some(_), .. } => {
+            refused("a control CA is in no global namespace: leave that out")
         }
         Rotate { level: Level::Top | Level::Gns, cluster: Some(_), .. } => {
             refused("a root is every cluster's: leave the cluster out, or rotate the level `issuing`")

@@ -63,6 +63,12 @@ pub enum CallError {
         /// Why.
         reason: String,
     },
+    /// It is of another mesh or cluster than the token says, or its root was replaced since.
+    #[error("no TLS with {address}: {reason}", reason = Refusal::NotPinned)]
+    NotPinned {
+        /// Who was called.
+        address: Address,
+    },
     /// It took too long.
     #[error("{0} did not answer in time; it may be overloaded or hung: see its log")]
     Slow(Address),
@@ -252,7 +258,7 @@ impl Client {
         let name = name.map_err(|e| unreachable(io::Error::other(e)))?;
         let config = self.tls.borrow().clone();
         let tls = TlsConnector::from(config).connect(name, stream).await;
-        tls.map_err(|error| CallError::Tls { address: self.address.clone(), reason: handshake_reason(&error) })
+        tls.map_err(|error| no_tls(self.address.clone(), &error))
     }
 
     fn slow(&self) -> CallError {
@@ -274,9 +280,13 @@ impl Client {
     }
 }
 
-/// Our own verifier's words, where it was that.
-fn handshake_reason(error: &io::Error) -> String {
-    Refusal::in_handshake(error).map_or_else(|| error.to_string(), ToString::to_string)
+/// With our own verifier's words, where it was that.
+fn no_tls(address: Address, error: &io::Error) -> CallError {
+    match Refusal::in_handshake(error) {
+        Some(Refusal::NotPinned) => CallError::NotPinned { address },
+        Some(refusal) => CallError::Tls { address, reason: refusal.to_string() },
+        None => CallError::Tls { address, reason: error.to_string() },
+    }
 }
 
 /// An error with its causes: hyper's own text says little.

@@ -148,6 +148,9 @@ pub struct IssuedWorkload {
     pub chain: String,
     /// The roots of its GNS in PEM.
     pub bundle: String,
+    /// Those of other GNSs in which it may call something, by their trust domains.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub federated: BTreeMap<String, String>,
 }
 
 /// A refused request: every error at once.
@@ -170,9 +173,16 @@ pub struct ErrorItem {
     pub message: String,
 }
 
+impl ErrorItem {
+    /// An error that is no resource's.
+    pub fn of(message: impl Into<String>) -> Self {
+        ErrorItem { id: None, path: String::new(), message: message.into() }
+    }
+}
+
 impl Errors {
     /// One error that is no resource's.
     pub fn one(message: impl Into<String>) -> Self {
-        Errors { errors: vec![ErrorItem { id: None, path: String::new(), message: message.into() }] }
+        Errors { errors: vec![ErrorItem::of(message)] }
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! agent.pem       the agent's certificate, those of the top-level CA, and the key
 //! controller      the controller's address
-//! control-ca.pem  the cluster control CA with its key
+//! control-ca.pem  the cluster control CA with its key, see control.rs
 //! member.token    by which gateways and DNS servers enrol here
 //! incarnation     counts the agent's lives
 //! ```
@@ -12,12 +12,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use config::resource::{Address, Name};
-use identity::ca::{CaError, ControlCa};
-use identity::files::{FileError, read_private, write_private};
+use identity::ca::CaError;
+use identity::files::{FileError, write_private};
 use identity::{PrivateKey, Role, RoleKind, SpiffeId, TrustDomain};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
+use super::control::ControlView;
 use super::{AgentError, Settings};
 use crate::http::csr;
 use crate::http::message::{JOIN, Join, Joined};
@@ -25,7 +26,6 @@ use crate::http::token::Token;
 use crate::member::credential::{Credential, check_pin, enrolment_client};
 use crate::member::read_token;
 use crate::secret::random;
-use crate::sync::cache::set_aside;
 
 /// An agent in its mesh.
 pub(super) struct Admission {
@@ -97,43 +97,24 @@ async fn join(settings: &Settings, token: &Token) -> Result<Admission, AgentErro
     admission(settings, credential)
 }
 
-/// The cluster control CA: the one on disk, unless that is of another cluster or damaged; else a new one.
-pub(super) fn control_ca(state_dir: &Path, mesh: &TrustDomain, cluster: &Name) -> Result<ControlCa, AgentError> {
-    let path = state_dir.join("control-ca.pem");
-    if path.exists() {
-        match load_control_ca(&path) {
-            Ok(ca) if is_control_ca_of(&ca, mesh, cluster) => return Ok(ca),
-            Ok(_) => set_aside(&path, "it is of another cluster or mesh"),
-            Err(reason) => set_aside(&path, &reason),
-        }
-    }
-    let ca = ControlCa::create(mesh.as_str(), cluster.as_str(), OffsetDateTime::now_utc())?;
-    write_private(&path, ca.export().as_bytes())?;
-    Ok(ca)
+/// Where the agent writes the token for members.
+pub(super) fn member_token_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("member.token")
 }
 
-fn load_control_ca(path: &Path) -> Result<ControlCa, String> {
-    let bytes = read_private(path).map_err(|e| e.to_string())?;
-    let text = std::str::from_utf8(&bytes).map_err(|e| e.to_string())?;
-    ControlCa::import(text).map_err(|e| e.to_string())
-}
-
-fn is_control_ca_of(ca: &ControlCa, mesh: &TrustDomain, cluster: &Name) -> bool {
-    let subject = &ca.facts().subject;
-    subject.common_name.as_deref() == Some(cluster.as_str()) && subject.organization.as_deref() == Some(mesh.as_str())
-}
-
-/// Writes the token for members, with the secret of the last one, so that what was handed out stays good.
+/// Writes the token for members, with the secret of the last one, so that what was handed out stays good; unless the
+/// control CA that it pinned is gone, because what was on disk is of another life.
 pub(super) fn write_member_token(
     state_dir: &Path,
     address: Address,
     mesh: &TrustDomain,
     cluster: &Name,
-    ca: &ControlCa,
+    control: &ControlView,
 ) -> Result<Token, AgentError> {
-    let path = state_dir.join("member.token");
-    let ca_sha256 = ca.facts().fingerprint.clone();
-    let kept = read_token(&path).ok().filter(|kept| kept.ca_sha256 == ca_sha256);
+    let path = member_token_path(state_dir);
+    let ca_sha256 = control.report.signing.clone();
+    let known = |token: &Token| control.report.roots.iter().any(|root| root.order.root == token.ca_sha256);
+    let kept = read_token(&path).ok().filter(known);
     let secret = match kept {
         Some(kept) => kept.secret,
         None => random().ok_or(AgentError::Randomness)?,

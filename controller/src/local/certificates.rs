@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use config::resource::Name;
 use identity::bundle::BundleError;
-use identity::ca::ControlCa;
 use identity::{Facts, Pinned, Role, Serial, SpiffeId, Trust, TrustBundle, TrustDomain};
+use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
@@ -42,7 +42,8 @@ pub(super) enum RenewalError {
 /// known counts: an agent that lost its disk is no evidence against its members.
 pub(super) struct Certificates {
     path: PathBuf,
-    pinned: Pinned,
+    domain: TrustDomain,
+    pinned: RwLock<Pinned>,
     /// By serial number.
     issued: RwLock<BTreeMap<String, Issued>>,
     /// Members that the controller has revoked, whatever they show.
@@ -51,10 +52,24 @@ pub(super) struct Certificates {
 
 impl Certificates {
     /// Those that the file remembers.
-    pub(super) fn open(path: PathBuf, domain: TrustDomain, ca: &ControlCa) -> Result<Self, BundleError> {
-        let pinned = Pinned::new(domain, TrustBundle::new([ca.certificate().clone()])?);
+    pub(super) fn open(
+        path: PathBuf,
+        domain: TrustDomain,
+        roots: &[CertificateDer<'static>],
+    ) -> Result<Self, BundleError> {
+        let pinned = RwLock::new(Pinned::new(domain.clone(), TrustBundle::new(roots.iter().cloned())?));
         let issued = RwLock::new(read_checked(&path).unwrap_or_default());
-        Ok(Certificates { path, pinned, issued, shut_out: RwLock::default() })
+        Ok(Certificates { path, domain, pinned, issued, shut_out: RwLock::default() })
+    }
+
+    /// From now on these roots are believed.
+    pub(super) fn believe(&self, roots: TrustBundle) {
+        let pinned = Pinned::new(self.domain.clone(), roots);
+        *self.pinned.write().unwrap_or_else(PoisonError::into_inner) = pinned;
+    }
+
+    fn pinned(&self) -> RwLockReadGuard<'_, Pinned> {
+        self.pinned.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on these members are not believed, and no others.
@@ -134,11 +149,11 @@ fn learn(issued: &mut BTreeMap<String, Issued>, shown: &ClientCertificate, membe
 
 impl Trust for Certificates {
     fn roots(&self, domain: &TrustDomain) -> Option<Arc<TrustBundle>> {
-        self.pinned.roots(domain)
+        self.pinned().roots(domain)
     }
 
     fn is_member(&self, domain: &TrustDomain, cluster: &str) -> bool {
-        self.pinned.is_member(domain, cluster)
+        self.pinned().is_member(domain, cluster)
     }
 
     fn is_revoked(&self, id: &SpiffeId, serial: &Serial) -> bool {
@@ -159,6 +174,7 @@ impl fmt::Debug for Certificates {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use identity::ca::ControlCa;
     use identity::{PrivateKey, SigningRequest, SpiffeId};
 
     use super::*;
@@ -178,7 +194,7 @@ mod tests {
 
         fn open(&self) -> Certificates {
             let path = self.folder.path().join("certificates.json");
-            Certificates::open(path, "mesh.example".parse().unwrap(), &self.ca).unwrap()
+            Certificates::open(path, "mesh.example".parse().unwrap(), &[self.ca.certificate().clone()]).unwrap()
         }
 
         fn issue(&self) -> (ClientCertificate, Facts) {

@@ -10,6 +10,7 @@
 mod admission;
 mod asking;
 mod certificates;
+mod control;
 mod office;
 mod report;
 mod roster;
@@ -28,8 +29,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use config::resource::cluster::AddressHost;
 use config::resource::{Address, Name};
-use config::wire::{Ack, TrustReport};
-use identity::ca::{CaError, ControlCa, IssuingCa};
+use config::wire::Ack;
+use identity::ca::{CaError, IssuingCa};
 use identity::files::FileError;
 use identity::{SpiffeId, TrustDomain};
 use tokio::sync::watch;
@@ -43,8 +44,10 @@ use crate::member::credential::{Credential, CredentialError};
 use crate::member::holdings::{Holdings, Recipe};
 use crate::sync::cache::{Cache, make_private_dir};
 
-use admission::{Admission, admit, control_ca, next_incarnation, write_member_token};
+use admission::{Admission, admit, next_incarnation, write_member_token};
 use certificates::Certificates;
+pub use control::ControlError;
+use control::{Control, ControlView};
 use roster::Roster;
 use services::Services;
 pub use workloads::SocketError;
@@ -105,6 +108,8 @@ pub enum AgentError {
     Ca(#[from] CaError),
     #[error(transparent)]
     Name(#[from] identity::spiffe::SpiffeError),
+    #[error("the cluster's control CA: {0}")]
+    Control(#[from] ControlError),
     #[error("the system gave no randomness")]
     Randomness,
     #[error("cannot listen on {0}: {1}; is another process there?")]
@@ -147,7 +152,8 @@ struct Parts {
     listener: TcpListener,
     credential: Credential,
     controller: Address,
-    control_ca: ControlCa,
+    control: Control,
+    control_view: watch::Sender<Arc<ControlView>>,
     certificates: Arc<Certificates>,
     token: Token,
     cache: Cache,
@@ -171,13 +177,14 @@ impl Agent {
         let (listener, address) = bind(settings.listen).map_err(|e| AgentError::Listen(settings.listen, e))?;
         let Admission { credential, controller, cluster, mesh } = admit(&settings).await?;
         let folder = settings.state_dir;
-        let control_ca = control_ca(&folder, &mesh, &cluster)?;
+        let control = Control::open(&folder, &mesh, &cluster)?;
+        let view = control.view(&[])?;
         settings.workloads.iter().try_for_each(prepare_directory)?;
         let advertised = settings.advertise.unwrap_or_else(|| reachable(address));
-        let certificates = Certificates::open(folder.join("certificates.json"), mesh.clone(), &control_ca)?;
+        let certificates = Certificates::open(folder.join("certificates.json"), mesh.clone(), &view.roots)?;
         let parts = Parts {
             certificates: Arc::new(certificates),
-            token: write_member_token(&folder, advertised, &mesh, &cluster, &control_ca)?,
+            token: write_member_token(&folder, advertised, &mesh, &cluster, &view)?,
             issuing: Holdings::open(folder.join("issuing"), issuing_recipe(credential.id()))?,
             services: settings.services_dir.map(|services| open_services(services, &cluster, &folder)).transpose()?,
             cache: Cache::open(&folder)?,
@@ -190,7 +197,8 @@ impl Agent {
             listener,
             credential,
             controller,
-            control_ca,
+            control,
+            control_view: watch::Sender::new(Arc::new(view)),
         };
         let (known, ack, parts) = (watch::Sender::new(false), watch::Sender::default(), Mutex::new(Some(parts)));
         Ok(Agent { state_dir: folder, cluster, mesh, address, known, ack, parts })
@@ -201,9 +209,9 @@ impl Agent {
         *self.known.borrow()
     }
 
-    /// Whom it believes, and what it holds.
-    pub fn trust(&self) -> Vec<TrustReport> {
-        self.ack.borrow().trust.clone()
+    /// What the controller was told last: how far the cluster is, whom the agent believes, and what it holds.
+    pub fn told(&self) -> Ack {
+        self.ack.borrow().clone()
     }
 
     /// The cluster.
@@ -223,7 +231,7 @@ impl Agent {
 
     /// The file with which members of the same machine are started.
     pub fn member_token_file(&self) -> PathBuf {
-        self.state_dir.join("member.token")
+        admission::member_token_path(&self.state_dir)
     }
 
     /// Runs until `shutdown`, once.

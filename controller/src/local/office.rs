@@ -10,7 +10,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use config::resource::Name;
 use config::wire::{MemberRole, Order};
-use identity::ca::{CaError, Chain, ControlCa, IssuingCa};
+use identity::ca::{CaError, Chain, IssuingCa};
 use identity::csr::CsrError;
 use identity::facts::FactsError;
 use identity::pem::encode_certificates;
@@ -21,8 +21,9 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use super::certificates::{Certificates, RenewalError};
+use super::control::ControlView;
 use super::roster::Roster;
-use super::standing::{Standing, Standings};
+use super::standing::{NoIssuer, Standing, Standings, standing_in};
 use crate::audit::{AuditError, AuditLog, Entry};
 use crate::http::failures::{Failures, TooMany};
 use crate::http::message::{
@@ -37,7 +38,7 @@ use crate::sync::Refusal;
 pub(super) struct Office {
     pub(super) cluster: Name,
     pub(super) mesh: TrustDomain,
-    pub(super) control_ca: ControlCa,
+    pub(super) control: watch::Receiver<Arc<ControlView>>,
     pub(super) certificates: Arc<Certificates>,
     pub(super) secret: Zeroizing<String>,
     pub(super) roster: Arc<Roster>,
@@ -45,8 +46,8 @@ pub(super) struct Office {
     pub(super) issuing: watch::Receiver<Arc<Held<IssuingCa>>>,
     pub(super) failures: Arc<Failures>,
     pub(super) audit: Arc<AuditLog>,
-    /// What members are to hold of the control CA.
-    pub(super) member_order: watch::Receiver<Order>,
+    /// How often members' own certificates were ordered anew.
+    pub(super) member_turn: watch::Receiver<u64>,
 }
 
 /// Why the agent doesn't sign.
@@ -64,10 +65,8 @@ enum OfficeError {
     Anonymous,
     #[error("{0} is no gateway of this cluster, or has not said so yet: only gateways have identities in a GNS")]
     NoGateway(Name),
-    #[error("cluster {1} is not a member of GNS {0}, as far as its agent knows")]
-    NoStanding(Name, Name),
-    #[error("the agent waits for its issuing CA in GNS {0}, or for the one that is ordered now: ask again")]
-    NotYet(Name),
+    #[error(transparent)]
+    Issuer(#[from] NoIssuer),
     #[error("{0} is revoked: `tombolo certs reinstate` takes that back; until then give the gateway another name")]
     Revoked(Name),
     #[error("the agent is shutting down")]
@@ -94,9 +93,12 @@ impl IntoResponse for OfficeError {
     fn into_response(self) -> Response {
         let status = match self {
             OfficeError::Secret | OfficeError::Anonymous => StatusCode::UNAUTHORIZED,
-            OfficeError::NoGateway(_) | OfficeError::NoStanding(..) | OfficeError::Revoked(_) => StatusCode::FORBIDDEN,
+            OfficeError::NoGateway(_) | OfficeError::Revoked(_) => StatusCode::FORBIDDEN,
+            OfficeError::Issuer(NoIssuer::NoStanding(..)) => StatusCode::FORBIDDEN,
             OfficeError::Stale(_) | OfficeError::Renewal(_) => StatusCode::FORBIDDEN,
-            OfficeError::NotYet(_) | OfficeError::Full(_) | OfficeError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            OfficeError::Issuer(NoIssuer::NotYet(_)) | OfficeError::Full(_) | OfficeError::Stopping => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             OfficeError::NoMember | OfficeError::Name(_) | OfficeError::Request(_) => StatusCode::BAD_REQUEST,
             OfficeError::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
             OfficeError::Audit(_) | OfficeError::Sign(_) | OfficeError::Unsigned | OfficeError::Unreadable(_) => {
@@ -162,7 +164,8 @@ async fn identify(
 
 impl Office {
     fn enrol(&self, ask: &Enrol, from: IpAddr) -> Result<Enrolled, OfficeError> {
-        let chain = self.certify_member(&ask.name, &ask.csr)?;
+        let control = self.control.borrow().clone();
+        let chain = self.certify_member(&control, &ask.name, &ask.csr)?;
         self.audit.record(&Entry::issue("member token", &chain).from(Some(from)))?;
         // The certificates first: what a predecessor begins after this is refused, what it began before is ended.
         self.certificates.enrol(&ask.name, &facts(&chain)?, OffsetDateTime::now_utc());
@@ -170,19 +173,20 @@ impl Office {
         tracing::info!(member = %ask.name, role = ?ask.role, "a member enrolled");
         Ok(Enrolled {
             certificate: encode_certificates(&chain),
-            ca: encode_certificates([self.control_ca.certificate()]),
+            ca: encode_certificates(&control.roots),
             cluster: self.cluster.clone(),
             mesh: self.mesh.to_string(),
-            order: self.member_order.borrow().clone(),
+            order: control.order(*self.member_turn.borrow()),
         })
     }
 
     fn renew(&self, peer: &Peer, request: &str, from: IpAddr) -> Result<Renewed, OfficeError> {
         let (shown, name) = self.member(peer)?;
-        let chain = self.certify_member(&name, request)?;
+        let control = self.control.borrow().clone();
+        let chain = self.certify_member(&control, &name, request)?;
         self.audit.record(&Entry::issue(&shown.id, &chain).from(Some(from)))?;
         self.certificates.renew(shown, &name, &facts(&chain)?, OffsetDateTime::now_utc())?;
-        Ok(Renewed { certificate: encode_certificates(&chain), order: self.member_order.borrow().clone() })
+        Ok(Renewed { certificate: encode_certificates(&chain), order: control.order(*self.member_turn.borrow()) })
     }
 
     fn identify(&self, peer: &Peer, ask: &Certify, from: IpAddr) -> Result<Certified, OfficeError> {
@@ -205,19 +209,19 @@ impl Office {
         Ok((shown, name.parse().map_err(|_| OfficeError::Anonymous)?))
     }
 
-    fn certify_member(&self, name: &Name, request: &str) -> Result<Chain, OfficeError> {
+    fn certify_member(&self, control: &ControlView, name: &Name, request: &str) -> Result<Chain, OfficeError> {
         if self.certificates.is_shut_out(name.as_str()) {
             return Err(OfficeError::Revoked(name.clone()));
         }
         let role = Role::Member { cluster: self.cluster.to_string(), name: name.to_string() };
         let request = csr::check(request, &SpiffeId::new(self.mesh.clone(), role)?)?;
-        Ok(self.control_ca.issue_member(&request, OffsetDateTime::now_utc())?)
+        Ok(control.signing.issue_member(&request, OffsetDateTime::now_utc())?)
     }
 
     fn certify_gateway(&self, name: &Name, ask: &Certify) -> Result<(Chain, Order), OfficeError> {
         let gns = &ask.global_namespace;
         let standings = self.standings.borrow().clone();
-        let standing = standings.get(gns).ok_or_else(|| OfficeError::NoStanding(gns.clone(), self.cluster.clone()))?;
+        let standing = standing_in(&standings, gns, &self.cluster)?;
         let (issuing, order) = self.issuing_ca(gns, standing, ask.order.as_ref())?;
         let role = Role::Gateway { cluster: self.cluster.to_string(), name: name.to_string() };
         let request = csr::check(&ask.csr, &SpiffeId::new(standing.need.trust_domain.parse()?, role)?)?;
@@ -228,20 +232,17 @@ impl Office {
         Ok((chain, order))
     }
 
-    /// The issuing CA in a GNS, and the order of what it signs now; only if that is the `wanted` one, if one is. While a
-    /// new one is on its way the old one goes on signing, but not below a root that nobody believes any more.
+    /// The issuing CA in a GNS, and the order of what it signs now; only if that is the `wanted` one, if one is.
     fn issuing_ca(
         &self,
         gns: &Name,
         standing: &Standing,
         wanted: Option<&Order>,
     ) -> Result<(Arc<Holding<IssuingCa>>, Order), OfficeError> {
-        let held = self.issuing.borrow().get(gns).cloned();
-        let held = held.filter(|held| standing.roots.contains(&held.order.root));
-        let held = held.ok_or_else(|| OfficeError::NotYet(gns.clone()))?;
+        let held = standing.issuer(gns, &self.issuing.borrow())?;
         let order = Order { leaf: standing.order.leaf, ..held.order.clone() };
         match wanted {
-            Some(wanted) if *wanted != order => Err(OfficeError::NotYet(gns.clone())),
+            Some(wanted) if *wanted != order => Err(NoIssuer::NotYet(gns.clone()).into()),
             _ => Ok((held, order)),
         }
     }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::resource::Name;
-use config::wire::{Ack, AgentSequence, Entries, Rejection, RevisionPair, TrustReport};
+use config::wire::{Ack, AgentSequence, Entries, Rejection, RevisionPair, TrustReport, WorkloadsReport};
 use config::world::{ClusterGateways, Fact};
 use identity::ca::IssuingCa;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
+use super::control::ControlView;
 use super::roster::Roster;
 use super::services::Sighting;
 use super::standing::{Standing, Standings, Visited};
@@ -82,6 +83,8 @@ pub(super) struct Holding {
     pub(super) visited: watch::Receiver<Arc<Visited>>,
     /// What the certificates of workloads need.
     pub(super) workloads: watch::Receiver<Arc<Outstanding>>,
+    /// The cluster's control CA.
+    pub(super) control: watch::Receiver<Arc<ControlView>>,
 }
 
 impl Holding {
@@ -92,6 +95,7 @@ impl Holding {
             _ = self.issuing.changed() => {}
             _ = self.visited.changed() => {}
             _ = self.workloads.changed() => {}
+            _ = self.control.changed() => {}
         }
     }
 
@@ -106,16 +110,23 @@ impl Holding {
             global_namespace: Some(gns.clone()),
             roots: standing.roots.clone(),
             certificate: issuing.get(gns).map(|held| held.report().clone()),
-            workloads: workloads.get(gns).cloned().unwrap_or_default(),
+            workloads: of_workloads(workloads.get(gns), false),
+            visitors: of_workloads(workloads.get(gns), true),
         };
         let of_visited = |(gns, roots): (&Name, &Vec<String>)| TrustReport {
             global_namespace: Some(gns.clone()),
             roots: roots.clone(),
             certificate: None,
             workloads: vec![],
+            visitors: of_workloads(workloads.get(gns), true),
         };
         own.into_iter().chain(standings.iter().map(of)).chain(visited.iter().map(of_visited)).collect()
     }
+}
+
+/// What is told of workloads of the GNS, or of those of others that only believe in it.
+fn of_workloads(all: Option<&Vec<WorkloadsReport>>, visitors: bool) -> Vec<WorkloadsReport> {
+    all.into_iter().flatten().filter(|report| report.below.is_empty() == visitors).cloned().collect()
 }
 
 /// How far the cluster is.
@@ -165,7 +176,9 @@ impl Reporting {
         let at: RevisionPair = self.feed.borrow_and_update().revision;
         let mut rejected = self.sightings.borrow_and_update().rejected.clone();
         rejected.extend(self.unread.borrow_and_update().iter().cloned());
-        Ack { at, rejected, members: self.roster.reports(), trust: self.holding.report(), ..Ack::default() }
+        let control = Some(self.holding.control.borrow_and_update().report.clone());
+        let (members, trust) = (self.roster.reports(), self.holding.report());
+        Ack { at, rejected, members, trust, control, ..Ack::default() }
     }
 }
 

@@ -35,10 +35,12 @@ struct Card {
 }
 
 impl Card {
-    /// Whether the member may still show a certificate of a GNS.
+    /// Whether the member may still come back with what it holds: a gateway with a certificate of a GNS, a DNS server,
+    /// which has none, with the one that it shows its agent.
     fn is_alive(&self, now: i64) -> bool {
-        let of_namespaces = self.trust.iter().filter(|trust| trust.global_namespace.is_some());
-        of_namespaces.filter_map(|trust| trust.certificate.as_ref()).any(|held| held.not_after >= now)
+        let counts = |trust: &&TrustReport| self.role == MemberRole::Dns || trust.global_namespace.is_some();
+        let held = self.trust.iter().filter(counts).filter_map(|trust| trust.certificate.as_ref());
+        held.map(|held| held.not_after).any(|end| end >= now)
     }
 }
 
@@ -362,12 +364,16 @@ mod tests {
         let path = folder.path().join("members.json");
         let roster = Roster::open(path.clone());
         let now = time::OffsetDateTime::now_utc().unix_timestamp();
-        for (name, ends) in [("gw1", now + 3600), ("gw2", now - 1)] {
-            let hello = hello(name, MemberRole::Gateway);
+        let gateways = [("gw1", Some("shop"), now + 3600), ("gw2", Some("shop"), now - 1), ("gw3", None, now + 3600)];
+        let dns = [("dns1", None, now + 3600), ("dns2", None, now - 1)];
+        let all =
+            gateways.map(|one| (MemberRole::Gateway, one)).into_iter().chain(dns.map(|one| (MemberRole::Dns, one)));
+        for (role, (name, gns, ends)) in all {
+            let hello = hello(name, role);
             let number = roster.open_stream(&hello, CancellationToken::new(), asker(&hello)).unwrap();
             let held =
                 serde_json::json!({"serial": "1", "subject": "x", "notBefore": 0, "notAfter": ends, "renews": 0});
-            let trust = serde_json::json!({"globalNamespace": "shop", "roots": ["ab"], "certificate": held});
+            let trust = serde_json::json!({"globalNamespace": gns, "roots": ["ab"], "certificate": held});
             let trust = vec![serde_json::from_value(trust).unwrap()];
             roster.acknowledged(&hello.name, number, Ack { trust, ..Ack::default() }.into());
             roster.lost(&hello.name, number);
@@ -377,11 +383,26 @@ mod tests {
         again.state().entries.values_mut().for_each(|entry| entry.heard = Instant::now().checked_sub(ABSENCE).unwrap());
         again.expire();
         let reports = again.reports();
-        let [gw1] = reports.as_slice() else { panic!("{reports:?}") };
+        let [dns1, gw1] = reports.as_slice() else { panic!("{reports:?}") };
+        assert_eq!((dns1.name.as_str(), dns1.absent), ("dns1", true));
         assert!(gw1.absent && gw1.trust.first().unwrap().roots == ["ab"], "{gw1:?}");
         assert!(again.gateways().is_empty(), "nobody dials it");
         open(&again, "gw1", MemberRole::Gateway).unwrap();
-        assert!(!again.reports().remove(0).absent);
+        assert!(!again.reports().remove(1).absent);
+    }
+
+    #[test]
+    fn how_far_a_member_was_says_nothing_of_its_next_stream() {
+        let folder = tempfile::tempdir().unwrap();
+        let roster = Roster::open(folder.path().join("members.json"));
+        let name = "gw1".parse().unwrap();
+        let first = open(&roster, "gw1", MemberRole::Gateway).unwrap();
+        let at = RevisionPair { global: 7, ..RevisionPair::default() };
+        roster.acknowledged(&name, first, Ack { at, draining: true, ..Ack::default() }.into());
+        assert!(roster.reports().remove(0).draining);
+        open(&roster, "gw1", MemberRole::Gateway).unwrap();
+        let report = roster.reports().remove(0);
+        assert_eq!((report.connected, report.at.global, report.draining), (true, 0, false));
     }
 
     #[test]

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use axum::routing::MethodRouter;
 use config::resource::{Address, Name};
-use config::wire::{Ack, Hello, MemberRole, Order, PROTOCOL, Rejection, TrustReport};
+use config::wire::{Ack, Hello, MemberRole, PROTOCOL, Rejection, TrustReport};
 use config::world::{Fact, MeshTrust};
-use identity::ca::{ControlCa, IssuingCa};
+use identity::ca::IssuingCa;
 use identity::pem::encode_certificates;
 use identity::{RoleKind, Trust};
 use rustls::ServerConfig;
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::certificates::Certificates;
+use super::control::{ControlKeeper, ControlView};
 use super::office::{self, Office};
 use super::report::{Holding, Reporting, Seeing};
 use super::roster::Roster;
@@ -44,7 +45,7 @@ pub(super) async fn run(agent: &Agent, mut parts: Parts, shutdown: CancellationT
     let mut seeing = Seeing { cluster, roster, sightings: sightings.subscribe() };
     let (seen, ack) = (watch::Sender::new(Arc::new(seeing.first(parts.incarnation))), agent.ack.clone());
     let world = watch::Sender::new(parts.cache.load().map(Arc::new));
-    let mut projection = Projection::new(agent, &parts.control_ca, world.subscribe(), seen.subscribe());
+    let mut projection = Projection::new(agent, parts.control_view.subscribe(), world.subscribe(), seen.subscribe());
     projection.project(); // before anybody can ask
     let own = watch::Sender::new(Some(parts.credential.report()));
     let holding = Holding {
@@ -53,6 +54,7 @@ pub(super) async fn run(agent: &Agent, mut parts: Parts, shutdown: CancellationT
         issuing: parts.issuing.subscribe(),
         visited: projection.visited.subscribe(),
         workloads: parts.ledger.subscribe(),
+        control: parts.control_view.subscribe(),
     };
     let reporting = projection.reporting(parts.roster.clone(), sightings.subscribe(), holding);
     let bouncer = Bouncer { roster: parts.roster.clone(), certificates: parts.certificates.clone() };
@@ -74,18 +76,28 @@ pub(super) async fn run(agent: &Agent, mut parts: Parts, shutdown: CancellationT
         audit: Arc::clone(&parts.audit),
         ledger: Arc::clone(&parts.ledger),
     };
+    let control = ControlKeeper {
+        control: parts.control,
+        token: parts.token.clone(),
+        token_file: agent.member_token_file(),
+        certificates: Arc::clone(&parts.certificates),
+        roster: Arc::clone(&parts.roster),
+        audit: Arc::clone(&parts.audit),
+        wanted: projection.wanted.subscribe(),
+        view: parts.control_view,
+    };
     let office = Office {
         failures,
         audit: Arc::clone(&parts.audit),
         cluster: agent.cluster.clone(),
         mesh: agent.mesh.clone(),
-        control_ca: parts.control_ca,
+        control: control.view.subscribe(),
         certificates: parts.certificates,
         secret: parts.token.secret.clone(),
         roster: Arc::clone(&parts.roster),
         standings: projection.standings.subscribe(),
         issuing: parts.issuing.subscribe(),
-        member_order: projection.member_order.subscribe(),
+        member_turn: projection.member_turn.subscribe(),
     };
     let uplink = Uplink {
         hello: hello(&agent.cluster, parts.incarnation),
@@ -108,6 +120,7 @@ pub(super) async fn run(agent: &Agent, mut parts: Parts, shutdown: CancellationT
         () = follow_services(parts.services, sightings) => Ok(()),
         () = seeing.watch(seen) => Ok(()),
         () = projection.run() => Ok(()),
+        () = control.keep() => Ok(()),
         () = reporting.report(ack) => Ok(()),
         () = expelling => Ok(()),
     }
@@ -151,7 +164,8 @@ impl Door {
         parts: &Parts,
         shutdown: CancellationToken,
     ) -> Result<Self, AgentError> {
-        let (config, due) = server_tls::server_tls(&parts.control_ca, &parts.token, parts.certificates.clone())?;
+        let (config, due) =
+            server_tls::server_tls(&parts.control_view.borrow(), &parts.token, parts.certificates.clone())?;
         let source = Arc::new(LocalSource {
             mesh: agent.mesh.to_string(),
             roster: parts.roster.clone(),
@@ -176,7 +190,7 @@ impl Door {
         let router = office::router(office.clone()).merge(workloads::router(desk)).route(sync::PATH, stream);
         tokio::select! {
             () = server::serve(listener, self.tls.subscribe(), router, self.shutdown) => Ok(()),
-            never = server_tls::keep_fresh(&office.control_ca, token, &trust, self.due, &self.tls) => match never {},
+            never = server_tls::keep_fresh(office.control.clone(), token, &trust, self.due, &self.tls) => match never {},
         }
     }
 }
@@ -246,7 +260,7 @@ fn hello(cluster: &Name, incarnation: u64) -> Hello {
 /// From the controller's world and what the agent sees: what members follow, and what the agent itself needs to know.
 struct Projection<'a> {
     agent: &'a Agent,
-    control_ca: ControlRoot,
+    control: watch::Receiver<Arc<ControlView>>,
     world: watch::Receiver<Option<Arc<Published>>>,
     seen: watch::Receiver<Arc<Seen>>,
     reading: Reading,
@@ -259,21 +273,21 @@ struct Projection<'a> {
     heard: bool,
     /// What the agent itself is to hold.
     wanted: watch::Sender<Option<Arc<Wanted>>>,
-    /// What members are to hold of the control CA.
-    member_order: watch::Sender<Order>,
+    /// How often members' own certificates were ordered anew.
+    member_turn: watch::Sender<u64>,
     unread: watch::Sender<Arc<Vec<Rejection>>>,
 }
 
 impl<'a> Projection<'a> {
     fn new(
         agent: &'a Agent,
-        control_ca: &ControlCa,
+        control: watch::Receiver<Arc<ControlView>>,
         world: watch::Receiver<Option<Arc<Published>>>,
         seen: watch::Receiver<Arc<Seen>>,
     ) -> Self {
         Projection {
             agent,
-            control_ca: ControlRoot::of(control_ca),
+            control,
             world,
             seen,
             reading: Reading::default(),
@@ -284,7 +298,7 @@ impl<'a> Projection<'a> {
             needs: watch::Sender::default(),
             heard: false,
             wanted: watch::Sender::default(),
-            member_order: watch::Sender::default(),
+            member_turn: watch::Sender::default(),
             unread: watch::Sender::default(),
         }
     }
@@ -298,6 +312,7 @@ impl<'a> Projection<'a> {
             tokio::select! {
                 Ok(()) = self.world.changed() => self.heard = true,
                 Ok(()) = self.seen.changed() => {}
+                Ok(()) = self.control.changed() => {}
                 else => return,
             }
             self.project();
@@ -310,10 +325,11 @@ impl<'a> Projection<'a> {
         let Some(world) = world else { return };
         self.reading.read(&world);
         let wanted = Wanted::of(self.reading.world());
-        let order = self.control_ca.order(wanted.as_deref());
-        let trust = self.control_ca.trust(&order);
+        // Members renew whenever the agent shall.
+        let turn = wanted.as_deref().map_or(0, |wanted| wanted.order.leaf);
+        let trust = trust(&self.control.borrow_and_update(), turn);
+        self.member_turn.send_replace(turn);
         self.feed.send_replace(Arc::new(merge(&self.agent.cluster, &world, &seen, trust)));
-        self.member_order.send_replace(order);
         if self.heard {
             self.wanted.send_if_modified(|last| (*last != wanted).then(|| *last = wanted).is_some());
         }
@@ -339,24 +355,7 @@ fn send_if_new<T: PartialEq>(sender: &watch::Sender<Arc<T>>, new: T) {
 }
 
 /// The cluster control CA, as members are told of it.
-struct ControlRoot {
-    certificate: String,
-    sha256: String,
-}
-
-impl ControlRoot {
-    fn of(ca: &ControlCa) -> Self {
-        let certificate = encode_certificates([ca.certificate()]);
-        ControlRoot { certificate, sha256: ca.facts().fingerprint.clone() }
-    }
-
-    /// Members renew whenever the agent shall.
-    fn order(&self, wanted: Option<&Wanted>) -> Order {
-        let leaf = wanted.map_or(0, |wanted| wanted.order.leaf);
-        Order { root: self.sha256.clone(), issuing: 0, leaf }
-    }
-
-    fn trust(&self, order: &Order) -> Fact {
-        Fact::Mesh(Arc::new(MeshTrust { roots: vec![self.certificate.clone()], order: order.clone() }))
-    }
+fn trust(control: &ControlView, turn: u64) -> Fact {
+    let roots = control.roots.iter().map(|root| encode_certificates([root])).collect();
+    Fact::Mesh(Arc::new(MeshTrust { roots, order: control.order(turn) }))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::resource::cluster::AddressHost;
-use identity::ca::{CaError, ControlCa, renew_at};
+use identity::ca::{CaError, renew_at};
 use identity::tls::control_server_config;
 use identity::{Accept, Identity, KeyedCertificate, PrivateKey, Role, RoleKind, SigningRequest, SpiffeId, Trust};
 use rustls::ServerConfig;
@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use super::AgentError;
+use super::control::ControlView;
 use crate::http::SERVER_ALPN;
 use crate::http::token::Token;
 use crate::member::credential::wait_until;
@@ -23,7 +24,7 @@ const RETRY: Duration = Duration::from_secs(30);
 /// The configuration to serve members with, and when it wants a successor. Members of this cluster are let in by
 /// certificate, as `trust` believes it; who has none can only enrol.
 pub(super) fn server_tls(
-    ca: &ControlCa,
+    control: &ControlView,
     token: &Token,
     trust: Arc<dyn Trust>,
 ) -> Result<(ServerConfig, OffsetDateTime), AgentError> {
@@ -36,7 +37,8 @@ pub(super) fn server_tls(
         AddressHost::Name(name) => name.to_string(),
     };
     let request = SigningRequest::own(id, &key)?;
-    let chain = ca.issue_agent(&request, [host.as_str()], OffsetDateTime::now_utc())?;
+    let mut chain = control.signing.issue_agent(&request, [host.as_str()], OffsetDateTime::now_utc())?;
+    chain.extend(control.behind.iter().cloned());
     let identity = Identity::new(KeyedCertificate::new(chain, &key)?)?;
     let accept = Accept::new(domain, [RoleKind::Member]).only_cluster(token.cluster.as_str());
     let config = control_server_config(&identity, trust, accept, SERVER_ALPN)?;
@@ -44,17 +46,18 @@ pub(super) fn server_tls(
     Ok((config, renew_at(facts.not_before, facts.not_after, fastrand::f64())))
 }
 
-/// Makes successors, for ever.
+/// Makes successors, for ever: in time, and when the control CA is another.
 pub(super) async fn keep_fresh(
-    ca: &ControlCa,
+    mut control: watch::Receiver<Arc<ControlView>>,
     token: &Token,
     trust: &Arc<dyn Trust>,
     mut due: OffsetDateTime,
     tls: &watch::Sender<Arc<ServerConfig>>,
 ) -> Infallible {
     loop {
-        wait_until(due).await;
-        match server_tls(ca, token, Arc::clone(trust)) {
+        tokio::select! { () = wait_until(due) => {} Ok(()) = control.changed() => {} }
+        let view = control.borrow_and_update().clone();
+        match server_tls(&view, token, Arc::clone(trust)) {
             Ok((config, next)) => {
                 tls.send_replace(Arc::new(config));
                 due = next;

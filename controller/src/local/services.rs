@@ -1,12 +1,12 @@
 //! The services of a cluster of machines: a directory of manifests, followed. Each file has its own last good
 //! content, so that a half-written one takes nothing away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use config::manifest::{self, Defaults, Manifest};
 use config::resource::{Kind, Name, ResourceId};
@@ -26,9 +26,11 @@ use crate::sync::secrets::hex;
 /// does no harm, as a file that makes no sense keeps its last good content.
 const QUIET: Duration = Duration::from_millis(20);
 /// But it is read after so long at the latest.
-const IMPATIENT: Duration = Duration::from_secs(1);
-/// So often it is read anyway: notices can get lost.
+const IMPATIENT: Duration = Duration::from_millis(100);
+/// So often all of it is read anyway: notices can get lost.
 const RESCAN: Duration = Duration::from_secs(5);
+/// What is seen is kept on disk no more often than this, however fast files change.
+const KEEPING: Duration = Duration::from_secs(1);
 /// No manifest file is longer, in bytes.
 const MAX_FILE: u64 = 4 * 1024 * 1024;
 
@@ -47,7 +49,39 @@ pub(super) struct Services {
     defaults: Defaults,
     cluster: Name,
     kept: PathBuf,
+    /// When that was written, if it holds all that was seen then.
+    kept_at: Option<Instant>,
+    unkept: bool,
     files: BTreeMap<String, ServiceFile>,
+}
+
+/// Which files may have changed.
+#[derive(Debug, Clone, PartialEq)]
+enum Touched {
+    All,
+    These(BTreeSet<String>),
+}
+
+impl Touched {
+    fn contains(&self, name: &str) -> bool {
+        match self {
+            Touched::All => true,
+            Touched::These(names) => names.contains(name),
+        }
+    }
+
+    /// What a notice is about.
+    fn add(&mut self, event: notify::Result<Event>) {
+        match (self, event) {
+            (touched @ Touched::These(_), Err(_)) => *touched = Touched::All,
+            (touched @ Touched::These(_), Ok(event)) if event.need_rescan() => *touched = Touched::All,
+            (Touched::These(names), Ok(event)) => {
+                let last = |path: &PathBuf| Some(path.file_name()?.to_str()?.to_owned());
+                names.extend(event.paths.iter().filter_map(last));
+            }
+            (Touched::All, _) => {}
+        }
+    }
 }
 
 /// A file: its last good content, and what is wrong with it now.
@@ -70,13 +104,17 @@ impl Services {
         let defaults = Defaults { cluster: Some(cluster.clone()), namespace };
         let mut files: BTreeMap<String, ServiceFile> = read_checked(&kept).unwrap_or_default();
         files.values_mut().for_each(|file| file.text.clear()); // the program may read it differently now
-        Ok(Services { folder, defaults, cluster, kept, files })
+        Ok(Services { folder, defaults, cluster, kept, kept_at: None, unkept: false, files })
     }
 
     /// Reads what has changed; returns what is seen now.
     pub(super) fn scan(&mut self) -> Sighting {
+        self.scan_touched(&Touched::All)
+    }
+
+    fn scan_touched(&mut self, touched: &Touched) -> Sighting {
         match self.list() {
-            Ok(names) => self.read_all(&names),
+            Ok(names) => self.read_all(&names, touched),
             Err(error) => tracing::warn!(
                 folder = %self.folder.display(), %error, "the services' directory cannot be read; the last good stays"
             ),
@@ -85,28 +123,41 @@ impl Services {
     }
 
     /// The manifest files, without hidden ones: editors and `rsync` put half-written files there.
-    fn list(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
+    fn list(&self) -> io::Result<BTreeSet<String>> {
+        let mut names = BTreeSet::new();
         for file in fs::read_dir(&self.folder)? {
             let Ok(name) = file?.file_name().into_string() else { continue };
             let known = [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end));
             if known && !name.starts_with('.') {
-                names.push(name);
+                names.insert(name);
             }
         }
         Ok(names)
     }
 
-    fn read_all(&mut self, names: &[String]) {
+    fn read_all(&mut self, names: &BTreeSet<String>, touched: &Touched) {
         let count = self.files.len();
         self.files.retain(|name, _| names.contains(name));
         let gone = self.files.len() != count;
-        let changed = names.iter().filter(|name| self.read_file(name)).count() > 0;
-        if (gone || changed)
-            && let Err(error) = write_checked(&self.kept, &self.files)
-        {
+        let (mut changed, new) = (false, |files: &BTreeMap<String, ServiceFile>, name: &str| !files.contains_key(name));
+        for name in names {
+            if touched.contains(name) || new(&self.files, name) {
+                changed |= self.read_file(name);
+            }
+        }
+        self.unkept |= gone || changed;
+        self.keep();
+    }
+
+    /// What is not kept yet is with the next scan, [`RESCAN`] from now at the latest.
+    fn keep(&mut self) {
+        if !self.unkept || self.kept_at.is_some_and(|at| at.elapsed() < KEEPING) {
+            return;
+        }
+        if let Err(error) = write_checked(&self.kept, &self.files) {
             tracing::warn!(%error, "the last good services could not be kept on disk");
         }
+        (self.kept_at, self.unkept) = (Some(Instant::now()), false);
     }
 
     /// Returns whether the file has changed.
@@ -213,9 +264,12 @@ fn permitted(id: &ResourceId, own: &Name) -> Result<(), String> {
 /// Follows the directory for ever.
 pub(super) async fn watch(services: Arc<Mutex<Services>>, seen: watch::Sender<Arc<Sighting>>) {
     let (notice, mut notices) = mpsc::channel(1);
+    let touched = Arc::new(Mutex::new(Touched::These(BTreeSet::new())));
     let folder = services.lock().unwrap_or_else(PoisonError::into_inner).folder.clone();
+    let noting = touched.clone();
     let notify = move |event: notify::Result<Event>| {
-        if !event.is_ok_and(|event| is_reading(event.kind)) {
+        if !event.as_ref().is_ok_and(|event| is_reading(event.kind)) {
+            noting.lock().unwrap_or_else(PoisonError::into_inner).add(event);
             let _ = notice.try_send(()); // a full channel already holds a notice
         }
     };
@@ -226,14 +280,20 @@ pub(super) async fn watch(services: Arc<Mutex<Services>>, seen: watch::Sender<Ar
     if let Err(error) = &watcher {
         tracing::warn!(%error, "changes of the services' directory take up to {RESCAN:?} to be noticed");
     }
+    let mut all_read = Instant::now();
     loop {
         if let Ok(Some(())) = timeout(RESCAN, notices.recv()).await {
             quiet(&mut notices).await;
         } else if watcher.is_err() {
             sleep(RESCAN).await; // without a watcher the channel is closed, and `recv` returns at once
         }
+        let (none, due) = (Touched::These(BTreeSet::new()), all_read.elapsed() >= RESCAN);
+        let mut touched = std::mem::replace(&mut *touched.lock().unwrap_or_else(PoisonError::into_inner), none);
+        if due {
+            (touched, all_read) = (Touched::All, Instant::now());
+        }
         let services = services.clone();
-        let scan = move || services.lock().unwrap_or_else(PoisonError::into_inner).scan();
+        let scan = move || services.lock().unwrap_or_else(PoisonError::into_inner).scan_touched(&touched);
         let Ok(sighting) = tokio::task::spawn_blocking(scan).await else { return };
         seen.send_if_modified(|last| {
             let changed = **last != sighting;
@@ -312,6 +372,24 @@ mod tests {
         assert_eq!(sighting.rejected, []);
         fs::remove_file(directory.path().join("web.yaml")).unwrap();
         assert_eq!(keys(&services.scan()), ["Service/north/shop/basket"]);
+    }
+
+    #[test]
+    fn of_many_files_those_are_read_that_may_have_changed() {
+        let directory = Directory::new();
+        let mut services = directory.open();
+        directory.write("cart.yaml", &service("cart"));
+        directory.write("web.yaml", &service("web"));
+        services.scan();
+        directory.write("cart.yaml", &service("basket"));
+        directory.write("web.yaml", &service("site"));
+        directory.write("new.yaml", &service("new"));
+        let touched = Touched::These(["cart.yaml".to_owned()].into());
+        let seen = ["Service/north/shop/basket", "Service/north/shop/new", "Service/north/shop/web"];
+        assert_eq!(keys(&services.scan_touched(&touched)), seen, "a new one is read without a notice, too");
+        fs::remove_file(directory.path().join("new.yaml")).unwrap();
+        let seen = ["Service/north/shop/basket", "Service/north/shop/site"];
+        assert_eq!(keys(&services.scan()), seen);
     }
 
     #[test]

@@ -1,17 +1,18 @@
 //! The GNSs of which the cluster is a member, and what its gateways may be certified for in each.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use config::resource::{CertificateLifetimes, Host, Name, ResourceId, Span};
 use config::resource::{GlobalNamespaceSpec, Spec};
 use config::revoked::Revoked;
 use config::wire::Order;
 use config::world::{Fact, GlobalNamespaceTrust, World};
-use identity::ca::Lifetimes;
+use identity::ca::{IssuingCa, Lifetimes};
 use identity::fingerprint;
 use identity::pem::decode_certificates;
 
-use crate::member::holdings::{Need, Needs};
+use crate::member::holdings::{Held, Holding, Need, Needs};
 
 /// The cluster's standing in one GNS.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,6 +34,13 @@ pub(super) struct Standing {
 }
 
 impl Standing {
+    /// Who signs in this GNS. While a new issuing CA is on its way the old one goes on signing, but not below a root that
+    /// nobody believes any more.
+    pub(super) fn issuer(&self, gns: &Name, held: &Held<IssuingCa>) -> Result<Arc<Holding<IssuingCa>>, NoIssuer> {
+        let held = held.get(gns).filter(|held| self.roots.contains(&held.order.root));
+        held.cloned().ok_or_else(|| NoIssuer::NotYet(gns.clone()))
+    }
+
     /// The names in the certificates of its gateways.
     pub(super) fn gateway_names(&self) -> Vec<String> {
         let services = self.domain.as_ref().map(|domain| format!("*.{domain}"));
@@ -42,6 +50,20 @@ impl Standing {
 
 /// By GNS.
 pub(super) type Standings = BTreeMap<Name, Standing>;
+
+/// Why nothing is signed in a GNS.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoIssuer {
+    #[error("cluster {1} is not a member of GNS {0}, as far as its agent knows")]
+    NoStanding(Name, Name),
+    #[error("the agent waits for its issuing CA in GNS {0}, or for the one that is ordered now: ask again")]
+    NotYet(Name),
+}
+
+/// The standing of the cluster in a GNS.
+pub(super) fn standing_in<'s>(standings: &'s Standings, gns: &Name, cluster: &Name) -> Result<&'s Standing, NoIssuer> {
+    standings.get(gns).ok_or_else(|| NoIssuer::NoStanding(gns.clone(), cluster.clone()))
+}
 
 /// What the controller's world says of the cluster.
 pub(super) fn standings(world: &World, cluster: &Name) -> Standings {
@@ -116,7 +138,6 @@ fn checked(written: &CertificateLifetimes) -> Lifetimes {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use std::sync::Arc;
 
     #[test]
     fn only_members_have_a_standing() {

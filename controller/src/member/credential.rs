@@ -1,9 +1,11 @@
 //! What a process shows to the controller or agent that it dials, and the roots by which it knows that one.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::resource::Address;
 use config::wire::{CertificateReport, Order, TrustReport};
 use config::world::{Fact, MeshTrust, World};
 use identity::ca::renew_at;
@@ -56,6 +58,11 @@ pub enum CredentialError {
     Tls(#[from] rustls::Error),
     #[error("the root certificate that came is not the one that the token pins: ask for a new token")]
     NotPinned,
+    #[error(
+        "the certificate that came {0}: set both clocks right; the certificate that is held goes on until its end, if there \
+         is one"
+    )]
+    Clock(Skew),
     #[error("the certificate that came is for {0}, not for {1}")]
     Another(SpiffeId, SpiffeId),
     #[error("the certificate for GNS {0} that came cannot be used: {1}")]
@@ -117,6 +124,7 @@ impl Credential {
         let leaf = pem::decode_certificates(chain)?.into_iter().take(1);
         let certificates: Vec<_> = leaf.chain(pem::decode_certificates(roots)?).collect();
         let credential = Self::read(joined(order, &certificates, &key.to_pem()))?;
+        check_clocks(&credential.certificate(), OffsetDateTime::now_utc().unix_timestamp())?;
         match credential.id() == id {
             true => Ok(credential),
             false => Err(CredentialError::Another(credential.id().clone(), id.clone())),
@@ -163,6 +171,11 @@ impl Credential {
         self.identity.id()
     }
 
+    /// Whether the root that the token pins issued it. Only then it is beyond doubt that who wrote the token believes it.
+    pub fn is_below(&self, token: &Token) -> bool {
+        self.order.root.eq_ignore_ascii_case(&token.ca_sha256)
+    }
+
     /// SHA-256 of the roots, in lower-case hexadecimal.
     pub fn roots_sha256(&self) -> Vec<String> {
         self.roots.iter().map(|root| fingerprint(root)).collect()
@@ -175,14 +188,18 @@ impl Credential {
         Self::read(joined(&self.order, &certificates, &key.to_pem()))
     }
 
+    fn certificate(&self) -> CertificateReport {
+        describe(self.identity.keyed().facts(), self.order.clone(), self.renew_at)
+    }
+
     /// What is told of it.
     pub fn report(&self) -> TrustReport {
-        let certificate = describe(self.identity.keyed().facts(), self.order.clone(), self.renew_at);
         TrustReport {
             global_namespace: None,
             roots: self.roots_sha256(),
-            certificate: Some(certificate),
+            certificate: Some(self.certificate()),
             workloads: vec![],
+            visitors: vec![],
         }
     }
 
@@ -206,12 +223,50 @@ impl Credential {
         Ok(control_client_config(Some(&self.identity), trust, accept, CLIENT_ALPN)?)
     }
 
+    /// Its successor, from the agent at this address.
+    pub(super) async fn renewed_at(&self, agent: &Address) -> Result<Credential, CredentialError> {
+        self.renewed(&Client::fixed(agent.clone(), self.client_tls(RoleKind::Agent)?)).await
+    }
+
     async fn renewed(&self, client: &Client) -> Result<Credential, CredentialError> {
         let key = PrivateKey::generate()?;
         let request = Renew { csr: csr::make(self.id(), &key)? };
         let answer: Renewed = client.post(RENEW, &request).await?;
         let roots = pem::encode_certificates(&self.roots);
         Credential::new(self.id(), &answer.certificate, &roots, &answer.order, &key)
+    }
+}
+
+/// By how much the clocks of who asks for a certificate and who issues it differ at least, as the asker sees it: in
+/// seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Skew {
+    /// It is not good yet.
+    Begins(i64),
+    /// It has ended.
+    Ended(i64),
+}
+
+impl fmt::Display for Skew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Skew::Begins(off) => {
+                write!(f, "begins {off} s from now: this machine's clock is behind, or that of who issued it ahead")
+            }
+            Skew::Ended(off) => {
+                write!(f, "ended {off} s ago: this machine's clock is ahead, or that of who issued it behind")
+            }
+        }
+    }
+}
+
+/// Whether what was issued just now is in its life, by this machine's clock: its beginning is backdated by so much that
+/// clocks may differ by a minute, of short lives by less. `now` is in seconds since 1970.
+pub(super) fn check_clocks(issued: &CertificateReport, now: i64) -> Result<(), CredentialError> {
+    match (issued.not_before - now, now - issued.not_after) {
+        (off @ 1.., _) => Err(CredentialError::Clock(Skew::Begins(off))),
+        (_, off @ 1..) => Err(CredentialError::Clock(Skew::Ended(off))),
+        _ => Ok(()),
     }
 }
 
@@ -225,7 +280,7 @@ fn joined(order: &Order, certificates: &[CertificateDer<'_>], key: &str) -> Zero
 }
 
 /// What is told of a certificate. Who issued it is not in it.
-pub(super) fn describe(facts: &Facts, order: Order, renews: OffsetDateTime) -> CertificateReport {
+pub(crate) fn describe(facts: &Facts, order: Order, renews: OffsetDateTime) -> CertificateReport {
     CertificateReport {
         serial: facts.serial.to_string(),
         subject: facts.name(),
@@ -384,6 +439,19 @@ mod tests {
         let kept = Credential::load(&path).unwrap();
         assert_eq!((kept.roots.as_slice(), &kept.order, kept.id()), (both.as_slice(), &order, credential.id()));
         assert_eq!(kept.report().roots.len(), 2);
+    }
+
+    #[test]
+    fn clocks_may_differ_by_a_minute_and_beyond_that_the_error_says_by_how_much() {
+        let (at, key) = (OffsetDateTime::now_utc(), PrivateKey::generate().unwrap());
+        let id: SpiffeId = "spiffe://m.example/cluster/a/agent".parse().unwrap();
+        let chain = top().issue_agent(&SigningRequest::own(id, &key).unwrap(), at).unwrap();
+        let facts = Facts::read(chain.first().unwrap()).unwrap();
+        let (issued, at) = (describe(&facts, Order::default(), facts.not_after), at.unix_timestamp());
+        let said = |seconds| check_clocks(&issued, at + seconds).map_err(|e| e.to_string());
+        assert!(said(-59).is_ok() && said(60).is_ok());
+        assert!(said(-90).unwrap_err().contains("begins 30 s from now: this machine's clock is behind"));
+        assert!(said(30 * 86_400).unwrap_err().contains("ended 60 s ago: this machine's clock is ahead"));
     }
 
     #[test]

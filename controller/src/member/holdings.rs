@@ -19,7 +19,7 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
-use super::credential::{CredentialError, describe};
+use super::credential::{CredentialError, check_clocks, describe};
 use super::order;
 use crate::http::client::Client;
 use crate::http::csr;
@@ -185,7 +185,9 @@ impl<T> Holdings<T> {
         let answer: Certified = client.post(self.recipe.path, &request).await?;
         let text = joined(&answer, &key);
         let path = self.folder.join(format!("{gns}.pem"));
-        let holding = parse(&text, &self.recipe).map_err(|reason| CredentialError::Unusable(gns.clone(), reason))?;
+        let unusable = |reason: String| CredentialError::Unusable(gns.clone(), reason);
+        let holding = parse(&text, &self.recipe).map_err(unusable)?;
+        check_clocks(&holding.report, OffsetDateTime::now_utc().unix_timestamp())?;
         let ahead = holding.order != need.order;
         write_private(&path, text.as_bytes())?;
         self.held.send_modify(|held| {

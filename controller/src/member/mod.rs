@@ -21,7 +21,7 @@ use identity::{Identity, KeyedCertificate, PrivateKey, Role, RoleKind, SpiffeId,
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::client::Client;
+use crate::http::client::{CallError, Client};
 use crate::http::csr;
 use crate::http::message::{ENROL, Enrol, Enrolled, IDENTITY};
 use crate::http::token::Token;
@@ -348,20 +348,38 @@ impl Link {
         }
     }
 
-    /// The one on disk, if this agent's CA made it under this name and it lives; else a new one.
+    /// The one on disk, if the CA that the token pins made it under this name and it lives; else a new one. Should the
+    /// token be older than the agent's control CA, the one on disk serves on: it was renewed since.
     async fn credential(&self, token: &Token, path: &Path) -> Result<Credential, CredentialError> {
         let id = member_id(&self.settings, token)?;
-        match path.exists().then(|| Credential::load(path)) {
-            Some(Ok(kept)) if kept.is_alive() && *kept.id() == id && check_pin(token, &kept).is_ok() => {
+        let kept = self.kept(&id, path);
+        if let Some(kept) = kept.as_ref().filter(|kept| kept.is_below(token)) {
+            return Ok(kept.clone());
+        }
+        // The control CA is just being replaced: who enrols has left first, who renews stays.
+        if let Some(kept) = kept.as_ref().filter(|kept| check_pin(token, kept).is_ok())
+            && let Ok(renewed) = kept.renewed_at(&token.address).await
+        {
+            renewed.store(path)?;
+            return Ok(renewed);
+        }
+        let credential = match (enrol(&self.settings, token, &id).await, kept) {
+            (Err(CredentialError::Call(error @ CallError::NotPinned { .. })), Some(kept)) => {
+                tracing::warn!(%error, "the member token is old; what this member holds serves on");
                 return Ok(kept);
             }
-            Some(Err(error)) => set_aside(path, &error.to_string()),
-            Some(Ok(_)) | None => {}
-        }
-        let credential = enrol(&self.settings, token, &id).await?;
+            (enrolled, _) => enrolled?,
+        };
         credential.store(path)?;
         tracing::info!(id = %credential.id(), "enrolled");
         Ok(credential)
+    }
+
+    /// What is on disk and lives, in this name.
+    fn kept(&self, id: &SpiffeId, path: &Path) -> Option<Credential> {
+        let loaded = path.exists().then(|| Credential::load(path))?;
+        let kept = loaded.map_err(|error| set_aside(path, &error.to_string())).ok()?;
+        (kept.is_alive() && kept.id() == id).then_some(kept)
     }
 }
 

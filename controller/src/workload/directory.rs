@@ -4,12 +4,14 @@
 //! cert.pem -> .current/cert.pem        the workload's certificate, and its issuing CA's
 //! key.pem -> .current/key.pem          its private key, 0600
 //! bundle.pem -> .current/bundle.pem    the roots of its GNS
+//! federated -> .current/federated      those of each other GNS in which it may call something: TRUST-DOMAIN.pem
 //! .current -> .set-…                   replaced by rename
 //! ```
 //!
-//! Where the workload runs as another user than the agent, only the three files are given to that user. The directory
+//! Where the workload runs as another user than the agent, only the files are given to that user. The directory
 //! stays the agent's: whoever could write into it could send the agent's writes elsewhere.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown, symlink};
@@ -25,6 +27,8 @@ pub struct Files<'f> {
     pub key: &'f str,
     /// The roots.
     pub bundle: &'f str,
+    /// Those of other trust domains, by their names.
+    pub federated: &'f BTreeMap<String, String>,
 }
 
 /// Why a directory cannot hold an identity.
@@ -48,6 +52,7 @@ pub enum DirectoryError {
 }
 
 const NAMES: [&str; 3] = ["cert.pem", "key.pem", "bundle.pem"];
+const FEDERATED: &str = "federated";
 const CURRENT: &str = ".current";
 const SET: &str = ".set-";
 
@@ -88,7 +93,7 @@ pub fn write(directory: &Path, uid: Option<u32>, files: &Files<'_>) -> Result<()
         let _ = fs::remove_dir_all(&folder); // it may never have been made
         return written;
     }
-    for name in NAMES {
+    for name in NAMES.into_iter().chain([FEDERATED]) {
         let target = Path::new(CURRENT).join(name);
         if fs::read_link(directory.join(name)).ok().as_ref() != Some(&target) {
             point(directory, name, &target)?;
@@ -102,14 +107,25 @@ fn write_set(folder: &Path, uid: Option<u32>, files: &Files<'_>) -> Result<(), D
     let failed = |error| DirectoryError::Io("make", folder.to_owned(), error);
     make_readable(folder).map_err(failed)?;
     for (name, text) in NAMES.into_iter().zip([files.chain, files.key, files.bundle]) {
-        let path = folder.join(name);
         let mode = if name == "key.pem" { 0o600 } else { 0o644 };
-        let failed = |error| DirectoryError::Io("write", path.clone(), error);
-        let mut file = new_file(&path, mode).map_err(failed)?;
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-        give(&file, &path, uid)?;
+        write_file(&folder.join(name), mode, text, uid)?;
     }
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
+    let federated = folder.join(FEDERATED);
+    make_readable(&federated).map_err(failed)?;
+    for (domain, roots) in files.federated {
+        write_file(&federated.join(format!("{domain}.pem")), 0o644, roots, uid)?;
+    }
+    for folder in [&federated, folder] {
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn write_file(path: &Path, mode: u32, text: &str, uid: Option<u32>) -> Result<(), DirectoryError> {
+    let failed = |error| DirectoryError::Io("write", path.to_owned(), error);
+    let mut file = new_file(path, mode).map_err(failed)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+    give(&file, path, uid)
 }
 
 /// Makes a directory that the workload can look into, whatever this process's umask is; one that is there stays as it is.
@@ -170,8 +186,21 @@ mod tests {
         NAMES.map(|name| fs::read_to_string(directory.join(name)).unwrap())
     }
 
+    static NONE: BTreeMap<String, String> = BTreeMap::new();
+
     fn files(number: &str) -> Files<'_> {
-        Files { chain: number, key: number, bundle: number }
+        Files { chain: number, key: number, bundle: number, federated: &NONE }
+    }
+
+    #[test]
+    fn roots_of_others_come_and_go_with_the_set() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = folder.path().join("cart");
+        let federated = BTreeMap::from([("bank.mesh".to_owned(), "roots".to_owned())]);
+        write(&directory, None, &Files { federated: &federated, ..files("1") }).unwrap();
+        assert_eq!(fs::read_to_string(directory.join("federated/bank.mesh.pem")).unwrap(), "roots");
+        write(&directory, None, &files("2")).unwrap();
+        assert_eq!(fs::read_dir(directory.join("federated")).unwrap().count(), 0);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use identity::{Facts, pem};
 use time::OffsetDateTime;
 
 use super::caller;
-use super::certificate::{names, out_of_date};
+use super::certificate::out_of_date;
 use crate::exchange::{Door, Entry};
 use crate::listener::workload;
 use crate::plan::{MeshPort, Plan, PlannedHost};
@@ -96,7 +96,7 @@ fn certificate(planned: &PlannedHost) -> Result<Step, Step> {
             failed(format!("the certificate of {} {why}", host.host)).remedy("apply a Certificate that is valid")
         );
     }
-    match names(&facts, host.host.as_str()) {
+    match facts.covers(host.host.as_str()) {
         true => Ok(Step::ok(Hop::Tls, format!("shows a certificate for {} until {}", host.host, facts.not_after))
             .about(public)),
         false => Err(failed(format!("the certificate is for {}, not for {}", facts.dns_names.join(", "), host.host))

@@ -3,6 +3,8 @@
 mod call;
 pub mod census;
 pub mod checker;
+#[cfg(test)]
+pub mod fixtures;
 pub mod probe;
 
 use std::net::SocketAddr;

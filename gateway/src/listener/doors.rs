@@ -184,7 +184,7 @@ async fn east_west(core: &Arc<Core>, port: u16, io: Inbound, client: IpAddr, tic
 
 /// Serves a connection until its peer is no longer believed, and tells when that was so.
 pub(super) async fn while_believed(core: &Core, peer: Standing, entry: &Entry, serving: impl Future<Output = ()>) {
-    if let Err(refusal) = core.standings.serve(&core.plan, peer, serving).await {
+    if let Err(refusal) = core.standings.serve(&core.plan, peer, &entry.lifetime, serving).await {
         core.log.turned_away(entry.door.as_str(), entry.client, refusal.code(), &refusal);
     }
 }

@@ -257,7 +257,7 @@ pub(super) fn tunnel_tls(
     let admitted = source.admitted.values().map(|belief| belief.domain.clone());
     let accept = Accept::new(belief.domain.clone(), [RoleKind::Gateway]).and_domains(admitted);
     let both = [REQUESTS_ALPN, STREAM_ALPN];
-    let server = identity::tls::tunnel_server_config(&source.identity, trust, accept, &both)
+    let server = identity::tls::gateway_server_config(&source.identity, trust, accept, &both)
         .map_err(|error| error.to_string())?;
     let before = before.map(|before| (&before.source, &before.clients));
     let clients = clients(&source, belief, cluster, before)?;
@@ -295,9 +295,10 @@ fn clients(
 fn caller_tls(source: CallerSource, cluster: &Name) -> Result<Arc<CallerTls>, String> {
     let trust = Arc::new(view(source.beliefs.values()));
     let domains: BTreeSet<TrustDomain> = source.beliefs.values().map(|belief| belief.domain.clone()).collect();
-    let accept = Accept { domains, roles: [RoleKind::Workload].into(), cluster: Some(cluster.to_string()), id: None };
+    let accept =
+        Accept { domains, roles: [RoleKind::Workload].into(), cluster: Some(cluster.to_string()), ..Accept::default() };
     let server = |alpn: &[&[u8]]| {
-        identity::tls::caller_server_config(&source.identity, trust.clone(), accept.clone(), alpn)
+        identity::tls::gateway_server_config(&source.identity, trust.clone(), accept.clone(), alpn)
             .map(Arc::new)
             .map_err(|error| error.to_string())
     };

@@ -12,6 +12,7 @@ use config::resource::Address;
 use config::resource::cluster::AddressHost;
 use h2::client::Connection;
 use http::{HeaderValue, Method, Request, Uri, Version};
+use identity::Refusal;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -70,6 +71,16 @@ pub enum TunnelError {
     Stopped,
     #[error("the opaque name {0:?} is no server name")]
     Label(String),
+}
+
+impl TunnelError {
+    /// Whether no root that is believed now is above what the peer shows: then a tunnel that it opened by that before is
+    /// as good as none.
+    pub fn is_rootless(&self) -> bool {
+        let TunnelError::Tls(error) = self else { return false };
+        let code = Refusal::in_handshake(error).map(Refusal::code);
+        matches!(code, Some("unknown_issuer" | "bad_signature" | "no_roots"))
+    }
 }
 
 /// A tunnel that requests find, for as long as this is kept.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::live::Live;
-use config::resource::{Address, Name};
+use config::resource::Name;
 use config::revoked::Revoked;
 use config::snapshot::Namespace;
 use tokio::sync::{Notify, watch};
@@ -65,7 +65,9 @@ impl Supervisor {
     }
 
     fn reconcile(&mut self, plan: &Plan) {
-        self.neighbours.listen(&plan.snapshot, self.running.values().map(|running| &*running.peer));
+        let connected = self.running.iter().filter(|(_, running)| running.peer.is_connected());
+        let said = connected.map(|(key, running)| (key, running.peer.neighbours()));
+        self.neighbours.listen(&plan.snapshot, said);
         let wanted = wanted(plan, &self.neighbours);
         let gone: Vec<_> = self.running.extract_if(.., |key, _| !wanted.contains_key(key)).collect();
         let mut differ = !gone.is_empty();
@@ -124,7 +126,7 @@ fn want(
     let snapshot = &plan.snapshot;
     for (cluster, label) in gns.labels.iter().filter(|(cluster, _)| **cluster != snapshot.place.cluster) {
         let tls = plan.tunnel_client(&gns.name, from, cluster).map(|dialling| dialling.requests.clone());
-        for (gateway, (address, or_else)) in places(plan, neighbours, &gns.name, cluster) {
+        for (gateway, (address, or_else)) in neighbours.places(snapshot, &gns.name, cluster) {
             if is_revoked(gns, cluster, gateway) {
                 continue;
             }
@@ -138,26 +140,6 @@ fn want(
             wanted.insert(key, Means { place, tls: tls.clone() });
         }
     }
-}
-
-/// The gateways of a cluster, and where they are dialled. What its own gateways say is newer than what came by the
-/// controller, unless their agent is away: then the other address is tried, too.
-fn places<'a>(
-    plan: &'a Plan,
-    neighbours: &'a Neighbours,
-    gns: &Name,
-    cluster: &Name,
-) -> BTreeMap<&'a Name, (&'a Address, Option<&'a Address>)> {
-    let known = plan.snapshot.gateways.get(cluster).into_iter().flat_map(|gateways| gateways.iter());
-    let known = known.filter_map(|gateway| Some((&gateway.name, (gateway.east_west.as_ref()?, None))));
-    let mut places: BTreeMap<_, _> = known.collect();
-    for (gateway, address) in neighbours.of(gns, cluster) {
-        let place = places.entry(gateway).or_insert((address, None));
-        if place.0 != address {
-            *place = (address, Some(place.0));
-        }
-    }
-    places
 }
 
 /// Whether a gateway that is no longer wanted is so for other reasons than that nobody believes it.
@@ -189,7 +171,7 @@ impl Keeper {
             let (began, moving) = (Instant::now(), tunnel.moving());
             let next = tokio::select! {
                 end = tunnel.follow(&*changed) => Err(end),
-                next = self.successor(&means, moving) => Ok(next),
+                next = self.successor(&means, moving) => next,
             };
             current = match next {
                 Ok(next) => {
@@ -212,31 +194,50 @@ impl Keeper {
     }
 
     /// Another tunnel, once there is need: to a new address, in a renewed identity, or to the peer's own successor.
-    async fn successor(&mut self, means: &Means, mut moving: watch::Receiver<bool>) -> (Opened, Means) {
+    ///
+    /// # Errors
+    /// When the peer shows what is below no root that is believed now: then the one before must not be used either.
+    async fn successor(
+        &mut self,
+        means: &Means,
+        mut moving: watch::Receiver<bool>,
+    ) -> Result<(Opened, Means), TunnelError> {
         tokio::select! {
             _ = self.means.wait_for(|now| now.tls.is_some() && !now.same(means)) => {}
             Ok(_) = moving.wait_for(|moving| *moving) => {}
         }
-        self.open().await
+        loop {
+            match self.dial().await {
+                Ok(opened) => return Ok(opened),
+                Err(error) if error.is_rootless() => return Err(error),
+                Err(error) => self.failed(&error).await,
+            }
+        }
     }
 
     /// Dials until a tunnel is up.
     async fn open(&mut self) -> (Opened, Means) {
         loop {
-            let means = self.means.borrow_and_update().clone();
-            if means.tls.is_none() {
-                self.peer.set_fault(Some(TunnelError::Identity.to_string()));
-                drop(self.means.changed().await);
-                continue;
-            }
-            match dial::open(&self.peer, &means).await {
-                Ok(tunnel) => {
-                    (self.changed)();
-                    return (tunnel, means);
-                }
+            match self.dial().await {
+                Ok(opened) => return opened,
                 Err(error) => self.failed(&error).await,
             }
         }
+    }
+
+    /// Dials once there is an identity to show.
+    async fn dial(&mut self) -> Result<(Opened, Means), TunnelError> {
+        let means = loop {
+            let means = self.means.borrow_and_update().clone();
+            if means.tls.is_some() {
+                break means;
+            }
+            self.peer.set_fault(Some(TunnelError::Identity.to_string()));
+            drop(self.means.changed().await);
+        };
+        let tunnel = dial::open(&self.peer, &means).await?;
+        (self.changed)();
+        Ok((tunnel, means))
     }
 
     /// Tells, and waits a while; no longer than until the means change.

@@ -86,9 +86,15 @@ impl Authority {
         Ok(params.signed_by(key, &self.issuer)?.into())
     }
 
-    /// Sign another authority's subject and key for as long as it lives itself.
-    pub(super) fn cross_sign(&self, other: &Self, path_len: u8) -> Result<CertificateDer<'static>, CaError> {
-        let params = authority_params(&other.facts.subject, path_len);
+    /// Sign another authority's subject and key for as long as it lives itself. Verifiers ask usages of it, if any.
+    pub(super) fn cross_sign(
+        &self,
+        other: &Self,
+        path_len: u8,
+        usages: Vec<ExtendedKeyUsagePurpose>,
+    ) -> Result<CertificateDer<'static>, CaError> {
+        let mut params = authority_params(&other.facts.subject, path_len);
+        params.extended_key_usages = usages;
         let params = finish(params, other.validity())?;
         Ok(params.signed_by(other.issuer.key(), &self.issuer)?.into())
     }

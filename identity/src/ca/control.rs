@@ -6,13 +6,13 @@ use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use super::authority::{Authority, hosts, leaf_params, uri};
-use super::lifetimes::{CONTROL, TOP_LEVEL};
+use super::lifetimes::{CONTROL, CONTROL_ROOT};
 use super::{CONTROL_UNIT, CaError, Chain};
 use crate::csr::SigningRequest;
 use crate::facts::{Facts, Subject};
 use crate::spiffe::{Role, SpiffeId, TrustDomain};
 
-/// A cluster control CA: a self-signed root, 10 years, held by the agent and pinned by its members. It vouches for
+/// A cluster control CA: a self-signed root, 90 days, held by the agent and pinned by its members. It vouches for
 /// names in the mesh's trust domain, so nobody outside the cluster may have it among their roots.
 #[derive(Debug)]
 pub struct ControlCa {
@@ -34,7 +34,7 @@ impl ControlCa {
             organization: Some(mesh.into()),
             unit: Some(CONTROL_UNIT.into()),
         };
-        Ok(Self { authority: Authority::root(&subject, 0, TOP_LEVEL, now)?, domain, cluster: cluster.into() })
+        Ok(Self { authority: Authority::root(&subject, 1, CONTROL_ROOT, now)?, domain, cluster: cluster.into() })
     }
 
     /// Read what [`Self::export`] wrote.
@@ -65,6 +65,21 @@ impl ControlCa {
     #[must_use]
     pub fn facts(&self) -> &Facts {
         self.authority.facts()
+    }
+
+    /// Whether it was made to live longer than such a CA may, as earlier releases did: then it is to be replaced at once.
+    #[must_use]
+    pub fn is_overlong(&self) -> bool {
+        self.facts().not_after - self.facts().not_before > CONTROL_ROOT
+    }
+
+    /// The subject and key of the one that takes this one's place, signed by this one: for who knows of the cluster only
+    /// this one, by a token, and enrols.
+    ///
+    /// # Errors
+    /// When the signing fails.
+    pub fn cross_sign_successor(&self, successor: &ControlCa) -> Result<CertificateDer<'static>, CaError> {
+        self.authority.cross_sign(&successor.authority, 0, vec![ExtendedKeyUsagePurpose::ServerAuth])
     }
 
     /// The agent's own server certificate for these host names and IP addresses, 30 days, with the root.

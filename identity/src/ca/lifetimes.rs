@@ -13,8 +13,10 @@ const ISSUER_FACTOR: i32 = 3;
 const MOST_BACKDATE: Duration = Duration::seconds(60);
 /// No larger part of a life than this one in so many is spent on that.
 const BACKDATE_SHARE: i32 = 10;
-/// The top-level CA's life, and that of a cluster control CA: roots that are pinned.
+/// The top-level CA's life.
 pub(crate) const TOP_LEVEL: Duration = Duration::days(3650);
+/// A cluster control CA's life.
+pub(crate) const CONTROL_ROOT: Duration = MAX_BELOW_TOP;
 /// The life of control-plane and self-signed public certificates.
 pub(crate) const CONTROL: Duration = Duration::days(30);
 

@@ -115,16 +115,17 @@ impl TopLevelCa {
     /// # Errors
     /// When the signing fails.
     pub fn cross_sign(&self, gns: &GnsCa) -> Result<CertificateDer<'static>, CaError> {
-        self.authority.cross_sign(gns.authority(), 1)
+        self.authority.cross_sign(gns.authority(), 1, vec![])
     }
 
     /// The subject and key of the one that takes this one's place, signed by this one: so who has imported only this
-    /// root believes what the successor signs. No mesh process needs it: those pin roots, and take no path over another.
+    /// root believes what servers show that the successor signed. Of the mesh only who joins by a token of before takes
+    /// that path: the others pin roots.
     ///
     /// # Errors
     /// When the signing fails.
     pub fn cross_sign_successor(&self, successor: &TopLevelCa) -> Result<CertificateDer<'static>, CaError> {
-        self.authority.cross_sign(&successor.authority, 2)
+        self.authority.cross_sign(&successor.authority, 2, vec![ExtendedKeyUsagePurpose::ServerAuth])
     }
 
     fn check(&self, id: &SpiffeId, right_role: bool) -> Result<(), CaError> {

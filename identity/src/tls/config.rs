@@ -17,12 +17,12 @@ use crate::spiffe::{RoleKind, SpiffeId, TrustDomain};
 use crate::trust::Trust;
 use crate::verify::Accept;
 
-/// For the acceptor of tunnels: clients must show a certificate that `accept` and `trust` allow. `trust` is asked in
-/// each handshake, so the configuration outlives changes of bundles and members; not of the identity.
+/// For a gateway's ports, to which peers or workloads come: they must show a certificate that `accept` and `trust` allow.
+/// `trust` is asked in each handshake, so the configuration outlives changes of bundles and members; not of the identity.
 ///
 /// # Errors
 /// When rustls refuses the parts; ours it takes.
-pub fn tunnel_server_config(
+pub fn gateway_server_config(
     identity: &Identity,
     trust: Arc<dyn Trust>,
     accept: Accept,
@@ -46,20 +46,6 @@ pub fn tunnel_client_config(
     let accept = Accept::new(domain, [RoleKind::Gateway]).only_cluster(cluster);
     let verifier = ServerVerifier::new(accept, trust, ServerNames::Verified);
     client_config(Some(identity), Arc::new(verifier), alpn)
-}
-
-/// For a gateway's ports to which workloads come: they must show a certificate that `accept` and `trust` allow. There is
-/// no resumption here, either: each connection is verified by what is known when it is opened.
-///
-/// # Errors
-/// When rustls refuses the parts; ours it takes.
-pub fn caller_server_config(
-    identity: &Identity,
-    trust: Arc<dyn Trust>,
-    accept: Accept,
-    alpn: &[&[u8]],
-) -> Result<ServerConfig, Error> {
-    server_config(identity, ClientVerifier::new(accept, trust, Strictness::Mandatory), alpn)
 }
 
 /// For who dials the instances of one service, which all prove that they are `id`: whatever name is dialled.
@@ -104,8 +90,8 @@ pub fn control_client_config(
     client_config(identity, Arc::new(ServerVerifier::new(accept, trust, ServerNames::Ignored)), alpn)
 }
 
-/// For who enrols with a controller or an agent (`role`) and knows of the root only the SHA-256 in its token. The server must send the root along; take it
-/// from the handshake's chain with [`super::pinned_root`] and pin it.
+/// For who enrols with a controller or an agent (`role`) and knows of the root only the SHA-256 in its token. The server
+/// must send the root along, also the one whose place was taken, while there still is such a one.
 ///
 /// # Errors
 /// When rustls refuses the parts; ours it takes.

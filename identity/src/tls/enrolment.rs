@@ -39,7 +39,8 @@ impl EnrolmentVerifier {
 
 fn by_roots(domain: &TrustDomain, role: RoleKind, roots: TrustBundle) -> ServerVerifier {
     let trust = Pinned::new(domain.clone(), roots);
-    ServerVerifier::new(Accept::new(domain.clone(), [role]), Arc::new(trust), ServerNames::Ignored)
+    let accept = Accept::new(domain.clone(), [role]).or_successors();
+    ServerVerifier::new(accept, Arc::new(trust), ServerNames::Ignored)
 }
 
 impl ServerCertVerifier for EnrolmentVerifier {

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use identity::ca::ControlCa;
+use identity::ca::{Chain, ControlCa, TopLevelCa};
 use identity::tls::{control_client_config, control_server_config, enrolment_client_config, pinned_root};
 use identity::{Accept, Facts, Identity, Pinned, PrivateKey, Refusal, Role, RoleKind, SpiffeId, Trust};
 use rcgen::{ExtendedKeyUsagePurpose, SanType};
 use rustls::sign::SingleCertAndKey;
+use rustls_pki_types::CertificateDer;
 
 use crate::handshake::{Outcome, shake};
 use crate::mesh::*;
@@ -158,6 +159,81 @@ async fn members_enrol_with_their_agent_alone() {
     let forger = Forger::new(&ca.export());
     let posing = forger.sign(&forged("spiffe://mesh/cluster/north/agent", ExtendedKeyUsagePurpose::ClientAuth));
     dials_controller(&mesh, Some(posing)).await.client_refused("a control CA at the controller", "unknown_issuer");
+}
+
+/// What a server shows whose root took the place of the pinned one, while that is still shown.
+fn succeeded(leaf: Chain, cross: &CertificateDer<'static>, pinned: &CertificateDer<'static>) -> Chain {
+    leaf.into_iter().chain([cross.clone(), pinned.clone()]).collect()
+}
+
+/// Somebody enrols who knows this pin, with a server that shows this.
+async fn enrols(pin: &str, role: RoleKind, shown: SingleCertAndKey) -> Outcome {
+    let any = Arc::new(Pinned::new(mesh_domain(), bundle([])));
+    let mut server = control_server_config(&agent(&Mesh::new()), any, accept([RoleKind::Agent]), &[]).unwrap();
+    server.cert_resolver = Arc::new(shown);
+    shake(enrolment_client_config(mesh_domain(), role, pin, &[]).unwrap(), ANY, server).await
+}
+
+fn shown(chain: Chain, key: &PrivateKey) -> SingleCertAndKey {
+    SingleCertAndKey::from(holder(chain, key).keyed().certified_key())
+}
+
+#[tokio::test]
+async fn a_token_that_pins_the_root_before_is_good_for_as_long_as_that_is_shown() {
+    let key = PrivateKey::generate().unwrap();
+    let (old, new) = (TopLevelCa::create("mesh", now()).unwrap(), TopLevelCa::create("mesh", now()).unwrap());
+    let controller = request(&id("spiffe://mesh/controller"), &key);
+    let leaf = new.issue_controller(&controller, ["localhost"], now()).unwrap();
+    let cross = old.cross_sign_successor(&new).unwrap();
+    let chain = succeeded(leaf.clone(), &cross, old.certificate());
+    for pin in [&old, &new].map(|ca| &ca.facts().fingerprint) {
+        enrols(pin, RoleKind::Controller, shown(chain.clone(), &key)).await.accepted();
+    }
+    let pin = &old.facts().fingerprint;
+    let dropped = enrols(pin, RoleKind::Controller, shown(leaf, &key)).await;
+    dropped.server_refused("once the old root is dropped", "not_pinned");
+    let stranger = TopLevelCa::create("mesh", now()).unwrap();
+    let posing =
+        succeeded(stranger.issue_controller(&controller, ["localhost"], now()).unwrap(), &cross, old.certificate());
+    let refused = enrols(pin, RoleKind::Controller, shown(posing, &key)).await;
+    refused.server_refused("the roots alone are no proof", "bad_signature");
+
+    // Who is in the mesh already is told of new roots, and takes no path over another.
+    let pinned: Arc<dyn Trust> = Arc::new(Pinned::new(mesh_domain(), bundle([old.certificate()])));
+    let server = control_server_config(&holder(chain, &key), pinned.clone(), accept([RoleKind::Agent]), &[]).unwrap();
+    let client = control_client_config(None, pinned, accept([RoleKind::Controller]), &[]).unwrap();
+    shake(client, ANY, server).await.server_refused("by the cross-signature", "issuer");
+}
+
+#[tokio::test]
+async fn only_the_successor_of_a_control_ca_stands_between_it_and_the_agent() {
+    let key = PrivateKey::generate().unwrap();
+    let create = || ControlCa::create("mesh", "south", now()).unwrap();
+    let (old, new) = (create(), create());
+    let leaf = new.issue_agent(&request(&agent_id("south"), &key), ["127.0.0.1"], now()).unwrap();
+    let chain = succeeded(leaf, &old.cross_sign_successor(&new).unwrap(), old.certificate());
+    let pin = &old.facts().fingerprint;
+    enrols(pin, RoleKind::Agent, shown(chain, &key)).await.accepted();
+    // Neither a control CA of another cluster, nor any other authority that the old one might have signed.
+    for unit in ["tombolo cluster control", "tombolo global namespace"] {
+        let mut params = leaf_params();
+        params.subject_alt_names.clear();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let name = if unit.ends_with("control") { "north" } else { "south" };
+        for (kind, text) in [
+            (rcgen::DnType::OrganizationName, "mesh"),
+            (rcgen::DnType::OrganizationalUnitName, unit),
+            (rcgen::DnType::CommonName, name),
+        ] {
+            params.distinguished_name.push(kind, text);
+        }
+        let middle = Forger::new(&old.export()).sign(&params);
+        let agent = forged("spiffe://mesh/cluster/south/agent", ExtendedKeyUsagePurpose::ServerAuth);
+        let posing = middle.authority().sign(&agent).and(middle.chain).and([old.certificate().clone()]);
+        let refused = enrols(pin, RoleKind::Agent, SingleCertAndKey::from(posing.certified())).await;
+        refused.server_refused(unit, "issuer");
+    }
 }
 
 #[test]

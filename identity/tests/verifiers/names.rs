@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use identity::tls::{tunnel_client_config, tunnel_server_config};
+use identity::tls::{gateway_server_config, tunnel_client_config};
 use identity::{Accept, PrivateKey, RoleKind, SpiffeId};
 use rcgen::SanType;
 
@@ -109,7 +109,7 @@ async fn workloads_are_accepted_where_they_are_named() {
     let mesh = Mesh::new();
     let accept = Accept::new(domain("shop"), [RoleKind::Workload]);
     let gateway = mesh.shop.gateway("north");
-    let server = tunnel_server_config(&gateway, Arc::new(mesh.view()), accept, ALPN).unwrap();
+    let server = gateway_server_config(&gateway, Arc::new(mesh.view()), accept, ALPN).unwrap();
     let id: SpiffeId = mesh.shop.workload().id().clone();
     let caller =
         tunnel_client_config(&mesh.shop.workload(), Arc::new(mesh.view()), domain("shop"), "north", ALPN).unwrap();

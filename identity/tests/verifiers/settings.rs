@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use identity::tls::{tunnel_client_config, tunnel_server_config};
+use identity::tls::{gateway_server_config, tunnel_client_config};
 use identity::{Accept, RoleKind};
 use rustls::client::Resumption;
 use rustls::crypto::ring::default_provider;
@@ -15,7 +15,7 @@ use crate::mesh::*;
 
 fn server(mesh: &Mesh) -> ServerConfig {
     let accept = Accept::new(domain("shop"), [RoleKind::Gateway]);
-    tunnel_server_config(&mesh.shop.gateway("south"), Arc::new(mesh.view()), accept, &[b"tombolo/1"]).unwrap()
+    gateway_server_config(&mesh.shop.gateway("south"), Arc::new(mesh.view()), accept, &[b"tombolo/1"]).unwrap()
 }
 
 fn client(mesh: &Mesh, alpn: &[&[u8]]) -> ClientConfig {
@@ -108,7 +108,7 @@ async fn knowledge_is_asked_in_each_handshake() {
     let mesh = Mesh::new();
     let view = Arc::new(Switch(std::sync::Mutex::new(mesh.view())));
     let accept = Accept::new(domain("shop"), [RoleKind::Gateway]);
-    let server = tunnel_server_config(&mesh.shop.gateway("south"), view.clone(), accept, &[]).unwrap();
+    let server = gateway_server_config(&mesh.shop.gateway("south"), view.clone(), accept, &[]).unwrap();
     let name = label("shop", "south");
     shake(client(&mesh, &[]), &name, server.clone()).await.accepted();
     view.0.lock().unwrap().members.clear();

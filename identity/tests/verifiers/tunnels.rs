@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use identity::ca::GnsCa;
-use identity::tls::{tunnel_client_config, tunnel_server_config};
+use identity::tls::{gateway_server_config, tunnel_client_config};
 use identity::{Accept, RoleKind, TrustView};
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType};
 use rustls::sign::SingleCertAndKey;
@@ -18,7 +18,7 @@ pub(crate) const ALPN: &[&[u8]] = &[b"tombolo/1"];
 
 pub(crate) fn server(mesh: &Mesh, cluster: &str, view: TrustView) -> ServerConfig {
     let accept = Accept::new(domain("shop"), [RoleKind::Gateway]);
-    tunnel_server_config(&mesh.shop.gateway(cluster), Arc::new(view), accept, ALPN).unwrap()
+    gateway_server_config(&mesh.shop.gateway(cluster), Arc::new(view), accept, ALPN).unwrap()
 }
 
 pub(crate) fn client(mesh: &Mesh, cluster: &str, to: &str, view: TrustView) -> ClientConfig {
@@ -157,7 +157,7 @@ async fn an_expired_root_vouches_for_nobody() {
     refused_by(&mesh, view.clone(), "expired root beside a good one", &leaf, "bad_signature").await;
     accepted(&mesh, view.clone(), &south(&mesh).leaf(|_| {})).await;
     view.bundles = [(domain("shop"), bundle([old.certificate()]))].into_iter().collect();
-    refused_by(&mesh, view, "expired root alone", &leaf, "no_roots").await;
+    refused_by(&mesh, view, "expired root alone", &leaf, "expired").await;
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use identity::tls::{caller_server_config, instance_client_config};
+use identity::tls::{gateway_server_config, instance_client_config};
 use identity::{Accept, Identity, RoleKind, SpiffeId};
 use rustls::ServerConfig;
 
@@ -12,13 +12,13 @@ use crate::mesh::*;
 /// The instance `cart` of the shop in the south, which lets in gateways of its own cluster.
 fn instance(mesh: &Mesh, shown: &Identity) -> ServerConfig {
     let accept = Accept::new(domain("shop"), [RoleKind::Gateway]).only_cluster("south");
-    caller_server_config(shown, Arc::new(mesh.view()), accept, &[]).unwrap()
+    gateway_server_config(shown, Arc::new(mesh.view()), accept, &[]).unwrap()
 }
 
 /// A gateway's door for workloads of its own cluster, of both global namespaces.
 fn door(mesh: &Mesh, cluster: &str) -> ServerConfig {
     let accept = Accept::new(domain("shop"), [RoleKind::Workload]).and_domains([domain("bank")]).only_cluster(cluster);
-    caller_server_config(&mesh.shop.gateway(cluster), Arc::new(mesh.view()), accept, &[]).unwrap()
+    gateway_server_config(&mesh.shop.gateway(cluster), Arc::new(mesh.view()), accept, &[]).unwrap()
 }
 
 fn cart() -> SpiffeId {

@@ -29,7 +29,7 @@ pub struct Args {
     /// The `member.token` that the cluster's agent wrote into its state directory
     #[arg(long, value_name = "FILE")]
     agent: PathBuf,
-    /// The directory that gets cert.pem, key.pem and bundle.pem; what they held before is replaced
+    /// The directory that gets cert.pem, key.pem, bundle.pem and federated/; what they held before is replaced
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }
@@ -70,10 +70,16 @@ fn check(issued: &IssuedWorkload, key: &PrivateKey, id: &SpiffeId) -> Result<Str
         bail!("it is for {}, not for {id}", identity.id());
     }
     TrustBundle::new(decode_certificates(&issued.bundle)?)?;
+    for (domain, roots) in &issued.federated {
+        // It becomes the name of a file.
+        domain.parse::<TrustDomain>()?;
+        TrustBundle::new(decode_certificates(roots)?)?;
+    }
     Ok(date(identity.keyed().facts().not_after.unix_timestamp()))
 }
 
 fn write(out: &Path, issued: &IssuedWorkload, key: &PrivateKey) -> Result<()> {
     let key = key.to_pem();
-    Ok(directory::write(out, None, &Files { chain: &issued.chain, key: &key, bundle: &issued.bundle })?)
+    let IssuedWorkload { chain, bundle, federated } = issued;
+    Ok(directory::write(out, None, &Files { chain, key: &key, bundle, federated })?)
 }

@@ -22,8 +22,8 @@ const NOT_YET: u8 = 4;
 #[derive(clap::Args)]
 pub struct Args {
     /// Which certificates: what gateways, agents and members show, the clusters' issuing CAs, the global namespaces'
-    /// CAs, or the top-level CA
-    #[arg(long, value_enum, value_name = "leaf|issuing|gns|top", hide_possible_values = true)]
+    /// CAs, the top-level CA, or the control CAs by which clusters' members enrol
+    #[arg(long, value_enum, value_name = "leaf|issuing|gns|top|control", hide_possible_values = true)]
     level: LevelArg,
     /// Those of one global namespace only
     #[arg(long = "gns", value_name = "NAME")]
@@ -48,6 +48,7 @@ enum LevelArg {
     Issuing,
     Gns,
     Top,
+    Control,
 }
 
 impl From<LevelArg> for Level {
@@ -57,6 +58,7 @@ impl From<LevelArg> for Level {
             LevelArg::Issuing => Level::Issuing,
             LevelArg::Gns => Level::Gns,
             LevelArg::Top => Level::Top,
+            LevelArg::Control => Level::Control,
         }
     }
 }

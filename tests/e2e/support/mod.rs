@@ -4,6 +4,7 @@ pub mod away;
 pub mod capture;
 pub mod certs;
 pub mod cli;
+pub mod clock;
 pub mod demo;
 pub mod dns;
 pub mod events;

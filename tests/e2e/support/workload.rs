@@ -61,6 +61,12 @@ impl Member {
         Ok(Member { cluster, domain, issuing, roots })
     }
 
+    /// One of whom only is known whom it believes.
+    pub fn believing(cluster: &'static str, domain: &str, bundle: &str) -> Member {
+        let roots = pem::decode_certificates(bundle).unwrap();
+        Member { cluster, domain: domain.parse().unwrap(), issuing: String::new(), roots }
+    }
+
     /// The issuing CA.
     pub fn ca(&self) -> IssuingCa {
         IssuingCa::import(&self.issuing).unwrap()
@@ -149,7 +155,7 @@ pub async fn serve(at: SocketAddr, member: &Member, identity: &Identity, inside:
         Inside::Http2 => b"h2",
         Inside::Bytes => b"tombolo/1",
     };
-    let config = identity::tls::caller_server_config(identity, member.trust(), member.gateways(), &[alpn]).unwrap();
+    let config = identity::tls::gateway_server_config(identity, member.trust(), member.gateways(), &[alpn]).unwrap();
     let (listener, acceptor) = (TcpListener::bind(at).await.unwrap(), TlsAcceptor::from(Arc::new(config)));
     tokio::spawn(accept(listener, acceptor, inside, name));
 }

@@ -21,6 +21,7 @@ use crate::audit::{AuditError, AuditLog, Entry};
 use crate::http::Remote;
 use crate::http::failures::{Failures, TooMany};
 use crate::http::message::{Errors, IssueWorkload, IssuedWorkload, MAX_REQUEST, WORKLOAD};
+use crate::local::standing::NoIssuer;
 use crate::secret::equal;
 use crate::workload::ServiceName;
 
@@ -94,16 +95,18 @@ impl Desk {
         // Whatever the agent reports from now on, it reports this certificate with it; but what it reported before may
         // have let go of the root below which this one is.
         if !self.signer.entitle_in(&ask.global_namespace, &service)?.is_like(&entitlement) {
-            return Err(WorkloadError::NotYet(entitlement.gns).into());
+            return Err(WorkloadError::from(NoIssuer::NotYet(entitlement.gns)).into());
         }
         self.audit.record(&Entry::issue("member token", &chain).from(Some(from.ip())))?;
         tracing::info!(%service, id = %entitlement.id, %from, "a workload's certificate was issued");
-        Ok(IssuedWorkload { chain: encode_certificates(&chain), bundle: entitlement.roots.concat() })
+        let federated = entitlement.federated.values().map(|roots| (roots.domain.clone(), roots.certificates.concat()));
+        let (bundle, federated) = (entitlement.roots.concat(), federated.collect());
+        Ok(IssuedWorkload { chain: encode_certificates(&chain), bundle, federated })
     }
 
     fn write_down(&self, entitlement: &Entitlement, chain: &Chain) -> Result<(), DeskError> {
         let Some(leaf) = chain.first() else { return Ok(()) }; // nothing was signed, so nothing is needed
         let end = Facts::read(leaf)?.not_after;
-        Ok(self.ledger.issued(&entitlement.gns, entitlement.needs(end))?)
+        Ok(self.ledger.issued(entitlement.needs(end))?)
     }
 }

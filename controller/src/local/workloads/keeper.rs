@@ -1,11 +1,11 @@
 //! One current identity for each declared workload: made when it may have one, renewed by timer and by change. Only
 //! the agent's own issuing CA is needed for it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::resource::Name;
-use config::wire::{Order, WorkloadsReport};
+use config::wire::Order;
 use identity::ca::renew_at;
 use identity::pem::{self, encode_certificates};
 use identity::{Facts, PrivateKey, SigningRequest, SpiffeId};
@@ -15,7 +15,8 @@ use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use super::outstanding::Ledger;
-use super::signer::{Entitlement, Signer, WorkloadError};
+use super::signer::{Entitlement, Needed, Signer, WorkloadError};
+use super::territory::Roots;
 use crate::audit::{AuditError, AuditLog, Entry};
 use crate::workload::directory::{self, DirectoryError, Files};
 use crate::workload::{Declaration, ServiceName};
@@ -31,8 +32,16 @@ pub(super) struct Svid {
     /// Leaf first.
     pub(super) chain: Vec<CertificateDer<'static>>,
     pub(super) key: Arc<PrivateKey>,
-    /// The roots of its trust domain.
+    pub(super) believed: Believed,
+}
+
+/// Whom a workload should believe.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Believed {
+    /// The roots of its own trust domain.
     pub(super) bundle: Vec<CertificateDer<'static>>,
+    /// Those of others in which it may call something.
+    pub(super) federated: BTreeMap<String, Vec<CertificateDer<'static>>>,
 }
 
 /// Why a declared workload has no identity.
@@ -81,8 +90,8 @@ struct Kept {
     current: Option<Current>,
     /// What was said last of its lack: it is said once.
     lack: Option<Lack>,
-    /// In which GNS it has what was handed out last, and what that needs.
-    needs: Option<(Name, WorkloadsReport)>,
+    /// What that needs which was handed out last.
+    needs: Vec<Needed>,
 }
 
 struct Current {
@@ -151,7 +160,7 @@ impl Keeper {
             !same
         });
         // Only now: until the workloads have got the new ones, it is the old ones that count.
-        self.ledger.kept(self.kept.iter().filter_map(|kept| kept.needs.clone()));
+        self.ledger.kept(self.kept.iter().flat_map(|kept| kept.needs.clone()));
         let due = due.map(|due| Duration::try_from(due - OffsetDateTime::now_utc()).unwrap_or_default());
         due.unwrap_or(LOOK).min(LOOK)
     }
@@ -177,22 +186,22 @@ fn refresh(kept: &mut Kept, signer: &Signer, audit: &AuditLog, now: OffsetDateTi
 
 impl Kept {
     fn new(declaration: Declaration) -> Self {
-        Kept { declaration, current: None, lack: None, needs: None }
+        Kept { declaration, current: None, lack: None, needs: vec![] }
     }
 
     fn update(&mut self, signer: &Signer, audit: &AuditLog, now: OffsetDateTime) -> Result<OffsetDateTime, KeepError> {
         let entitlement = signer.entitle(&self.declaration.service)?;
-        let bundle = roots(&entitlement)?;
+        let believed = believed(&entitlement)?;
         match &mut self.current {
-            Some(current) if current.is_good(&entitlement, now) => current.believe(bundle),
-            _ => self.current = Some(issue(&entitlement, bundle, &self.declaration.service, audit)?),
+            Some(current) if current.is_good(&entitlement, now) => current.believe(believed),
+            _ => self.current = Some(issue(&entitlement, believed, &self.declaration.service, audit)?),
         }
         let Some(current) = &mut self.current else { return Ok(now) };
         if let (Some(directory), false) = (&self.declaration.directory, current.written) {
             write(directory, self.declaration.uid, &current.svid)?;
             current.written = true;
         }
-        self.needs = Some((entitlement.gns.clone(), entitlement.needs(current.expires)));
+        self.needs = entitlement.needs(current.expires);
         Ok(current.renew_at)
     }
 
@@ -230,11 +239,11 @@ impl Current {
     }
 
     /// Takes other roots with the same certificate.
-    fn believe(&mut self, bundle: Vec<CertificateDer<'static>>) {
-        if self.svid.bundle != bundle {
+    fn believe(&mut self, believed: Believed) {
+        if self.svid.believed != believed {
             let Svid { id, chain, key, .. } = &*self.svid;
             let (id, chain, key) = (id.clone(), chain.clone(), key.clone());
-            self.svid = Arc::new(Svid { id, chain, key, bundle });
+            self.svid = Arc::new(Svid { id, chain, key, believed });
             self.written = false;
         }
     }
@@ -242,7 +251,7 @@ impl Current {
 
 fn issue(
     entitlement: &Entitlement,
-    bundle: Vec<CertificateDer<'static>>,
+    believed: Believed,
     service: &ServiceName,
     audit: &AuditLog,
 ) -> Result<Current, KeepError> {
@@ -256,21 +265,29 @@ fn issue(
         order: entitlement.order(),
         renew_at: renew_at(not_before, not_after, fastrand::f64()).max(OffsetDateTime::now_utc() + RETRY),
         expires: not_after,
-        svid: Arc::new(Svid { id: entitlement.id.clone(), chain, key: Arc::new(key), bundle }),
+        svid: Arc::new(Svid { id: entitlement.id.clone(), chain, key: Arc::new(key), believed }),
         written: false,
     })
 }
 
-fn roots(entitlement: &Entitlement) -> Result<Vec<CertificateDer<'static>>, KeepError> {
-    let mut roots = Vec::new();
-    for root in &entitlement.roots {
-        roots.extend(pem::decode_certificates(root)?);
+fn believed(entitlement: &Entitlement) -> Result<Believed, KeepError> {
+    let of_domain = |roots: &Roots| Ok::<_, KeepError>((roots.domain.clone(), certificates(&roots.certificates)?));
+    let federated = entitlement.federated.values().map(of_domain).collect::<Result<_, _>>()?;
+    Ok(Believed { bundle: certificates(&entitlement.roots)?, federated })
+}
+
+fn certificates(roots: &[String]) -> Result<Vec<CertificateDer<'static>>, KeepError> {
+    let mut certificates = Vec::new();
+    for root in roots {
+        certificates.extend(pem::decode_certificates(root)?);
     }
-    Ok(roots)
+    Ok(certificates)
 }
 
 fn write(directory: &std::path::Path, uid: u32, svid: &Svid) -> Result<(), DirectoryError> {
-    let (chain, bundle) = (encode_certificates(&svid.chain), encode_certificates(&svid.bundle));
+    let (chain, bundle) = (encode_certificates(&svid.chain), encode_certificates(&svid.believed.bundle));
     let key: Zeroizing<String> = svid.key.to_pem();
-    directory::write(directory, Some(uid), &Files { chain: &chain, key: &key, bundle: &bundle })
+    let federated = svid.believed.federated.iter();
+    let federated = federated.map(|(domain, roots)| (domain.clone(), encode_certificates(roots))).collect();
+    directory::write(directory, Some(uid), &Files { chain: &chain, key: &key, bundle: &bundle, federated: &federated })
 }

@@ -1,5 +1,7 @@
 //! Which roots the certificates of the cluster's workloads need: no root goes while one of them lives that needs it.
 //!
+//! A report that is below nothing is of a workload of another GNS, which only believes in this one.
+//!
 //! Of declared workloads the one certificate counts that is kept for them now. What was issued by request nobody can
 //! replace, so it counts until it ends, also in the agent's next life.
 
@@ -13,6 +15,7 @@ use identity::files::FileError;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
+use super::signer::Needed;
 use crate::sync::cache::{read_checked, write_checked};
 
 /// By GNS; those that need the same are one.
@@ -49,11 +52,11 @@ impl Ledger {
     ///
     /// # Errors
     /// When it cannot be written down; then it must not be handed out.
-    pub(super) fn issued(&self, gns: &Name, needs: WorkloadsReport) -> Result<(), FileError> {
+    pub(super) fn issued(&self, needs: Vec<Needed>) -> Result<(), FileError> {
         let now = OffsetDateTime::now_utc().unix_timestamp();
         let mut state = self.state();
         let mut issued = state.issued.clone();
-        add(&mut issued, gns, needs);
+        needs.into_iter().for_each(|(gns, needs)| add(&mut issued, &gns, needs));
         issued.values_mut().for_each(|reports| reports.retain(|report| report.until >= now));
         issued.retain(|_, reports| !reports.is_empty());
         write_checked(&self.path, &issued)?;
@@ -63,7 +66,7 @@ impl Ledger {
     }
 
     /// These are all that the declared workloads hold now.
-    pub(super) fn kept(&self, all: impl Iterator<Item = (Name, WorkloadsReport)>) {
+    pub(super) fn kept(&self, all: impl Iterator<Item = Needed>) {
         let mut state = self.state();
         state.kept.clear();
         all.for_each(|(gns, needs)| add(&mut state.kept, &gns, needs));
@@ -115,10 +118,10 @@ mod tests {
         let ledger = Ledger::open(path.clone());
         let all = ledger.subscribe();
         ledger.kept([(gns.clone(), needs("old", &["old"], now + 90))].into_iter());
-        ledger.issued(&gns, needs("older", &["older"], now - 1)).unwrap();
-        ledger.issued(&gns, needs("old", &["old"], now + 60)).unwrap();
-        ledger.issued(&gns, needs("old", &["old"], now + 50)).unwrap();
-        ledger.issued(&gns, needs("old", &["old", "new"], now + 70)).unwrap();
+        ledger.issued(vec![(gns.clone(), needs("older", &["older"], now - 1))]).unwrap();
+        ledger.issued(vec![(gns.clone(), needs("old", &["old"], now + 60))]).unwrap();
+        ledger.issued(vec![(gns.clone(), needs("old", &["old"], now + 50))]).unwrap();
+        ledger.issued(vec![(gns.clone(), needs("old", &["old", "new"], now + 70))]).unwrap();
         let both = needs("old", &["old", "new"], now + 70);
         assert_eq!(all.borrow()[&gns], [needs("old", &["old"], now + 90), both.clone()]);
         let kept = needs("new", &["old", "new"], now + 100);
@@ -129,10 +132,27 @@ mod tests {
     }
 
     #[test]
+    fn a_damaged_file_is_set_aside_and_what_is_issued_from_then_on_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("workloads.json");
+        let (gns, until): (Name, _) = ("shop".parse().unwrap(), OffsetDateTime::now_utc().unix_timestamp() + 60);
+        Ledger::open(path.clone()).issued(vec![(gns.clone(), needs("old", &["old"], until))]).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        for damaged in [&whole[..whole.len() / 2], &[&whole[..9], b"x", &whole[10..]].concat(), b""] {
+            std::fs::write(&path, damaged).unwrap();
+            let ledger = Ledger::open(path.clone());
+            assert!(ledger.subscribe().borrow().is_empty(), "nothing is made of it");
+            assert_eq!(std::fs::read(folder.path().join("workloads.json.damaged")).unwrap(), damaged);
+            ledger.issued(vec![(gns.clone(), needs("new", &["new"], until))]).unwrap();
+            assert_eq!(Ledger::open(path.clone()).subscribe().borrow()[&gns], [needs("new", &["new"], until)]);
+        }
+    }
+
+    #[test]
     fn what_cannot_be_written_down_is_said() {
         let folder = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(folder.path().join("none/workloads.json"));
-        assert!(ledger.issued(&"shop".parse().unwrap(), needs("old", &[], i64::MAX)).is_err());
+        assert!(ledger.issued(vec![("shop".parse().unwrap(), needs("old", &[], i64::MAX))]).is_err());
         assert!(ledger.subscribe().borrow().is_empty());
     }
 }

@@ -12,9 +12,9 @@ use identity::{Role, SigningRequest, SpiffeId};
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-use super::territory::Territory;
+use super::territory::{RootsByGns, Territory};
 use crate::http::csr;
-use crate::local::standing::{Standings, fingerprints};
+use crate::local::standing::{NoIssuer, Standings, fingerprints, standing_in};
 use crate::member::holdings::{Held, Holding};
 use crate::sync::client::Seen;
 use crate::workload::ServiceName;
@@ -30,10 +30,8 @@ pub(super) enum WorkloadError {
     NoGns { cluster: Name, namespace: Name },
     #[error("namespace {namespace} of cluster {cluster} belongs to GNS {owner}, not to {asked}")]
     OtherGns { cluster: Name, namespace: Name, owner: Name, asked: Name },
-    #[error("cluster {1} is not a member of GNS {0}, as far as its agent knows")]
-    NoStanding(Name, Name),
-    #[error("the agent waits for its issuing CA in GNS {0}, or for a new one: ask again")]
-    NotYet(Name),
+    #[error(transparent)]
+    Issuer(#[from] NoIssuer),
     #[error("the {0} is revoked: `tombolo certs reinstate` takes that back")]
     Revoked(Revoked),
     #[error(transparent)]
@@ -47,7 +45,7 @@ pub(super) enum WorkloadError {
 impl WorkloadError {
     /// Whether the workload may not have one, as things are now; else it may, and gets one later.
     pub(super) fn is_denial(&self) -> bool {
-        !matches!(self, WorkloadError::NotYet(_) | WorkloadError::Sign(_))
+        !matches!(self, WorkloadError::Issuer(NoIssuer::NotYet(_)) | WorkloadError::Sign(_))
     }
 }
 
@@ -62,12 +60,17 @@ pub(in crate::local) struct Signer {
     pub(in crate::local) issuing: watch::Receiver<Arc<Held<IssuingCa>>>,
 }
 
+/// What a certificate needs in a GNS.
+pub(super) type Needed = (Name, WorkloadsReport);
+
 /// A workload's right to a certificate, and who signs it now.
 pub(super) struct Entitlement {
     pub(super) gns: Name,
     pub(super) id: SpiffeId,
     /// The roots of its GNS, in PEM.
     pub(super) roots: Vec<String>,
+    /// Those of the other GNSs in which it may call something.
+    pub(super) federated: RootsByGns,
     lifetimes: Lifetimes,
     /// How often leaves were ordered anew.
     leaf: u64,
@@ -85,7 +88,7 @@ impl Signer {
         let no_gns = || WorkloadError::NoGns { cluster: cluster.clone(), namespace: service.namespace.clone() };
         let gns = territory.owner(cluster, &service.namespace).ok_or_else(no_gns)?;
         let standings = self.standings.borrow().clone();
-        let standing = standings.get(gns).ok_or_else(|| WorkloadError::NoStanding(gns.clone(), cluster.clone()))?;
+        let standing = standing_in(&standings, gns, cluster)?;
         let revoked = Revoked::Workload {
             cluster: cluster.clone(),
             namespace: service.namespace.clone(),
@@ -94,9 +97,7 @@ impl Signer {
         if standing.revoked.contains(&revoked) {
             return Err(WorkloadError::Revoked(revoked));
         }
-        let issuing = self.issuing.borrow().get(gns).cloned();
-        // An issuing CA below roots that are no longer those of the GNS would sign what nobody believes.
-        let issuing = issuing.filter(|held| standing.roots.contains(&held.order.root));
+        let issuing = standing.issuer(gns, &self.issuing.borrow())?;
         let role = Role::Workload {
             cluster: cluster.to_string(),
             namespace: service.namespace.to_string(),
@@ -106,9 +107,10 @@ impl Signer {
             gns: gns.clone(),
             id: SpiffeId::new(standing.need.trust_domain.parse()?, role)?,
             roots: territory.roots(gns).to_vec(),
+            federated: territory.federated(gns, &service.name),
             lifetimes: standing.lifetimes,
             leaf: standing.order.leaf,
-            issuing: issuing.ok_or_else(|| WorkloadError::NotYet(gns.clone()))?,
+            issuing,
         })
     }
 
@@ -165,14 +167,20 @@ impl Entitlement {
         Order { leaf: self.leaf, ..self.issuing.order.clone() }
     }
 
-    /// What a certificate that was made now needs until its end.
-    pub(super) fn needs(&self, end: OffsetDateTime) -> WorkloadsReport {
+    /// What a certificate that was made now needs until its end: in its own GNS, and, below nothing, in those others.
+    pub(super) fn needs(&self, end: OffsetDateTime) -> Vec<Needed> {
+        let until = end.unix_timestamp();
         let (below, roots) = (self.issuing.order.root.clone(), fingerprints(&self.roots));
-        WorkloadsReport { below, roots, until: end.unix_timestamp() }
+        let federated = self.federated.iter().map(|(gns, roots)| {
+            let roots = fingerprints(&roots.certificates);
+            (gns.clone(), WorkloadsReport { below: String::new(), roots, until })
+        });
+        let own = (self.gns.clone(), WorkloadsReport { below, roots, until });
+        std::iter::once(own).chain(federated).collect()
     }
 
     /// Whether the same would be handed out by both.
     pub(super) fn is_like(&self, other: &Entitlement) -> bool {
-        self.order() == other.order() && self.roots == other.roots
+        self.order() == other.order() && self.roots == other.roots && self.federated == other.federated
     }
 }

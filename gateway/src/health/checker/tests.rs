@@ -4,38 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use config::resource::{HealthProtocol, Name, Protocol};
-use config::snapshot::Accept;
+use config::resource::{Name, Protocol};
 use decide::balance::{Cursor, FULL};
 use decide::health::Fault;
 use http::HeaderValue;
 use prometheus::Registry;
 
 use super::*;
+use crate::health::fixtures::{self, check};
 use crate::health::{Changes, Target, census};
 use crate::metrics::Metrics;
 use crate::plan::{Plan, PlannedPort, Pool, UNCOUNTED};
 use crate::tunnel::pool::PeerTable;
-use crate::upstream::pool::Pools;
-use crate::upstream::secure::Security;
 
 fn name(name: &str) -> Name {
     name.parse().unwrap()
-}
-
-fn check() -> Check {
-    let span = |text: &str| text.parse().unwrap();
-    Check {
-        protocol: HealthProtocol::Http,
-        path: "/".to_owned(),
-        port: None,
-        interval: span("1s"),
-        timeout: span("1s"),
-        unhealthy_threshold: 2,
-        healthy_threshold: 2,
-        accept: Accept::Success,
-        prior_knowledge: false,
-    }
 }
 
 /// A service with so many instances, all well; and how often a change was told.
@@ -73,14 +56,7 @@ impl Shop {
 }
 
 fn target(changes: &Changes, number: u8) -> Target {
-    let address = IpAddr::from([127, 0, 0, number]);
-    Target {
-        version: name("v1"),
-        protocol: Protocol::Http,
-        served_by: HeaderValue::from_static("north/v1"),
-        connections: Pools::default().of(SocketAddr::new(address, 1), &Security::Plain),
-        health: Arc::new(InstanceHealth::new(&check(), changes)),
-    }
+    fixtures::target((IpAddr::from([127, 0, 0, number]), 1).into(), changes)
 }
 
 fn service(targets: Vec<Arc<Target>>, changes: Changes) -> PlannedService {

@@ -1,21 +1,18 @@
 #![allow(clippy::unwrap_used)]
 //! Calls to an instance that does just what a test says.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use config::resource::{HealthProtocol, Protocol};
-use config::snapshot::{Accept, Check};
 use http::HeaderMap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::health::InstanceHealth;
+use crate::health::Changes;
+use crate::health::fixtures::target;
 use crate::upstream::Switch;
-use crate::upstream::pool::Pools;
-use crate::upstream::secure::Security;
 
 /// Where an instance listens, and the gateway's view of it.
 struct Instance {
@@ -26,7 +23,7 @@ struct Instance {
 impl Instance {
     async fn new() -> Instance {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let target = Arc::new(target(listener.local_addr().unwrap()));
+        let target = Arc::new(target(listener.local_addr().unwrap(), &Changes::default()));
         Instance { listener, target }
     }
 
@@ -36,28 +33,6 @@ impl Instance {
 
     async fn call(&self, request: &Outgoing) -> (Option<Sending>, Receiving) {
         start(self.target.clone(), request).await.unwrap()
-    }
-}
-
-fn target(at: SocketAddr) -> Target {
-    let span = |text: &str| text.parse().unwrap();
-    let check = Check {
-        protocol: HealthProtocol::Tcp,
-        path: "/".to_owned(),
-        port: None,
-        interval: span("1s"),
-        timeout: span("1s"),
-        unhealthy_threshold: 2,
-        healthy_threshold: 2,
-        accept: Accept::Success,
-        prior_knowledge: false,
-    };
-    Target {
-        version: "v1".parse().unwrap(),
-        protocol: Protocol::Http,
-        served_by: HeaderValue::from_static("north/v1"),
-        connections: Pools::default().of(at, &Security::Plain),
-        health: Arc::new(InstanceHealth::new(&check, &Default::default())),
     }
 }
 

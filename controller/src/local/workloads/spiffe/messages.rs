@@ -15,28 +15,54 @@ const LENGTH_DELIMITED: u8 = 2;
 /// Room for one field's tag and length.
 const OVERHEAD: usize = 11;
 
-/// `X509SVIDResponse`: the identities of one caller.
-pub(super) fn svids<'s>(svids: impl Iterator<Item = &'s Svid>) -> Zeroizing<Vec<u8>> {
-    let messages: Vec<_> = svids.map(svid).collect();
-    let mut response = message(messages.iter().map(|message| message.len()));
-    messages.iter().for_each(|message| field(&mut response, 1, message));
+/// Field numbers of `X509SVIDResponse`.
+const SVIDS: u8 = 1;
+const FEDERATED_BUNDLES: u8 = 3;
+/// A field number of `X509BundlesResponse`.
+const BUNDLES: u8 = 2;
+
+/// Roots in DER, by trust domain.
+type Bundles<'s> = BTreeMap<&'s str, Vec<u8>>;
+
+/// `X509SVIDResponse`: the identities of one caller, and whom else it believes, by trust domain.
+pub(super) fn svids<'s>(svids: impl Iterator<Item = &'s Svid> + Clone) -> Zeroizing<Vec<u8>> {
+    let own = own_bundles(svids.clone());
+    let messages: Vec<_> = svids.clone().map(svid).collect();
+    let foreign = federated(svids).filter(|(domain, _)| !own.contains_key(domain)).collect();
+    let entries = bundle_entries(&foreign);
+    let mut response = message(messages.iter().chain(&entries).map(|message| message.len()));
+    messages.iter().for_each(|message| field(&mut response, SVIDS, message));
+    entries.iter().for_each(|entry| field(&mut response, FEDERATED_BUNDLES, entry));
     response
 }
 
 /// `X509BundlesResponse`: whom a caller believes, by trust domain.
-pub(super) fn bundles<'s>(svids: impl Iterator<Item = &'s Svid>) -> Zeroizing<Vec<u8>> {
-    let bundles: BTreeMap<String, Vec<u8>> =
-        svids.map(|svid| (format!("spiffe://{}", svid.id.trust_domain()), concatenated(&svid.bundle))).collect();
-    let entries: Vec<_> = bundles.iter().map(|(domain, roots)| bundle_entry(domain, roots)).collect();
+pub(super) fn bundles<'s>(svids: impl Iterator<Item = &'s Svid> + Clone) -> Zeroizing<Vec<u8>> {
+    let mut bundles: Bundles<'_> = federated(svids.clone()).collect();
+    bundles.extend(own_bundles(svids));
+    let entries = bundle_entries(&bundles);
     let mut response = message(entries.iter().map(|entry| entry.len()));
-    entries.iter().for_each(|entry| field(&mut response, 2, entry));
+    entries.iter().for_each(|entry| field(&mut response, BUNDLES, entry));
     response
+}
+
+fn own_bundles<'s>(svids: impl Iterator<Item = &'s Svid>) -> Bundles<'s> {
+    svids.map(|svid| (svid.id.trust_domain().as_str(), concatenated(&svid.believed.bundle))).collect()
+}
+
+fn federated<'s>(svids: impl Iterator<Item = &'s Svid>) -> impl Iterator<Item = (&'s str, Vec<u8>)> {
+    let all = svids.flat_map(|svid| &svid.believed.federated);
+    all.map(|(domain, roots)| (domain.as_str(), concatenated(roots)))
+}
+
+fn bundle_entries(bundles: &Bundles<'_>) -> Vec<Zeroizing<Vec<u8>>> {
+    bundles.iter().map(|(domain, roots)| bundle_entry(&format!("spiffe://{domain}"), roots)).collect()
 }
 
 /// `X509SVID`.
 fn svid(svid: &Svid) -> Zeroizing<Vec<u8>> {
     let (id, key) = (svid.id.to_string(), svid.key.to_pkcs8());
-    let (chain, bundle) = (concatenated(&svid.chain), concatenated(&svid.bundle));
+    let (chain, bundle) = (concatenated(&svid.chain), concatenated(&svid.believed.bundle));
     let fields = [id.as_bytes(), &chain, &key, &bundle];
     let mut message = message(fields.iter().map(|field| field.len()));
     (1..).zip(fields).for_each(|(number, bytes)| field(&mut message, number, bytes));
