@@ -37,7 +37,7 @@ use crate::standings::Standings;
 use crate::takeover::Offer;
 use crate::tunnel::pool::{PeerKey, Peers};
 use crate::tunnel::report::Report;
-use crate::tunnel::reports::Reports;
+use crate::tunnel::reports::{Reports, Told};
 use crate::tunnel::supervisor::Supervisor;
 use crate::view::View;
 
@@ -123,7 +123,7 @@ impl Drop for InFlight<'_> {
 impl Core {
     /// What this gateway says about a GNS to its peers: to those of the GNS, or to those of another, whose services may
     /// call some of it.
-    pub fn report(&self, global_namespace: &Name, told: Option<&Name>) -> Arc<Report> {
+    pub fn report(&self, global_namespace: &Name, told: Option<&Name>) -> Arc<Told> {
         // The count first: what changes meanwhile is then seen by the next one who asks.
         let changes = *self.changes.borrow();
         let plan = self.plan.load();

@@ -200,6 +200,19 @@ impl Api {
         self.client.post("/v1alpha1/explain", question).await.map_err(|error| self.explain(&error))
     }
 
+    /// Each step from the gateways of one cluster to those of another.
+    pub async fn peering(&self, from: &Name, to: &Name) -> Result<Explanation> {
+        let tested = self.client.get(&format!("/v1alpha1/peering/{from}/{to}")).await;
+        tested.map_err(|error| self.explain(&error))
+    }
+
+    /// Waits no more for a member that is gone for good.
+    pub async fn forget(&self, cluster: &Name, member: &Name) -> Result<()> {
+        let done: Result<IgnoredAny, CallError> =
+            self.client.delete(&format!("/v1alpha1/members/{cluster}/{member}")).await;
+        done.map(drop).map_err(|error| self.explain(&error))
+    }
+
     /// Who holds which certificate, and what is being replaced.
     pub async fn certificates(&self) -> Result<CertificatesStatus> {
         self.client.get("/v1alpha1/certificates").await.map_err(|error| self.explain(&error))

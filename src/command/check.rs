@@ -1,4 +1,6 @@
-//! `tombolo check`: what is wrong with manifests, told without a controller.
+//! `tombolo check`: what is wrong with manifests, told without a controller; and with the way between clusters.
+
+mod peering;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,7 +20,10 @@ use super::{files, output};
 /// What only the controller knows is not checked: resources that aren't in these files, and whether a certificate's key
 /// is its own; `tombolo apply --dry-run` checks that too.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
     /// Files, directories (their *.yaml, *.yml and *.json files), or - for standard input
     #[arg(value_name = "PATH", required = true)]
     files: Vec<PathBuf>,
@@ -30,8 +35,22 @@ pub struct Args {
     namespace: Option<Name>,
 }
 
+#[derive(clap::Subcommand)]
+enum What {
+    /// Tests each step from the gateways of one cluster to those of another
+    Peering(peering::Args),
+}
+
+/// Checks what was asked for.
+pub async fn run(args: &Args) -> Result<ExitCode> {
+    match &args.what {
+        Some(What::Peering(args)) => peering::run(args).await,
+        None => manifests(args),
+    }
+}
+
 /// Reads and lists. The list is what was asked for, so it goes to standard output.
-pub fn run(args: &Args) -> Result<ExitCode> {
+fn manifests(args: &Args) -> Result<ExitCode> {
     let defaults = Defaults { cluster: args.cluster.clone(), namespace: args.namespace.clone() };
     let checked = files::read(&args.files, &defaults)?.and_then(|manifests| cross_check(&manifests));
     match checked {

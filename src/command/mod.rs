@@ -14,6 +14,7 @@ mod describe;
 mod diff;
 mod explain;
 pub mod files;
+mod forget;
 mod get;
 mod history;
 mod item;
@@ -60,7 +61,9 @@ pub enum Command {
     Peers(peers::Args),
     /// Asks the data planes what becomes of a request: which step of its way fails, what is behind that, what to do.
     Explain(explain::Args),
-    /// Reads manifests and lists all that is wrong with them, without a controller.
+    /// Forgets a gateway or DNS server that is gone for good, instead of waiting for it.
+    Forget(forget::Args),
+    /// Reads manifests and lists all that is wrong with them, without a controller; or tests the way between clusters.
     Check(check::Args),
     /// Prints the JSON Schema of manifests, for editors.
     Schema(schema::Args),
@@ -92,7 +95,8 @@ pub async fn run(command: Command) -> Result<ExitCode> {
         Command::Status(args) => status::run(args).await,
         Command::Peers(args) => peers::run(args).await,
         Command::Explain(args) => explain::run(args).await,
-        Command::Check(args) => check::run(&args),
+        Command::Forget(args) => forget::run(args).await,
+        Command::Check(args) => check::run(&args).await,
         Command::Schema(args) => schema::run(&args),
         Command::Ca(args) => ca::run(args).await,
         Command::Certs(args) => certs::run(args).await,

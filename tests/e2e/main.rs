@@ -29,6 +29,7 @@ mod modes;
 mod observability;
 mod operation;
 mod partitions;
+mod peering;
 mod protocols;
 mod public;
 mod readme;

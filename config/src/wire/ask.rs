@@ -22,6 +22,20 @@ pub struct Ask {
     pub question: Json,
 }
 
+/// What an agent is asked itself, rather than a member of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forget {
+    /// The member that is gone for good, and waited for no more.
+    pub forget: Name,
+}
+
+/// What an agent answers to that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    /// Untrue of a member that is connected.
+    pub forgotten: bool,
+}
+
 /// What comes back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -20,7 +20,7 @@ use crate::keyed::Keyed;
 use crate::resource::{GatewayAddresses, Name};
 
 pub use ack::Part;
-pub use ask::{Answer, Ask, Outcome, Unanswered};
+pub use ask::{Answer, Ask, Forget, Forgotten, Outcome, Unanswered};
 pub use json::Json;
 pub use secret::Secret;
 pub use trust::{CertificateReport, ControlReport, Order, TrustReport, WorkloadsReport};
@@ -223,6 +223,9 @@ pub struct Ack {
     /// Whom the sender believes, and what it holds. A root is dropped only once nobody needs it by what stands here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trust: Vec<TrustReport>,
+    /// From an agent: the cluster's control CA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control: Option<ControlReport>,
     /// The parts that are left out, as they are as they were said last. Only to a source that [takes
     /// this](feature::ACK_DELTAS), as are the next three.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -236,9 +239,6 @@ pub struct Ack {
     /// But these are no more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gone: Vec<Name>,
-    /// From an agent: the cluster's control CA.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub control: Option<ControlReport>,
 }
 
 /// An entry that a process couldn't act on.

@@ -30,6 +30,8 @@ pub struct Mesh {
     pub clusters: usize,
     pub services: usize,
     pub instances: usize,
+    /// Of so many clusters each gateway says how it sees their gateways.
+    pub peers: usize,
 }
 
 pub struct Agent {
@@ -55,6 +57,7 @@ fn service(cluster: &str, name: &str, version: &str, instances: usize) -> (Strin
     (id.clone(), json!({"resource": {"id": id, "labels": {}, "spec": {"Service": spec}}}))
 }
 
+/// Joins, as a cluster of that name.
 async fn identity(name: &str, admin: &Client) -> Identity {
     let answer: Value = admin.post("/v1alpha1/tokens", &json!({ "cluster": name })).await.unwrap();
     let token: Token = answer["token"].as_str().unwrap().parse().unwrap();
@@ -69,7 +72,7 @@ async fn identity(name: &str, admin: &Client) -> Identity {
     Identity::new(KeyedCertificate::new(decode_certificates(&joined.certificate).unwrap(), &key).unwrap()).unwrap()
 }
 
-/// Two gateways and a DNS server, and two gateways in each other cluster that they see.
+/// Two gateways and a DNS server, and two gateways in each of so many clusters that they see.
 fn members(mesh: &Mesh, at: RevisionPair) -> Vec<MemberReport> {
     let peer = |of: usize| PeerReport {
         draining: false,
@@ -89,7 +92,7 @@ fn members(mesh: &Mesh, at: RevisionPair) -> Vec<MemberReport> {
         silent_for_ms: 0,
         at,
         rejected: vec![],
-        peers: if role == MemberRole::Gateway { (0..mesh.clusters * 2).map(peer).collect() } else { vec![] },
+        peers: if role == MemberRole::Gateway { (0..mesh.peers * 2).map(peer).collect() } else { vec![] },
         trust: vec![],
         absent: false,
     };
@@ -111,18 +114,23 @@ async fn acknowledge(mut world: watch::Receiver<Option<Arc<Published>>>, ack: wa
     }
 }
 
+/// Joins.
+pub async fn join(at: usize, admin: &Client) -> Identity {
+    identity(&cluster(at), admin).await
+}
+
 impl Agent {
-    pub async fn join(mesh: &Mesh, at: usize, admin: &Client, process: &Process) -> Self {
+    pub fn follow(mesh: &Mesh, at: usize, identity: &Identity, process: &Process) -> Self {
         let (cluster, world, ack) = (cluster(at), watch::Sender::new(None), watch::Sender::new(Ack::default()));
-        let identity = identity(&cluster, admin).await;
-        let client = Client::fixed(process.address.clone(), process.tls(Some(&identity)));
+        let client = Client::fixed(process.address.clone(), process.tls(Some(identity)));
         let hello = hello(&cluster);
         let parts = (0..mesh.services).map(|at| service(&cluster, &format!("s{at}"), "v1", mesh.instances));
         let parts = parts.map(|(key, value)| (key, value.into()));
         let first = Seen { at: AgentSequence { incarnation: 1, sequence: 1 }, entries: Arc::new(parts.collect()) };
         let (seen, end) = (watch::Sender::new(Arc::new(first)), CancellationToken::new());
         let receiver = world.subscribe();
-        let follower = Follower { client, hello, seen: Some(seen.subscribe()), ack: ack.subscribe(), answerer: None };
+        let (seen_by, ack_by) = (seen.subscribe(), ack.subscribe());
+        let follower = Follower { client, hello, seen: Some(seen_by), ack: ack_by, answerer: None };
         let told = Mesh { ..*mesh };
         tokio::spawn(acknowledge(world.subscribe(), ack, told));
         tokio::spawn(follow(follower, world, end.clone()));

@@ -4,10 +4,11 @@
 //!
 //! ```text
 //! cargo build --release --example agents -p tombolo-controller
-//! TOMBOLO=target/release/tombolo target/release/examples/agents CLUSTERS SERVICES INSTANCES [churn SECONDS] [stuck N]
+//! TOMBOLO=target/release/tombolo target/release/examples/agents CLUSTERS SERVICES INSTANCES [churn SECONDS] [stuck N] [peers N]
 //! ```
 //!
-//! Each of so many clusters has a part of each of so many services, with so many instances. All are of one GNS. In the
+//! Each of so many clusters has a part of each of so many services, with so many instances. All are of one GNS, and each
+//! gateway sees those of all clusters, or of `peers`. `stuck` further agents say that they live and take nothing. In the
 //! end the controller is killed, and all agents come back at once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stdout)]
 
@@ -52,20 +53,23 @@ async fn main() {
     let [clusters, services, instances] = sizes[..] else { panic!("usage: agents CLUSTERS SERVICES INSTANCES …") };
     let directory = tempfile::tempdir().unwrap();
     let mut process = Process::start(directory.path()).await;
-    let mesh = Mesh { clusters, services, instances };
+    let peers = option("peers").unwrap_or(clusters);
+    let mesh = Mesh { clusters, services, instances, peers };
     let (began, admin) = (Instant::now(), process.admin());
     let apply = json!({"manifests": [shop()]});
     let _: Value = admin.post("/v1alpha1/apply", &apply).await.unwrap();
-    let mut agents = Vec::new();
+    let mut identities = Vec::new();
     for at in 0..clusters {
-        agents.push(Agent::join(&mesh, at, &admin, &process).await);
+        identities.push(agent::join(at, &admin).await);
     }
     println!("{clusters} clusters joined in {:?}", began.elapsed());
+    let follow = |(at, identity): (usize, &_)| Agent::follow(&mesh, at, identity, &process);
+    let mut agents: Vec<_> = identities.iter().enumerate().map(follow).collect();
     all_know(&mut agents, &mesh).await;
     process.print(&format!("{clusters} clusters, {services} services, {} instances", clusters * services * instances));
     sleep(Duration::from_secs(10)).await;
     process.print("10 s later");
-    probe(&mut agents, 50, "idle").await;
+    probe(&mut agents, 20, "idle").await;
     process.print("after idle changes");
     if let Some(seconds) = option("churn") {
         churn(&mut agents, seconds, &process).await;

@@ -11,6 +11,7 @@ mod certificates;
 mod error;
 mod explain;
 mod guarded;
+mod members;
 mod past;
 mod people;
 
@@ -56,6 +57,7 @@ pub(crate) fn router(core: Arc<Core>, address: Address, source: Arc<dyn Source>)
         .get("/v1alpha1/peers", people::peers)
         .post("/v1alpha1/explain", explain::explain)
         .get("/v1alpha1/peering/{from}/{to}", explain::peering)
+        .delete("/v1alpha1/members/{cluster}/{member}", members::forget)
         .get("/v1alpha1/certificates", certificates::list)
         .post("/v1alpha1/certificates/rotate", certificates::rotate)
         .post("/v1alpha1/certificates/revoke", certificates::revoke)

@@ -56,7 +56,7 @@ impl Core {
         let walk = Walk { core: self, scope: &scope, addresses: Addresses::of(&view, &scope) };
         let steps = walk.steps().await;
         let world = view.world();
-        Ok(Explanation::of(Refinery::new(&view, &world).refine(steps)))
+        Ok(Explanation::of(Refinery::new(&view, &world, &scope).refine(steps)))
     }
 
     /// Lets each gateway of a cluster test each step towards those of another.

@@ -16,6 +16,7 @@ mod freshness;
 mod holders;
 mod issued;
 mod link;
+mod members;
 mod observed;
 mod past;
 pub(crate) mod phases;
@@ -297,7 +298,7 @@ async fn maintain(
     renewal: OffsetDateTime,
     shutdown: &CancellationToken,
 ) {
-    let mut own = Own { signing: core.signing(), renewal };
+    let mut own = Own { top_level: core.top_level(), renewal };
     let mut swept = tokio::time::Instant::now();
     while shutdown.run_until_cancelled(something_due(core)).await.is_some() {
         if swept.elapsed() >= MAINTENANCE || core.hosts_are_due() {
@@ -317,23 +318,23 @@ async fn something_due(core: &Core) {
 
 /// The controller's own certificate.
 struct Own {
-    /// Who signed it.
-    signing: String,
+    /// The top-level CAs when it was made: who signed it, and whose successor that is.
+    top_level: Vec<String>,
     renewal: OffsetDateTime,
 }
 
 impl Own {
-    /// Has it signed anew when it is due, or when another root signs.
+    /// Has it signed anew when it is due, when another root signs, and when the one before is dropped, which is shown with it.
     async fn keep_fresh(&mut self, core: &Arc<Core>, names: &[String], tls: &watch::Sender<Arc<ServerConfig>>) {
-        let signing = core.signing();
-        if OffsetDateTime::now_utc() < self.renewal && signing == self.signing {
+        let top_level = core.top_level();
+        if OffsetDateTime::now_utc() < self.renewal && top_level == self.top_level {
             return;
         }
         let names = names.to_vec();
         match blocking(core, move |core| server_config(core, &names)).await {
             Some(Ok((config, renewal))) => {
                 tls.send_replace(Arc::new(config));
-                *self = Own { signing, renewal };
+                *self = Own { top_level, renewal };
             }
             Some(Err(error)) => tracing::error!(%error, "the controller's certificate could not be renewed"),
             None => {}

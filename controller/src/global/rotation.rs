@@ -95,9 +95,13 @@ impl Core {
         Ok(())
     }
 
-    /// SHA-256 of the top-level CA that signs.
-    pub(super) fn signing(&self) -> String {
-        self.view().made.top_level.as_ref().map(|root| root.signing().to_owned()).unwrap_or_default()
+    /// SHA-256 of the top-level CAs, that which signs first.
+    pub(super) fn top_level(&self) -> Vec<String> {
+        let made = self.view().made;
+        let Some(status) = &made.top_level else { return Vec::new() };
+        let others = status.roots.iter().map(|root| root.fingerprint.as_str());
+        let others = others.filter(|root| *root != status.signing());
+        std::iter::once(status.signing()).chain(others).map(str::to_owned).collect()
     }
 
     /// Whether a public host's certificate is due, and not one of those that just couldn't be made.

@@ -145,7 +145,7 @@ impl Core {
         let lag = |at: RevisionPair| view.desired.head.saturating_sub(at.global);
         let lag_ms = |at: RevisionPair| self.behind_for(at.global).map(millis);
         let (services, instances) = view.observed.get(name).map_or((0, 0), |seen| count(seen.resources()));
-        let members = ack.members.iter().cloned().filter(|member| member.role != MemberRole::Agent);
+        let members = ack.members.iter().filter(|member| member.role != MemberRole::Agent).cloned();
         ClusterStatus {
             name: name.clone(),
             labels: desired.map(|stored| stored.resource.labels.clone()).unwrap_or_default(),

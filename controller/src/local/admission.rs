@@ -3,6 +3,7 @@
 //! ```text
 //! agent.pem       the agent's certificate, those of the top-level CA, and the key
 //! controller      the controller's address
+//! joined-by       SHA-256 of the top-level CA that the join token pinned
 //! control-ca.pem  the cluster control CA with its key, see control.rs
 //! member.token    by which gateways and DNS servers enrol here
 //! incarnation     counts the agent's lives
@@ -23,7 +24,7 @@ use super::{AgentError, Settings};
 use crate::http::csr;
 use crate::http::message::{JOIN, Join, Joined};
 use crate::http::token::Token;
-use crate::member::credential::{Credential, check_pin, enrolment_client};
+use crate::member::credential::{Credential, enrolment_client};
 use crate::member::read_token;
 use crate::secret::random;
 
@@ -47,8 +48,9 @@ pub(super) async fn admit(settings: &Settings) -> Result<Admission, AgentError> 
     let kept = path.exists().then(|| Credential::load(&path)).transpose()?;
     match (kept, token) {
         // What else is in the state directory belongs to that mesh and cluster too.
-        (Some(kept), Some(token)) if !is_of(&kept, &token) => Err(AgentError::AlreadyIn(kept.id().clone())),
-        (Some(kept), Some(_)) if !settings.replace => {
+        (Some(kept), Some(token)) if !is_of(settings, &kept, &token) => Err(AgentError::AlreadyIn(kept.id().clone())),
+        (Some(kept), Some(token)) if !settings.replace => {
+            write_private(&joined_by(settings), token.ca_sha256.as_bytes())?; // an earlier release did not
             tracing::info!(id = %kept.id(), "already in the mesh; the join token is not used");
             admission(settings, kept)
         }
@@ -58,8 +60,14 @@ pub(super) async fn admit(settings: &Settings) -> Result<Admission, AgentError> 
     }
 }
 
-fn is_of(kept: &Credential, token: &Token) -> bool {
-    kept.id().cluster() == Some(token.cluster.as_str()) && check_pin(token, kept).is_ok()
+/// Also by the very token with which it joined, whichever top-level CAs have taken one another's place since.
+fn is_of(settings: &Settings, kept: &Credential, token: &Token) -> bool {
+    let joined_by = fs::read_to_string(joined_by(settings)).is_ok_and(|pin| pin.trim() == token.ca_sha256);
+    kept.id().cluster() == Some(token.cluster.as_str()) && (joined_by || kept.believes(&token.ca_sha256))
+}
+
+fn joined_by(settings: &Settings) -> PathBuf {
+    settings.state_dir.join("joined-by")
 }
 
 fn admission(settings: &Settings, credential: Credential) -> Result<Admission, AgentError> {
@@ -90,7 +98,7 @@ async fn join(settings: &Settings, token: &Token) -> Result<Admission, AgentErro
     let client = enrolment_client(&reached, RoleKind::Controller)?;
     let answer: Joined = client.post(JOIN, &request).await.map_err(AgentError::Join)?;
     let credential = Credential::new(&id, &answer.certificate, &answer.ca, &answer.order, &key)?;
-    check_pin(token, &credential)?;
+    write_private(&joined_by(settings), token.ca_sha256.as_bytes())?;
     write_private(&settings.state_dir.join("controller"), address.to_string().as_bytes())?;
     credential.store(&credential_path(&settings.state_dir))?;
     tracing::info!(%id, "joined the mesh");

@@ -1,8 +1,8 @@
-//! What the controller asks a member passes through the agent unread.
+//! What the controller asks a member passes through the agent unread; of itself an agent is asked only to forget one.
 
 use std::sync::Arc;
 
-use config::wire::{Ask, Unanswered};
+use config::wire::{Ask, Forget, Forgotten, Json, Unanswered};
 
 use super::roster::Roster;
 use crate::sync::relay::{Answerer, ONWARD, outcome};
@@ -15,10 +15,15 @@ pub(super) fn answerer(roster: Arc<Roster>) -> Answerer {
     })
 }
 
-async fn pass(roster: &Roster, ask: Ask) -> Result<config::wire::Json, Unanswered> {
-    // Of itself an agent answers nothing.
-    let member = ask.member.ok_or(Unanswered::Unable)?;
+async fn pass(roster: &Roster, ask: Ask) -> Result<Json, Unanswered> {
+    let Some(member) = ask.member else { return forget(roster, &ask.question) };
     let asker = roster.asker(&member).ok_or(Unanswered::Away)?;
     let within = std::time::Duration::from_millis(ask.within_ms).saturating_sub(ONWARD);
     asker.ask(None, ask.question, within).await
+}
+
+fn forget(roster: &Roster, question: &Json) -> Result<Json, Unanswered> {
+    // Whatever else a newer controller asks is not known here.
+    let Forget { forget } = question.read().map_err(|_| Unanswered::Unable)?;
+    Json::of(&Forgotten { forgotten: roster.forget(&forget) }).map_err(|_| Unanswered::Other)
 }

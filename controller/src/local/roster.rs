@@ -188,6 +188,22 @@ impl Roster {
         }
     }
 
+    /// It is gone for good, as somebody knows who was asked: nobody waits for it any more. Not if it is connected; returns
+    /// whether it is forgotten.
+    pub(super) fn forget(&self, name: &Name) -> bool {
+        let mut state = self.state();
+        if state.entries.get(name).is_some_and(|entry| entry.stream.is_some()) {
+            return false;
+        }
+        let known = state.entries.remove(name).is_some();
+        drop(state);
+        if known {
+            tracing::warn!(member = %name, "a member is forgotten by order");
+            self.members_changed();
+        }
+        true
+    }
+
     /// These are no members any more, and their streams end.
     pub(super) fn expel(&self, members: &BTreeSet<Name>) {
         let mut state = self.state();
@@ -389,6 +405,19 @@ mod tests {
         assert!(again.gateways().is_empty(), "nobody dials it");
         open(&again, "gw1", MemberRole::Gateway).unwrap();
         assert!(!again.reports().remove(1).absent);
+    }
+
+    #[test]
+    fn only_who_is_not_connected_is_forgotten_by_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let roster = Roster::open(folder.path().join("members.json"));
+        let number = open(&roster, "gw1", MemberRole::Gateway).unwrap();
+        let gw1: Name = "gw1".parse().unwrap();
+        assert!(!roster.forget(&gw1));
+        roster.lost(&gw1, number);
+        assert_eq!(roster.gateways().len(), 1);
+        assert!(roster.forget(&gw1));
+        assert!(roster.gateways().is_empty() && roster.reports().is_empty());
     }
 
     #[test]

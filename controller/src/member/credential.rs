@@ -56,8 +56,8 @@ pub enum CredentialError {
     Name(#[from] identity::spiffe::SpiffeError),
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
-    #[error("the root certificate that came is not the one that the token pins: ask for a new token")]
-    NotPinned,
+    #[error("it has no root certificate")]
+    Rootless,
     #[error(
         "the certificate that came {0}: set both clocks right; the certificate that is held goes on until its end, if there \
          is one"
@@ -135,7 +135,7 @@ impl Credential {
         let mut certificates = pem::decode_certificates(&text)?;
         let roots = certificates.split_off(certificates.len().min(1));
         if roots.is_empty() {
-            return Err(CredentialError::NotPinned);
+            return Err(CredentialError::Rootless);
         }
         let keyed = KeyedCertificate::new(certificates, &PrivateKey::from_pem(&text)?)?;
         let Facts { not_before, not_after, .. } = *keyed.facts();
@@ -174,6 +174,11 @@ impl Credential {
     /// Whether the root that the token pins issued it. Only then it is beyond doubt that who wrote the token believes it.
     pub fn is_below(&self, token: &Token) -> bool {
         self.order.root.eq_ignore_ascii_case(&token.ca_sha256)
+    }
+
+    /// Whether a root of this SHA-256 is believed.
+    pub fn believes(&self, sha256: &str) -> bool {
+        self.roots_sha256().iter().any(|root| root.eq_ignore_ascii_case(sha256))
     }
 
     /// SHA-256 of the roots, in lower-case hexadecimal.
@@ -386,7 +391,8 @@ pub async fn wait_until(moment: OffsetDateTime) {
     }
 }
 
-/// Dials who made a token, whose root is known by the token only.
+/// Dials who made a token, whose root is known by the token only: whoever answers has proven that the root which the
+/// token pins vouches for it, so what it says of roots is believed.
 ///
 /// # Errors
 /// When the token's mesh is no name.
@@ -394,17 +400,6 @@ pub fn enrolment_client(token: &Token, server: RoleKind) -> Result<Client, Crede
     let mesh = TrustDomain::mesh(&token.mesh)?;
     let tls = enrolment_client_config(mesh, server, &token.ca_sha256, CLIENT_ALPN)?;
     Ok(Client::fixed(token.address.clone(), tls))
-}
-
-/// Whether the root that the token pins is among those that enrolment brought.
-///
-/// # Errors
-/// When they are all others.
-pub fn check_pin(token: &Token, credential: &Credential) -> Result<(), CredentialError> {
-    match credential.roots_sha256().iter().any(|root| root.eq_ignore_ascii_case(&token.ca_sha256)) {
-        true => Ok(()),
-        false => Err(CredentialError::NotPinned),
-    }
 }
 
 #[cfg(test)]

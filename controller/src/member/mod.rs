@@ -31,7 +31,7 @@ use crate::sync::client::{Follower, follow};
 use crate::sync::reading::Reading;
 use crate::sync::relay::Answerer;
 
-use credential::{Credential, CredentialError, Keeper, Wanted, check_pin, enrolment_client};
+use credential::{Credential, CredentialError, Keeper, Wanted, enrolment_client};
 use holdings::{Held, Holdings, Needs, Recipe};
 
 /// How a member stands to its agent.
@@ -357,7 +357,7 @@ impl Link {
             return Ok(kept.clone());
         }
         // The control CA is just being replaced: who enrols has left first, who renews stays.
-        if let Some(kept) = kept.as_ref().filter(|kept| check_pin(token, kept).is_ok())
+        if let Some(kept) = kept.as_ref().filter(|kept| kept.believes(&token.ca_sha256))
             && let Ok(renewed) = kept.renewed_at(&token.address).await
         {
             renewed.store(path)?;
@@ -397,9 +397,7 @@ async fn enrol(settings: &Settings, token: &Token, id: &SpiffeId) -> Result<Cred
         csr: csr::make(id, &key)?,
     };
     let answer: Enrolled = enrolment_client(token, RoleKind::Agent)?.post(ENROL, &request).await?;
-    let credential = Credential::new(id, &answer.certificate, &answer.ca, &answer.order, &key)?;
-    check_pin(token, &credential)?;
-    Ok(credential)
+    Credential::new(id, &answer.certificate, &answer.ca, &answer.order, &key)
 }
 
 /// Reads the token that an agent wrote.

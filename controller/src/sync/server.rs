@@ -65,12 +65,13 @@ async fn attend(
     let hello = hello(inlet).await?;
     let Feed { world, mut session, questions, end } = source.open(peer, &hello)?;
     tokio::select! {
-        ended = converse_with(&hello, source.mesh(), (inlet, outlet), &mut *session, (world, questions)) => ended,
+        ended = serve(&hello, source.mesh(), (inlet, outlet), &mut *session, (world, questions)) => ended,
         () = end.cancelled() => Err(Refusal("the source stops, or a successor of this follower came, or it has left".into()).into()),
     }
 }
 
-async fn converse_with(
+/// From the welcome to the end.
+async fn serve(
     hello: &Hello,
     mesh: String,
     (inlet, outlet): (&mut Inlet<Body>, &Outlet),
@@ -169,7 +170,8 @@ fn whole(ack: Ack, before: Option<&Ack>) -> Result<Arc<Ack>, Ending> {
     }
 }
 
-/// Sends the whole world, or what differs from what the follower holds, and then for ever what differs from it in the newest one.
+/// Sends the whole world, or what differs from what the follower holds, and then for ever what differs from that in the
+/// newest one.
 async fn tell(
     outlet: &Outlet,
     mut world: watch::Receiver<Arc<Published>>,

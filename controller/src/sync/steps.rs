@@ -45,18 +45,13 @@ impl<'s> Parts<'s> {
     /// From what a receiver has to the newest.
     pub(super) fn of(base: &'s Base, newest: &'s Entries) -> Self {
         let changed = Entries::changes(&base.entries, newest, |one, other| one == other);
-        let whole =
+        let whole: usize =
             changed.map(|(key, value)| key.len() + AROUND + value.map_or(0, |value| value.as_str().len())).sum();
         let changes: Box<dyn Iterator<Item = Entry> + Send> = Box::new(world::changes(&base.entries, newest));
-        // Parts are at least half full on average, so there are fewer than `MAX_PARTS`.
-        let size = (whole_parts(whole)).clamp(SHORT_PART, LONG_PART);
+        // Parts are more than half full on average: twice as many as these would be too many.
+        let size = (whole / (MAX_PARTS / 2 - 4)).clamp(SHORT_PART, LONG_PART);
         Parts { changes: changes.peekable(), size, replaces: base.replaces.clone(), reset: base.reset, done: false }
     }
-}
-
-/// How long each of the parts of a step is when they are as many as may be.
-fn whole_parts(whole: usize) -> usize {
-    whole / (MAX_PARTS / 2 - 4)
 }
 
 impl Iterator for Parts<'_> {

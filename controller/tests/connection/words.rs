@@ -38,6 +38,16 @@ impl Words {
         self.say_bytes(frame::message(message).unwrap());
     }
 
+    /// Says that it lives, for as long as anybody listens.
+    pub fn keep_beating(&self) {
+        let (out, beat) = (self.out.clone(), frame::message(&serde_json::json!({"type": "beat"})).unwrap());
+        tokio::spawn(async move {
+            while out.send(beat.clone()).is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        });
+    }
+
     pub fn say_bytes(&self, bytes: Bytes) {
         self.out.send(bytes).unwrap();
     }

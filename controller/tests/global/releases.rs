@@ -195,3 +195,53 @@ async fn who_says_too_much_at_once_is_cut_off_and_the_last_good_stays() {
     assert!(said["reason"].as_str().unwrap().contains("must be whole"), "nobody knows what it leaves out: {said}");
     controller.stop().await;
 }
+
+/// A service of which also the summary is large.
+fn large_service(at: usize) -> Value {
+    let mut service = service(&format!("Service/south/shop/s{at}"));
+    let port = |at: usize| json!({"name": format!("a-port-with-quite-a-long-name-{at}"), "port": 1_000 + at});
+    service["value"]["resource"]["spec"]["Service"]["ports"] = (0..150).map(port).collect();
+    service
+}
+
+#[tokio::test]
+async fn who_takes_nothing_is_ended_and_delays_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let controller = start(&directory).await;
+    let identity = north(&controller).await;
+    let south = controller.join(&controller.token("south").await, "south", false).await.unwrap();
+    let west = controller.join(&controller.token("west").await, "west", false).await.unwrap();
+    controller.apply(json!([shop(&["north", "south", "west"])])).await.unwrap();
+    let (mut hello_south, mut hello_west) = (hello(1), hello(1));
+    (hello_south["name"], hello_west["name"]) = ("south".into(), "west".into());
+    let mut seeing = speak(&controller, &south, hello_south).await;
+    seeing.until("update").await;
+    for first in (0..2_000).step_by(100) {
+        let entries: Vec<Value> = (first..first + 100).map(large_service).collect();
+        seeing.say(&observed(first as u64, first == 0, entries.into()));
+    }
+    let mut taking = speak(&controller, &west, hello_west).await;
+    let stuck = speak(&controller, &identity, hello(1)).await;
+    stuck.keep_beating();
+    taking.keep_beating();
+    let mut known = std::collections::BTreeSet::new();
+    while known.len() < 2_000 {
+        let update = taking.until("update").await;
+        known.extend(keys(&update).into_iter().filter(|key| key.starts_with("remote/")).map(str::to_owned));
+    }
+    let connected = |cluster: &str| {
+        let status = controller.handle.status();
+        status.clusters.iter().any(|status| status.name.as_str() == cluster && status.connected)
+    };
+    assert!(connected("north"), "it is still waited for");
+    let mut changes = 0;
+    while connected("north") {
+        assert!(changes < 200, "it is never ended");
+        changes += 1;
+        controller.apply(json!([web(&format!("h{changes}.example.com"), json!("selfSigned"))])).await.unwrap();
+        while !keys(&taking.until("update").await).contains(&"PublicService/shop/web") {}
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert!(connected("west"));
+    controller.stop().await;
+}

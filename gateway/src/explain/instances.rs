@@ -190,6 +190,11 @@ pub(super) fn none(plan: &Plan, wanted: &Wanted) -> Step {
         .remedy("start one, or correct the instances in the Service's manifest")
 }
 
+/// Whether instances of this cluster are no endpoints, for what their manifest says.
+pub(super) fn are_left_out(plan: &Plan, wanted: &Wanted) -> bool {
+    rejected(plan, &plan.snapshot.place.cluster, &wanted.service.service.name).is_some()
+}
+
 /// What the world says of a part of the service that cannot be served as it is written.
 fn rejected<'p>(plan: &'p Plan, cluster: &Name, service: &Name) -> Option<&'p config::wire::Rejection> {
     let (before, after) = (format!("Service/{cluster}/"), format!("/{service}"));

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use config::explain::{Hop, Step};
-use config::resource::Name;
+use config::explain::{Hop, Step, Verdict};
+use config::resource::{Address, Name};
 use futures_util::future::join_all;
 use identity::Refusal;
 use time::OffsetDateTime;
@@ -42,7 +42,7 @@ pub(super) async fn test(core: &Core, plan: &Plan, cluster: &Name) -> Vec<Step> 
 pub(super) fn unpeered(plan: &Plan, cluster: &Name) -> Step {
     let step = |what: String| Step::failed(Hop::Tunnel, what).about(format_args!("Cluster/{cluster}"));
     let member = plan.snapshot.namespaces.values().any(|gns| gns.labels.contains_key(cluster));
-    let gateways = plan.snapshot.gateways.get(cluster);
+    let gateways = plan.snapshot.gateways.get(cluster).filter(|gateways| !gateways.is_empty());
     match gateways.map(|gateways| gateways.iter().any(|gateway| gateway.east_west.is_some())) {
         _ if *cluster == plan.snapshot.place.cluster => step("this gateway is of that cluster itself".to_owned()),
         _ if !member => step(format!("cluster {cluster} has no global namespace in common with this one"))
@@ -62,7 +62,7 @@ pub(super) async fn way(plan: &Plan, peer: &Arc<Peer>) -> Vec<Step> {
         true => vec![health(peer)],
         false => {
             let mut steps = dial(plan, peer).await;
-            if steps.iter().all(|step| step.verdict == config::explain::Verdict::Ok) {
+            if steps.iter().all(|step| step.verdict == Verdict::Ok) {
                 // It would be up in a moment, unless the peer is leaving.
                 steps.push(health(peer));
             }
@@ -95,24 +95,46 @@ fn name(peer: &Peer) -> String {
     }
 }
 
-/// Opens a tunnel of its own, and says how far it came.
+/// Opens a tunnel of its own, and says how far it came: to where the peer should be, or else where it may be, too.
 async fn dial(plan: &Plan, peer: &Peer) -> Vec<Step> {
+    let means = peer.current();
+    if let Err(failure) = own(plan, peer, &means) {
+        return vec![failure];
+    }
+    let name = name(peer);
+    let mut steps = reach(&Stage { peer, name: &name, address: &means.place.address }, &means).await;
+    let failed = |steps: &[Step]| steps.iter().any(|step| step.verdict != Verdict::Ok);
+    if let Some(other) = means.place.or_else.as_ref().filter(|_| failed(&steps)) {
+        let others = reach(&Stage { peer, name: &name, address: other }, &means).await;
+        if !failed(&others) {
+            steps
+                .iter_mut()
+                .filter(|step| step.verdict != Verdict::Ok)
+                .for_each(|step| step.verdict = Verdict::Impaired);
+        }
+        steps.extend(others);
+    }
+    steps
+}
+
+async fn reach(stage: &Stage<'_>, means: &Means) -> Vec<Step> {
     let mut steps = Vec::new();
-    let stage = Stage { peer, name: &name(peer) };
-    let tried = timeout(LONGEST, attempt(plan, &stage, &mut steps)).await;
+    let patience = if means.place.or_else.is_some() { LONGEST / 2 } else { LONGEST };
+    let tried = timeout(patience, attempt(stage, means, &mut steps)).await;
     if let Err(failure) = tried.unwrap_or_else(|_| Err(stage.failure(&TunnelError::Opening))) {
         steps.push(failure);
     }
     steps
 }
 
-async fn attempt(plan: &Plan, stage: &Stage<'_>, steps: &mut Vec<Step>) -> Result<(), Step> {
-    let (means, name) = (stage.peer.current(), stage.name);
-    own(plan, stage.peer, &means)?;
-    let address = &means.place.address;
-    let tcp = stage.within(dial::connect(&means.place)).await?;
+async fn attempt(stage: &Stage<'_>, means: &Means, steps: &mut Vec<Step>) -> Result<(), Step> {
+    let Stage { name, address, .. } = stage;
+    let found = timeout(PATIENCE, dial::look_up(address)).await;
+    let found = found.unwrap_or_else(|_| Err(TunnelError::Lookup(address.to_string())));
+    found.map_err(|error| stage.failure(&error))?;
+    let tcp = stage.within(dial::connect(address)).await?;
     steps.push(Step::ok(Hop::Tunnel, format!("{name}: {address} takes connections")));
-    let tls = stage.within(dial::shake(&means, tcp)).await?;
+    let tls = stage.within(dial::shake(means, tcp)).await?;
     steps.push(Step::ok(Hop::Tls, format!("{name} is who it should be")));
     stage.within(dial::greet(tls)).await?;
     steps.push(Step::ok(Hop::Tunnel, format!("{name} takes tunnels")));
@@ -137,6 +159,7 @@ fn own(plan: &Plan, peer: &Peer, means: &Means) -> Result<(), Step> {
 struct Stage<'p> {
     peer: &'p Peer,
     name: &'p str,
+    address: &'p Address,
 }
 
 impl Stage<'_> {
@@ -146,7 +169,7 @@ impl Stage<'_> {
 
     fn failure(&self, error: &TunnelError) -> Step {
         let cluster = &self.peer.key.cluster;
-        let address = self.peer.place().address;
+        let address = self.address;
         let (hop, what, remedy) = match error {
             TunnelError::Lookup(name) => (
                 Hop::Dns,

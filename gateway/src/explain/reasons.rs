@@ -39,10 +39,9 @@ impl Refused<'_> {
             Refusal::UnknownService => self.unknown_service(),
             Refusal::UnknownPort => self.unknown_port(),
             Refusal::WrongProtocol => self.wrong_protocol(),
-            other => malformed(other),
+            other => return malformed(other),
         };
-        let what = format!("{} ({}, status {})", step.what, refusal.code(), refusal.status().as_u16());
-        Step { what, ..step }
+        coded(step, refusal)
     }
 
     fn host(&self) -> &str {
@@ -187,13 +186,17 @@ impl Refused<'_> {
     }
 }
 
+/// With what stands in log and metric.
+fn coded(step: Step, refusal: Refusal) -> Step {
+    let what = format!("{} ({}, status {})", step.what, refusal.code(), refusal.status().as_u16());
+    Step { what, ..step }
+}
+
 /// It is the request itself.
 pub(super) fn malformed(refusal: Refusal) -> Step {
     let said = refusal.message().trim_end_matches('.');
-    Step::failed(
-        Hop::Request,
-        format!("{}{}", said.get(..1).unwrap_or_default().to_lowercase(), said.get(1..).unwrap_or_default()),
-    )
-    .about("the request")
-    .remedy("send a request that RFC 9110 and RFC 9112 allow, within the gateway's limits")
+    let step = Step::failed(Hop::Request, said)
+        .about("the request")
+        .remedy("send a request that RFC 9110 and RFC 9112 allow, within the gateway's limits");
+    coded(step, refusal)
 }

@@ -14,7 +14,7 @@ use super::{door, instances, peering};
 use crate::choose::{self, Candidate, Wanted, Way};
 use crate::exchange::{Door, Entry};
 use crate::http1;
-use crate::plan::Plan;
+use crate::plan::{Plan, Pool};
 use crate::request::{self, Foreseen};
 use crate::runtime::Core;
 use crate::stream;
@@ -108,7 +108,7 @@ async fn onward(core: &Core, plan: &Plan, way: &Admitted<'_>, answer: &mut Answe
     }
     // Beside one another: whoever asks waits for no longer than one of them takes.
     let walks = candidates.iter().map(async |candidate| match candidate.way {
-        Way::Here(pool) => (instances::walk(plan, wanted, pool).await, None),
+        Way::Here(pool) => (here(plan, wanted, pool).await, None),
         Way::There(peers) => there(plan, way, candidate, peers).await,
     });
     for (candidate, (mut steps, onward)) in candidates.iter().zip(join_all(walks).await) {
@@ -187,6 +187,15 @@ fn unknown_gateways(plan: &Plan, wanted: &Wanted, candidates: &[Candidate<'_>], 
     steps.collect()
 }
 
+/// To instances of this cluster. That it has none is nothing to tell where others have some, unless they should be here.
+async fn here(plan: &Plan, wanted: &Wanted, pool: &Pool) -> Vec<Step> {
+    let elsewhere = !wanted.service.service.remote.is_empty();
+    match pool.targets.is_empty() && elsewhere && !instances::are_left_out(plan, wanted) {
+        true => Vec::new(),
+        false => instances::walk(plan, wanted, pool).await,
+    }
+}
+
 /// Through tunnels to a cluster's gateways.
 async fn there(
     plan: &Plan,
@@ -204,10 +213,9 @@ async fn there(
     }
     let (cluster, service) = (candidate.cluster, instances::name(&way.wanted.service));
     if !live.is_empty() && candidate.healthy == 0 {
+        // They say themselves why.
         let what = format!("the gateways of cluster {cluster} report no healthy instance of {service}");
-        steps.push(
-            Step::failed(Hop::Endpoint, what).about(&service).remedy(format!("see its instances in cluster {cluster}")),
-        );
+        steps.push(Step::new(Hop::Endpoint, Verdict::Impaired, what).about(&service));
     }
     let question = (!live.is_empty()).then(|| question(plan, way)).flatten();
     let onward = question.map(|question| Onward { cluster: cluster.clone(), gateways: live, taken: true, question });

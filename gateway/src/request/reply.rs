@@ -24,7 +24,8 @@ use crate::record::Record;
 use crate::refusal::Refusal;
 use crate::runtime::Core;
 use crate::tunnel::metadata::{CHANGES, REFUSAL, SERVED_BY};
-use crate::tunnel::report::{self, BEAT, BEAT_LINE, Report};
+use crate::tunnel::report::BEAT;
+use crate::tunnel::reports::Told;
 use crate::upstream::{Event, Receiving};
 
 /// What a server adds to a client's key (RFC 6455 section 1.3).
@@ -200,15 +201,11 @@ async fn say<E: Exchange>(
     head.insert_header(CACHE_CONTROL, HeaderValue::from_static("no-store")).map_err(|_| Gone)?;
     exchange.respond(Box::new(head), false).await?;
     let (mut changes, mut shutdown) = (core.changes.subscribe(), exchange.entry().lifetime.ending());
-    let mut said: Option<Arc<Report>> = None;
+    let mut said: Option<Arc<Told>> = None;
     while !*shutdown.borrow_and_update() && admit::peer_of(&core.plan.load(), exchange.entry()).is_some() {
         changes.mark_unchanged();
         let report = core.report(global_namespace, told);
-        let line = match &said {
-            Some(before) if before.says_the_same(&report) => BEAT_LINE,
-            Some(before) if wants_changes => report::change(before, &report),
-            _ => report::whole(&report),
-        };
+        let line = report.line(said.as_deref(), wants_changes);
         said = Some(report);
         exchange.write(line, false).await?;
         tokio::select! {

@@ -24,7 +24,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::metadata::{CHANGES, REPORT_PATH};
-use super::pool::{LAST_CALLS, LONGEST_CALLS, Means, Peer, PeerPlace, Tunnel};
+use super::pool::{LAST_CALLS, LONGEST_CALLS, Means, Peer, Tunnel};
 use super::pulse::{Heard, Pulse};
 use super::report::{Lines, Report, SILENCE};
 use crate::turns::{Gathering, Turns, in_turns};
@@ -143,10 +143,18 @@ impl Drop for Opened {
     }
 }
 
-/// Connects, and proves who both are.
+/// Connects, and proves who both are. Whoever answers at one address but isn't the peer doesn't keep it from the other.
 pub async fn secure(means: &Means) -> Result<TlsStream<TcpStream>, TunnelError> {
-    let securing = async { shake(means, connect(&means.place).await?).await };
-    timeout(OPENING, securing).await.unwrap_or(Err(TunnelError::Opening))
+    let (first, other) = (&means.place.address, means.place.or_else.as_ref());
+    let patience = if other.is_some() { OPENING / 2 } else { OPENING };
+    let securing = async |address| {
+        let securing = async { shake(means, connect(address).await?).await };
+        timeout(patience, securing).await.unwrap_or(Err(TunnelError::Opening))
+    };
+    match (securing(first).await, other) {
+        (Err(_), Some(other)) => securing(other).await,
+        (secured, _) => secured,
+    }
 }
 
 /// Proves who both are, on a connection to the peer.
@@ -162,20 +170,11 @@ pub async fn greet(io: TlsStream<TcpStream>) -> Result<Report, TunnelError> {
     raise(io).await.map(|(_, first)| first)
 }
 
-/// Connects to the first of the addresses that answers.
-pub async fn connect(place: &PeerPlace) -> Result<TcpStream, TunnelError> {
-    let mut found = look_up(&place.address).await;
-    if let Some(other) = &place.or_else {
-        let others = look_up(other).await;
-        found = match (found, others) {
-            (Ok(found), Ok(others)) => Ok([found, others].concat()),
-            (Err(_), others) => others,
-            (found, Err(_)) => found,
-        };
-    }
-    let found = found?;
+/// Connects to the first of an address's meanings that answers.
+pub async fn connect(address: &Address) -> Result<TcpStream, TunnelError> {
+    let found = look_up(address).await?;
     let each = OPENING / u32::try_from(found.len() + 1).unwrap_or(u32::MAX);
-    let mut fault = TunnelError::Lookup(place.address.to_string());
+    let mut fault = TunnelError::Lookup(address.to_string());
     for at in found {
         let connected = timeout(each, TcpStream::connect(at)).await.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
         match connected.and_then(|tcp| tcp.set_nodelay(true).map(|()| tcp)) {
@@ -187,7 +186,7 @@ pub async fn connect(place: &PeerPlace) -> Result<TcpStream, TunnelError> {
 }
 
 /// A name is looked up for each tunnel anew: what it stands for may have changed.
-async fn look_up(address: &Address) -> Result<Vec<SocketAddr>, TunnelError> {
+pub async fn look_up(address: &Address) -> Result<Vec<SocketAddr>, TunnelError> {
     match &address.host {
         AddressHost::Ip(ip) => Ok(vec![SocketAddr::new(*ip, address.port)]),
         AddressHost::Name(name) => {

@@ -84,6 +84,17 @@ async fn stale_dns_is_named() {
 }
 
 #[tokio::test]
+async fn a_cluster_without_gateways_is_named() {
+    let demo = &Demo::own().await;
+    let asking = Asking { demo, args: asked(demo), truth: async || call(demo, demo.gateway(0, 0)).await };
+    asking.until_healthy("with gateways").await;
+    // They take their leave, so that nobody waits for them.
+    signal("TERM", &[demo.pids("north_gw_a"), demo.pids("north_gw_b")].concat());
+    let expected = failed("dns", "Cluster/north", ["no gateway with an address for it is known", "start a gateway"]);
+    asking.until_named("a cluster without gateways", expected).await;
+}
+
+#[tokio::test]
 async fn a_gateway_explains_by_itself_when_nobody_else_is_there() {
     let demo = &Demo::own().await;
     let url = format!("https://{HOST}:{HTTPS}/");

@@ -6,18 +6,20 @@ use config::explain::{Hop, Step, Verdict};
 use config::resource::{ConditionStatus, Name, ResourceId};
 use config::world::World;
 
+use super::scope::Scope;
 use crate::global::view::View;
 
 /// What steps are refined by.
 pub(super) struct Refinery<'w> {
     view: &'w View,
+    scope: &'w Scope,
     membership: Membership<'w>,
     overview: Overview<'w>,
 }
 
 impl<'w> Refinery<'w> {
-    pub(super) fn new(view: &'w View, world: &'w World) -> Self {
-        Refinery { view, membership: view.membership(), overview: Overview::of(world) }
+    pub(super) fn new(view: &'w View, world: &'w World, scope: &'w Scope) -> Self {
+        Refinery { view, scope, membership: view.membership(), overview: Overview::of(world) }
     }
 
     /// Names the resources, adds what is said of them where something is wrong, and joins what several say alike.
@@ -70,10 +72,23 @@ impl<'w> Refinery<'w> {
         let conditions = id.as_ref().map(|id| self.overview.conditions(id)).unwrap_or_default();
         let wrong = conditions.into_iter().filter(|condition| condition.status == ConditionStatus::False);
         let mut said: Vec<String> = wrong.map(|condition| condition.message).collect();
+        if matches!(step.hop, Hop::Dns | Hop::Route) {
+            said.extend(self.revoked());
+        }
         if let (Hop::Access, Some(ResourceId::GlobalNamespace(gns))) = (step.hop, &id) {
             said.extend(self.policies(gns));
         }
         said
+    }
+
+    /// The parts of the service of which nobody is told, because their cluster is revoked.
+    fn revoked(&self) -> Vec<String> {
+        let Some((gns, service)) = &self.scope.service else { return Vec::new() };
+        let revoked = |cluster: &&Name| self.view.made.revoked_clusters.contains(*cluster);
+        let seen = self.view.observations().filter(|(cluster, _)| revoked(cluster));
+        let parts = seen.flat_map(|(_, seen)| seen.resources()).map(|resource| &resource.id);
+        let parts = parts.filter(|id| self.is_part(id, gns.as_str(), service));
+        parts.map(|id| format!("{id} is in a cluster that is revoked: see `tombolo certs reinstate`.")).collect()
     }
 
     /// The policies of a GNS that let in somebody else, or nobody.

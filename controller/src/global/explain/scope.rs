@@ -21,6 +21,8 @@ pub(super) struct Scope {
     pub(super) at: Option<IpAddr>,
     /// What the host is of.
     pub(super) resource: String,
+    /// The service that a name of a GNS means, and the GNS.
+    pub(super) service: Option<(Name, String)>,
     /// The resources that say what becomes of the request, and when each became what it is.
     pub(super) concerned: Vec<(ResourceId, u64)>,
 }
@@ -34,22 +36,24 @@ pub(super) fn scope(view: &View, permit: &Permit<Inspect>, explain: &Explain) ->
         return Ok(Ok(from_outside(view, asked, explain.at, (id, spec))));
     }
     let internal = global_namespaces(&view.desired).find(|(_, spec)| spec.domain.labels_of(&host).is_some());
-    let internal = internal.map(|(gns, _)| gns).filter(|gns| permit.covers(gns));
+    let internal = internal.filter(|(gns, _)| permit.covers(gns));
     let origin = explain.from.as_deref().map(str::parse::<Origin>).transpose().map_err(|error| invalid(&error))?;
     match (internal, origin) {
         (None, _) => Ok(Err(unknown(&host))),
-        (Some(gns), None) => Ok(Err(inside(&host, gns))),
-        (Some(gns), Some(origin)) => {
+        (Some((gns, _)), None) => Ok(Err(inside(&host, gns))),
+        (Some((gns, spec)), Some(origin)) => {
             let caller = caller(view, permit, &origin)?;
             let resource = ResourceId::GlobalNamespace(gns.clone());
             let policies = view.desired.resources.keys().filter(
                 |id| matches!(id, ResourceId::AccessPolicy { global_namespace, .. } if global_namespace == gns),
             );
             let cluster = ResourceId::Cluster(origin.cluster.clone());
+            let below = spec.domain.labels_of(&host).and_then(|below| below.rsplit('.').next()).unwrap_or_default();
+            let service = Some((gns.clone(), below.to_owned()));
             let concerned = concerned(view, policies.chain([&resource, &cluster]));
             let asked = Asked { caller, ..asked };
             let (clusters, resource) = (vec![origin.cluster], resource.to_string());
-            Ok(Ok(Scope { asked, clusters, public: false, at: explain.at, resource, concerned }))
+            Ok(Ok(Scope { asked, clusters, public: false, at: explain.at, resource, service, concerned }))
         }
     }
 }
@@ -66,7 +70,7 @@ fn from_outside(view: &View, asked: Asked, at: Option<IpAddr>, (id, spec): (&Res
     let gns = ResourceId::GlobalNamespace(spec.global_namespace.clone());
     let clusters = view.members(&spec.global_namespace).into_iter().cloned().collect();
     let concerned = concerned(view, [id, &gns].into_iter());
-    Scope { asked, clusters, public: true, at, resource: id.to_string(), concerned }
+    Scope { asked, clusters, public: true, at, resource: id.to_string(), service: None, concerned }
 }
 
 fn concerned<'i>(view: &View, ids: impl Iterator<Item = &'i ResourceId>) -> Vec<(ResourceId, u64)> {

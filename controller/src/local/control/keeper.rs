@@ -20,7 +20,7 @@ use crate::local::roster::Roster;
 use crate::member::credential::Wanted;
 
 /// While one takes the other's place, it is looked so often whether a step is due.
-const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_secs(1);
 /// Otherwise so often, because clocks may be set.
 const SELDOM: Duration = Duration::from_secs(60);
 

@@ -154,7 +154,7 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use proptest::collection::{btree_map, vec};
     use proptest::prelude::*;
 

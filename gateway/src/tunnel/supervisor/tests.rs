@@ -124,7 +124,7 @@ async fn the_tunnel_to_whoever_shows_what_is_below_no_root_any_more_is_given_up(
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address: Address = listener.local_addr().unwrap().to_string().parse().unwrap();
     let means = |tls: &ClientConfig| Means {
-        place: PeerPlace { address: address.clone(), or_else: None, label: LABEL.parse().unwrap() },
+        place: PeerPlace { address: address.clone(), label: LABEL.parse().unwrap(), or_else: None },
         tls: Some(Arc::new(tls.clone())),
     };
     tokio::spawn(serve(listener, server));
