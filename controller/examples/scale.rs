@@ -59,7 +59,7 @@ async fn start_controller(folder: &Path) -> Handle {
         mesh: "mesh.example".into(),
         admin_context: None,
         seal_keys: Default::default(),
-        history: 1_000,
+        history: controller::store::HISTORY,
     };
     let controller = tokio::task::spawn_blocking(move || Controller::build(settings)).await.unwrap().unwrap();
     let handle = controller.handle();

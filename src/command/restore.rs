@@ -1,5 +1,7 @@
 //! `tombolo restore`: a controller's database from a backup.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -36,10 +38,16 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let from = contents.history.head();
     let restored = contents.restored(OffsetDateTime::now_utc().unix_timestamp());
     let head = restored.history.head();
-    let replaced = EmbeddedStore::replace(&args.state, &restored)?;
-    let entry = Entry::new("tombolo restore", "restore").on(file).detail("from", from).detail("revision", head);
-    AuditLog::open(args.state.join("audit.log"))?.record(&entry)?;
-    if let Some(replaced) = replaced {
+    DirBuilder::new().recursive(true).mode(0o700).create(&args.state)?;
+    let audit = AuditLog::open(args.state.join("audit.log"))?;
+    let entry =
+        |what: &str| Entry::new("tombolo restore", what).on(&file).detail("from", from).detail("revision", head);
+    audit.record(&entry("restore"))?;
+    let replaced = EmbeddedStore::replace(&args.state, &restored);
+    if let Err(error) = &replaced {
+        audit.record(&entry("restore.failed").detail("error", error))?;
+    }
+    if let Some(replaced) = replaced? {
         note(format_args!("the database that was there is {}", replaced.display()));
     }
     note(format_args!("restored revision {from}, as revision {head}"));

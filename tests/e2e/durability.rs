@@ -261,6 +261,9 @@ async fn on_a_full_disk_reading_and_traffic_go_on_and_writing_does_when_there_is
         .success();
     router.cli(|cli| cli.apply(&gns("after", "after.internal"))).success();
     assert_eq!(router.cli(names), ["after", "before", "shop"]);
+    let audit = std::fs::read_to_string(disk.0.join("controller/audit.log")).unwrap();
+    let halves = audit.lines().filter(|line| serde_json::from_str::<Value>(line).is_err()).count();
+    assert!(halves == 0 && audit.contains("after created"), "{halves} lines are no whole ones");
     let mut router = router.again(&[], &[]);
     router.until_said("the controller listens").await;
     assert_eq!(router.cli(names), ["after", "before", "shop"]);

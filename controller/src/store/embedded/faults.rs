@@ -245,7 +245,7 @@ fn after_a_write_or_sync_that_failed_once_everything_is_as_it_was_told() {
         for number in CHANGES {
             let before = told.desired.head + told.records.len() as u64;
             told.change(&store, number, &format!("{wrong:?}"));
-            refused += u64::from(number % 3 != 0 && told.desired.head + told.records.len() as u64 == before);
+            refused += u64::from(!number.is_multiple_of(3) && told.desired.head + told.records.len() as u64 == before);
             told.settle(&store, &format!("{wrong:?}, after change {number}"));
         }
         assert!(refused <= 1, "{wrong:?}: one failure refuses one change at the most, {refused} were");

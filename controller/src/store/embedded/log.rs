@@ -104,7 +104,7 @@ pub(super) fn append(
     let exceeded = retention.is_exceeded(log.len()?, bytes);
     drop((meta, log));
     // Before anything is folded: a start begins with the checkpoint, so no step after it may be missing.
-    if exceeded || head % CHECKPOINT_EVERY == 0 {
+    if exceeded || head.is_multiple_of(CHECKPOINT_EVERY) {
         checkpoint(transaction, head)?;
     }
     if exceeded {

@@ -132,28 +132,28 @@ impl EmbeddedStore {
             Some(database) => database,
             None => self.connect().map_err(|fault| self.unwritten(fault))?,
         };
-        let mut attempt = Attempt::default();
-        let failed = match attempt.run(&database, change).map_err(Fault::disk) {
-            Ok(()) => None,
-            Err(Err(fault)) => Some(fault.name(&self.path)),
-            Err(Ok(source)) => {
-                drop(database);
-                return self.settle(&mut held, attempt, source);
+        match attempt(&database, change).map_err(|(fault, pending)| (fault.disk(), pending)) {
+            Ok(result) => {
+                *held = Some(database);
+                Ok(result)
             }
-        };
-        *held = Some(database);
-        match (failed, attempt.done) {
-            (None, Some((result, _))) => Ok(result),
-            (failed, _) => Err(failed.unwrap_or_else(|| self.unwritten(Fault::Nonsense("no result".to_owned())))),
+            Err((Err(fault), _)) => {
+                *held = Some(database);
+                Err(fault.name(&self.path))
+            }
+            Err((Ok(source), pending)) => {
+                drop(database);
+                self.settle(&mut held, pending, source)
+            }
         }
     }
 
     /// Whether what failed took effect. Whatever is found was written anew, so it is on disk.
-    fn settle<T>(&self, held: &mut Option<Database>, attempt: Attempt<T>, source: io::Error) -> Result<T, StoreError> {
+    fn settle<T>(&self, held: &mut Option<Database>, pending: Pending<T>, source: io::Error) -> Result<T, StoreError> {
         self.tell(&source);
         let path = self.path.clone();
         // Before its last step a transaction has changed nothing.
-        let Some((result, serial)) = attempt.done else { return Err(StoreError::Unwritten { path, source }) };
+        let Some((result, serial)) = pending else { return Err(StoreError::Unwritten { path, source }) };
         match self.connect().and_then(|database| Ok((serial_of(&database)?, database))) {
             Ok((found, database)) => {
                 *held = Some(database);
@@ -175,29 +175,23 @@ impl EmbeddedStore {
     }
 }
 
-/// A transaction on its way.
-struct Attempt<T> {
-    /// What it leads to, and by which number it is known; nothing before its last step.
-    done: Option<(T, u64)>,
-}
+/// What a transaction that failed at its last step would have led to, and its number.
+type Pending<T> = Option<(T, u64)>;
 
-impl<T> Default for Attempt<T> {
-    fn default() -> Self {
-        Attempt { done: None }
-    }
-}
-
-impl<T> Attempt<T> {
-    fn run(
-        &mut self,
-        database: &Database,
-        change: impl FnOnce(&WriteTransaction) -> Result<T, Fault>,
-    ) -> Result<(), Fault> {
+fn attempt<T>(
+    database: &Database,
+    change: impl FnOnce(&WriteTransaction) -> Result<T, Fault>,
+) -> Result<T, (Fault, Pending<T>)> {
+    let prepare = || -> Result<_, Fault> {
         let transaction = database.begin_write()?;
         let result = change(&transaction)?;
         let serial = count(&transaction)?;
-        self.done = Some((result, serial));
-        Ok(transaction.commit()?)
+        Ok((transaction, result, serial))
+    };
+    let (transaction, result, serial) = prepare().map_err(|fault| (fault, None))?;
+    match transaction.commit() {
+        Ok(()) => Ok(result),
+        Err(error) => Err((error.into(), Some((result, serial)))),
     }
 }
 
