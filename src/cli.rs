@@ -88,4 +88,14 @@ mod tests {
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
     }
+
+    #[test]
+    fn every_command_stands_in_the_guide_or_the_readme() {
+        let texts = [include_str!("../docs/guides/cli.md"), include_str!("../README.md")].concat();
+        for command in Cli::command().get_subcommands().filter(|command| !command.is_hide_set()) {
+            let name = command.get_name();
+            let told = [format!("`{name}"), format!("tombolo {name}")].iter().any(|text| texts.contains(text.as_str()));
+            assert!(told, "neither docs/guides/cli.md nor README.md tells of `tombolo {name}`");
+        }
+    }
 }

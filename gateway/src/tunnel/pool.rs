@@ -124,13 +124,15 @@ pub struct Peer {
     tunnels: ArcSwap<Vec<Arc<Tunnel>>>,
     turn: AtomicUsize,
     report: ArcSwap<Report>,
-    /// Told when the peer says something new of where its cluster's gateways are.
+    /// Told when there may be another word on where its cluster's gateways are: a peer that comes, goes, or says something
+    /// new of them.
     moved: Arc<Notify>,
     fault: Mutex<Option<String>>,
 }
 
 impl Peer {
-    /// A peer that isn't reached yet. `moved` is told whenever it says something new of where its cluster's gateways are.
+    /// A peer that isn't reached yet. `moved` is told whenever it comes, goes, or says something new of where
+    /// its cluster's gateways are.
     pub fn new(key: PeerKey, means: Means, moved: Arc<Notify>) -> Self {
         Peer {
             cluster: metadata::value(&key.cluster),
@@ -221,6 +223,8 @@ impl Peer {
             tunnels.push(tunnel.clone());
             tunnels
         });
+        // Only now: of who isn't connected nobody takes a word. It counts anew even if it is what was said last time.
+        self.moved.notify_one();
     }
 
     /// The peer says something new. What a predecessor of whoever said something last still says, no longer counts.
@@ -242,6 +246,8 @@ impl Peer {
     /// No new request may find the tunnel, but those that are on it have so long to end in peace.
     pub(super) fn retire(&self, tunnel: &Arc<Tunnel>, last_calls: Duration) {
         self.tunnels.rcu(|tunnels| without(tunnels, tunnel));
+        // What others say of it counts from now on.
+        self.moved.notify_one();
         // Who was cut short once gets no more time.
         tunnel.retired.send_modify(|left| *left = Some(left.map_or(last_calls, |left| left.min(last_calls))));
     }

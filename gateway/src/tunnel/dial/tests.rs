@@ -3,6 +3,7 @@
 use h2::server::{self, SendResponse};
 use http::Response;
 use tokio::io::{DuplexStream, duplex};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::*;
@@ -12,14 +13,15 @@ use crate::tunnel::report::{BEAT, whole};
 const SECOND: Duration = Duration::from_secs(1);
 
 fn peer() -> Arc<Peer> {
+    peer_that_tells(Arc::default())
+}
+
+/// A peer that tells when its word may count, or no longer does.
+fn peer_that_tells(moved: Arc<Notify>) -> Arc<Peer> {
     let [global_namespace, cluster, gateway] = ["shop", "south", "gw"].map(|name| name.parse().unwrap());
     let place =
         PeerPlace { address: "127.0.0.1:7445".parse().unwrap(), label: "x.internal".parse().unwrap(), or_else: None };
-    Arc::new(Peer::new(
-        PeerKey { global_namespace, from: None, cluster, gateway },
-        Means { place, tls: None },
-        Arc::default(),
-    ))
+    Arc::new(Peer::new(PeerKey { global_namespace, from: None, cluster, gateway }, Means { place, tls: None }, moved))
 }
 
 /// The far end, with windows so wide that it may send whatever it likes.
@@ -110,6 +112,21 @@ async fn answer_all(io: DuplexStream) {
     while let Some(Ok((_, respond))) = far.accept().await {
         kept.push(answer(respond, whole(&Report::default())));
     }
+}
+
+#[tokio::test]
+async fn whoever_weighs_what_peers_say_is_told_once_one_is_connected_and_once_it_is_gone() {
+    let (moved, (near, far)) = (Arc::new(Notify::new()), duplex(1 << 20));
+    let (peer, told) = (peer_that_tells(moved.clone()), || timeout(SECOND, moved.notified()));
+    let far = tokio::spawn(answer_all(far));
+    // Its first report says nothing that was not known: it counts all the same, as of one who is there.
+    let tunnel = opened(&peer, near).await;
+    told().await.unwrap();
+    assert!(peer.is_connected());
+    drop(tunnel);
+    told().await.unwrap();
+    assert!(!peer.is_connected());
+    far.abort();
 }
 
 #[tokio::test]
