@@ -101,6 +101,12 @@ class Load:
         """What was asked since then."""
         return [entry for client in self.clients for entry in list(client.log) if entry[0] >= began]
 
+    def settle(self):
+        """Waits until every client has an answer to something that it asked from now on: a request that hangs counts, too."""
+        now = time.monotonic()
+        for client in self.clients:
+            until("a client goes on", lambda: client.log and client.log[-1][0] >= now, 15)
+
     def serves(self, cluster):
         """Whether the last requests were served by a cluster, too."""
         last = self.since(time.monotonic() - 1)
@@ -279,6 +285,7 @@ def endure(lab, views, load, fault):
     fault.mends(lab)
     back = until(f"{fault.name}: back", lambda: fault.back(lab, views, load), 60)
     time.sleep(1)
+    load.settle()
     entries = load.since(began)
     failed = collections.Counter(failed for *_, failed in entries if failed)
     return Row(fault.name, out, back, len(entries), failed, max(lasted for _, lasted, _, _ in entries))

@@ -38,7 +38,7 @@ fn run(names: &[&str]) -> String {
 }
 
 const FIRST: [&str; 3] = ["up", "up-ask", "up-end"];
-const PEERING: [&str; 4] = ["peering-controller", "peering-clusters", "peering-ask", "peering-end"];
+const PEERING: [&str; 5] = ["peering-controller", "peering-clusters", "peering-ask", "peering-why", "peering-end"];
 
 #[test]
 fn every_block_that_is_said_to_be_tested_is() {
@@ -59,5 +59,10 @@ fn two_clusters_peer_as_it_is_written() {
     let said = run(&PEERING);
     for cluster in ["200 east/", "200 west/"] {
         assert!(said.matches(cluster).count() >= 2, "{said}");
+    }
+    for explained in
+        ["GET https://hello.example.com:18443/: ok", "GET http://web.hello.internal:8080/: ok", "takes tunnels"]
+    {
+        assert!(said.contains(explained), "{said}");
     }
 }

@@ -68,7 +68,7 @@ pub enum Unanswered {
     Busy,
     /// It knows no such questions.
     Unable,
-    /// The answer is longer than is passed on.
+    /// The question or the answer is longer than is passed on.
     TooLong,
     /// A reason that this release doesn't know.
     #[serde(other)]
@@ -82,7 +82,7 @@ impl fmt::Display for Unanswered {
             Unanswered::Late => "it did not answer in time",
             Unanswered::Busy => "it is asked too much at once",
             Unanswered::Unable => "its release answers no such questions",
-            Unanswered::TooLong => "its answer is too long to be passed on",
+            Unanswered::TooLong => "the question, or its answer, is too long to be passed on",
             Unanswered::Other => "it gives a reason that this release does not know",
         })
     }

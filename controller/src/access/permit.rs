@@ -102,6 +102,11 @@ impl Permit<Inspect> {
     pub(crate) fn covers(&self, gns: &Name) -> bool {
         self.caller.covers(gns)
     }
+
+    /// Whether the caller may look at what belongs to no GNS.
+    pub(crate) fn oversees(&self) -> bool {
+        self.caller.is_unlimited()
+    }
 }
 
 impl Permit<Edit> {

@@ -280,8 +280,9 @@ impl Core {
     /// Renews what is due and repeats what failed. Blocks.
     pub(super) fn maintain(&self) {
         let mut authorities = self.authorities();
-        if let Err(error) = self.catch_up(&mut authorities, true) {
-            tracing::error!(%error, "the database cannot be read");
+        // By a state that may be old, keys would be dropped that the newest one needs.
+        if let Err(error) = self.catch_up(&mut authorities, false) {
+            return tracing::error!(%error, "the database cannot be read; it is tried again within a minute");
         }
         let desired = self.view().desired;
         self.settle(&mut authorities, desired);

@@ -10,9 +10,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use config::explain::{Answer, Explanation, Hop, Onward, Question, Step, Verdict};
-use config::resource::Name;
+use config::resource::{Name, ResourceId};
 use config::wire::{MemberReport, MemberRole};
 use futures_util::future::join_all;
+use identity::{Role, SpiffeId};
 use serde::Deserialize;
 
 use self::addresses::{Addresses, Owner};
@@ -25,6 +26,8 @@ use crate::access::{Inspect, Oversee, Permit};
 
 /// No more gateways are asked of a cluster, nor clusters of gateways.
 const MOST_MEMBERS: usize = 16;
+/// No more steps are taken from one of them.
+const MOST_STEPS: usize = 512;
 
 /// What somebody wants to know.
 #[derive(Debug, Clone, Deserialize)]
@@ -232,11 +235,30 @@ impl Walk<'_> {
         Some(Step::new(Hop::Member, verdict, what).about(id).remedy(remedy).by("controller"))
     }
 
+    /// Whether what a gateway wants others to be asked is what was asked of it, in its own name: no gateway has those of
+    /// another GNS, or of clusters that are none of the host's, say what they would do for whom it likes.
+    fn may_ask(&self, cluster: &Name, gateway: &Name, Onward { cluster: to, question, .. }: &Onward) -> bool {
+        let peer = question.peer.parse::<SpiffeId>();
+        let own = peer.is_ok_and(|peer| {
+            *peer.role() == Role::Gateway { cluster: cluster.to_string(), name: gateway.to_string() }
+        });
+        let asked = &self.scope.asked;
+        let same = question.method == asked.method && question.authority == asked.authority;
+        let gns = ResourceId::GlobalNamespace(question.global_namespace.clone());
+        let concerned = self.scope.concerned.iter().any(|(id, _)| *id == gns);
+        own && same && concerned && self.core.view().members(&question.global_namespace).contains(to)
+    }
+
     /// What the gateways of other clusters say to which those may send the request.
     async fn onward(&self, first: Vec<Asked>) -> Vec<Step> {
-        let answers = first.into_iter().filter_map(|asked| asked.answer.ok());
+        let first = first.into_iter().filter_map(|asked| Some((asked.cluster, asked.member.name, asked.answer.ok()?)));
+        let further = first.flat_map(|(cluster, gateway, answer)| {
+            answer.onward.into_iter().map(move |onward| (cluster.clone(), gateway.clone(), onward))
+        });
         let mut questions: Vec<(Name, Name, bool, Question)> = Vec::new();
-        for Onward { cluster, gateways, taken, question } in answers.flat_map(|answer| answer.onward) {
+        for (_, _, Onward { cluster, gateways, taken, question }) in
+            further.filter(|(cluster, gateway, onward)| self.may_ask(cluster, gateway, onward))
+        {
             for gateway in gateways.into_iter().take(MOST_MEMBERS) {
                 let question = (cluster.clone(), gateway, taken, Question::Tunnelled(question.clone()));
                 if !questions.contains(&question) && questions.len() < MOST_MEMBERS * MOST_MEMBERS {
@@ -263,7 +285,7 @@ impl Walk<'_> {
 /// Says who answered.
 fn signed(answer: Answer, cluster: &Name, member: &Name) -> Answer {
     let by = |step: Step| step.by(format_args!("{cluster}/{member}"));
-    Answer { steps: answer.steps.into_iter().map(by).collect(), ..answer }
+    Answer { steps: answer.steps.into_iter().take(MOST_STEPS).map(by).collect(), ..answer }
 }
 
 fn unasked(cluster: &Name, member: &MemberReport, reason: &NoAnswer) -> Step {

@@ -88,7 +88,7 @@ fn of_control(view: &View, cluster: &Name, report: &LinkReport) -> Option<Rotati
     let phase = match control.roots.len() {
         _ if control.overlap => Phase::Overlap,
         2.. => Phase::Prove,
-        _ if control.turn < ordered => Phase::ReIssue,
+        _ if control.turn != ordered => Phase::ReIssue,
         _ => return None,
     };
     let (level, since) = (Level::Control, (phase != Phase::ReIssue).then_some(control.since));

@@ -27,6 +27,7 @@ impl Core {
         Revoke { revoked }: &Revoke,
     ) -> Result<Vec<Revocation>, Error> {
         let mut authorities = self.authorities();
+        self.catch_up(&mut authorities, false)?;
         let (view, cluster) = (self.view(), revoked.cluster());
         if !view.clusters().any(|known| known == cluster) {
             return Err(Error::NotFound(ResourceId::Cluster(cluster.clone())));
@@ -49,6 +50,7 @@ impl Core {
         Revoke { revoked }: &Revoke,
     ) -> Result<Vec<Revocation>, Error> {
         let mut authorities = self.authorities();
+        self.catch_up(&mut authorities, false)?;
         if !authorities.is_revoked(revoked) {
             return Err(AuthorityError::NotRevoked(revoked.clone()).into());
         }

@@ -40,6 +40,9 @@ impl Core {
     /// Takes every step of a rotation that can be taken now. Blocks.
     pub(super) fn advance(&self) {
         let mut authorities = self.authorities();
+        if let Err(error) = self.catch_up(&mut authorities, false) {
+            return tracing::error!(%error, "the database cannot be read, so no rotation goes on; it is tried again");
+        }
         let (view, reports) = (self.view(), self.reports());
         let holders = Holders::new(&view, &reports, &self.enrolments);
         match authorities.advance(&wanted(&view.desired), |gns| holders.of(gns), OffsetDateTime::now_utc()) {
@@ -52,6 +55,7 @@ impl Core {
     /// Begins to replace certificates; returns what is then under way. Blocks.
     pub(crate) fn rotate(&self, permit: &Permit<Administer>, rotate: &Rotate) -> Result<Vec<Rotation>, Error> {
         let mut authorities = self.authorities();
+        self.catch_up(&mut authorities, false)?;
         let entry = permit.entry("certificates.rotate").detail("level", rotate.level);
         let entry = rotate.global_namespace.iter().fold(entry, |entry, gns| entry.detail("globalNamespace", gns));
         self.audit.record(&rotate.cluster.iter().fold(entry, |entry, cluster| entry.detail("cluster", cluster)))?;

@@ -165,7 +165,9 @@ impl Control {
             self.save()?;
         }
         let step = match self.roots.stage() {
-            Stage::Steady if self.roots.signing().is_overlong() || ordered > self.turn => Some(Step::Begin),
+            Stage::Steady if self.roots.signing().is_overlong() || (ordered.is_some() && ordered != self.turn) => {
+                Some(Step::Begin)
+            }
             _ => self.roots.next(&self.holders(members), now),
         };
         match step {
@@ -177,12 +179,13 @@ impl Control {
     }
 
     fn begin(&mut self, ordered: Option<u64>, audit: &AuditLog, now: OffsetDateTime) -> Result<(), ControlError> {
+        self.save()?; // without it, a successor on disk would count as one that everybody believes
         let successor = create(&self.mesh, &self.cluster, now)?;
         let entry = Entry::issue("agent", &vec![successor.certificate().clone()]);
         audit.record(&entry.detail("for", "the cluster's control CA"))?;
         write_private(&self.folder.join(NEXT), successor.export().as_bytes())?;
         tracing::info!(sha256 = successor.facts().fingerprint, "made a successor of the control CA");
-        self.turn = self.turn.max(ordered);
+        self.turn = ordered.or(self.turn);
         self.roots.begin(successor, now);
         self.save()
     }

@@ -22,7 +22,9 @@ const OUTSTANDING: usize = 64;
 const LONGEST: Duration = Duration::from_secs(2);
 /// Whoever passes a question on leaves so much of its time for the way back.
 pub(crate) const ONWARD: Duration = Duration::from_millis(50);
-/// The longest answer that is sent, in bytes.
+/// The longest question, in bytes. One that no frame holds would end the stream.
+const LONGEST_QUESTION: usize = 64 * 1024;
+/// The longest answer that is sent or taken, in bytes.
 const LONGEST_ANSWER: usize = 256 * 1024;
 
 /// Answers questions. What it returns is dropped when nobody waits any more.
@@ -67,6 +69,9 @@ impl Asker {
     pub async fn ask(&self, member: Option<Name>, content: Json, within: Duration) -> Result<Json, Unanswered> {
         if !self.able {
             return Err(Unanswered::Unable);
+        }
+        if content.as_str().len() > LONGEST_QUESTION {
+            return Err(Unanswered::TooLong);
         }
         let (reply, answer) = oneshot::channel();
         let within = within.min(LONGEST);
@@ -137,6 +142,10 @@ impl Awaited {
     /// An answer came; perhaps too late, or to nothing that was asked.
     pub(super) fn answered(&self, Answer { id, outcome }: Answer) {
         if let Some(reply) = self.all().remove(&id) {
+            let outcome = match outcome {
+                Outcome::Answered(answer) => self::outcome(Ok(answer)),
+                unanswered => unanswered,
+            };
             _ = reply.send(outcome); // who asked may wait no longer
         }
     }

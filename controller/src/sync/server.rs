@@ -26,6 +26,9 @@ use super::{BEAT, Feed, Published, Refusal, Session, Source};
 use crate::http::message::Errors;
 use crate::http::{ClientCertificate, Peer};
 
+/// The longest that the reports on an agent's members may be together, in bytes: of 1,000 members 16 KiB each.
+const MAX_SAID: usize = 16 << 20;
+
 /// `POST` [`PATH`](super::PATH): everyone whom `source` lets in follows its world.
 pub fn handler<S: Clone + Send + Sync + 'static>(source: Arc<dyn Source>) -> MethodRouter<S> {
     post(move |Extension(Peer(peer)): Extension<Peer>, body: Body| {
@@ -135,7 +138,7 @@ async fn listen(
     session: &mut dyn Session,
     awaited: &Awaited,
 ) -> Result<Infallible, Ending> {
-    let mut said = None;
+    let mut said = Said::default();
     loop {
         let frame = inlet.next().await?;
         session.heard();
@@ -146,7 +149,7 @@ async fn listen(
                 session.leaving();
                 return Err(Ending::Left);
             }
-            Frame::Message(Up::Ack(ack)) => session.acknowledged(Arc::clone(said.insert(whole(ack, said.as_deref())?))),
+            Frame::Message(Up::Ack(ack)) => session.acknowledged(said.take(ack)?),
             Frame::Message(Up::Observed(Observed { at, reset, replaces, last, entries })) => {
                 if let Some(step) = joiner.take(Part { reset, replaces, last, entries })? {
                     let Step { reset, replaces, entries } = step;
@@ -161,13 +164,39 @@ async fn listen(
     }
 }
 
-/// An acknowledgement with what it leaves out.
-fn whole(ack: Ack, before: Option<&Ack>) -> Result<Arc<Ack>, Ending> {
-    match before {
-        Some(before) => Ok(Arc::new(ack.complete(before))),
-        None if ack.partial => Err(Ending::OutOfTurn("the first acknowledgement of a stream must be whole")),
-        None => Ok(Arc::new(ack)),
+/// What a follower acknowledged last, and how much of it has come in parts since it was weighed.
+#[derive(Default)]
+struct Said {
+    whole: Option<Arc<Ack>>,
+    came: usize,
+}
+
+impl Said {
+    /// An acknowledgement with what it leaves out. What comes whole fits a frame; parts must not add up to more than
+    /// [`MAX_SAID`].
+    fn take(&mut self, ack: Ack) -> Result<Arc<Ack>, Ending> {
+        let came = if ack.partial { weight(&ack) } else { 0 };
+        let whole = match &self.whole {
+            Some(before) => ack.complete(before),
+            None if ack.partial => {
+                return Err(Ending::OutOfTurn("the first acknowledgement of a stream must be whole"));
+            }
+            None => ack,
+        };
+        self.came += came;
+        if self.came > MAX_SAID {
+            self.came = weight(&whole);
+        }
+        if self.came > MAX_SAID {
+            return Err(Ending::Refused(Refusal("it reports more of its members than is taken in".into())));
+        }
+        Ok(Arc::clone(self.whole.insert(Arc::new(whole))))
     }
+}
+
+/// How long the reports on members are, in bytes.
+fn weight(ack: &Ack) -> usize {
+    serde_json::to_vec(&ack.members).map_or(usize::MAX, |json| json.len())
 }
 
 /// Sends the whole world, or what differs from what the follower holds, and then for ever what differs from that in the

@@ -16,10 +16,12 @@ use crate::plan::{Plan, PlannedService, Pool};
 use crate::upstream::pool::connect;
 use crate::upstream::secure::{Inside, Security};
 
-/// An instance has so long to answer.
+/// An instance has so long to answer, or as long as its checks have.
 const PATIENCE: Duration = Duration::from_millis(350);
-/// No more instances are tried at once.
-const MOST: usize = 32;
+/// But no longer than this, so that whoever asked still hears of it.
+const LONGEST: Duration = Duration::from_millis(750);
+/// No more instances are tried.
+const MOST: usize = 256;
 /// So many of the same kind are told of.
 const TOLD: usize = 4;
 
@@ -27,17 +29,27 @@ const TOLD: usize = 4;
 pub(super) async fn walk(plan: &Plan, wanted: &Wanted, pool: &Pool) -> Vec<Step> {
     let service = &wanted.service;
     let panic = service.panic.load(Ordering::Relaxed);
-    let tried = pool.takers(panic).take(MOST).map(async |(target, takes)| Tried {
+    let mut all: Vec<_> = pool.takers(panic).collect();
+    all.sort_by_key(|(_, takes)| !takes);
+    let untried = all.len().saturating_sub(MOST);
+    let tried = all.into_iter().take(MOST).map(async |(target, takes)| Tried {
         name: String::from_utf8_lossy(target.served_by.as_bytes()).into_owned(),
         state: target.health.state(),
         takes,
         found: attempt(service, target).await,
     });
     let tried = join_all(tried).await;
-    match tried.is_empty() {
-        true => vec![none(plan, wanted)],
-        false => tell(&tried, service, pool.targets.len()),
+    if tried.is_empty() {
+        return vec![none(plan, wanted)];
     }
+    let mut steps = tell(&tried, service, pool.targets.len());
+    if untried > 0 {
+        let about = name(service);
+        steps.push(
+            Step::unknown(Hop::Endpoint, format!("{untried} more instances of {about} were not tried")).about(&about),
+        );
+    }
+    steps
 }
 
 /// An instance, and what was found of it.
@@ -70,16 +82,17 @@ async fn attempt(service: &PlannedService, target: &Target) -> Result<(), Fault>
         connect(connections.address).await.map_err(|error| unreached(&error.to_string()))?;
         secured = true;
     }
+    let patience = PATIENCE.max(check.timeout.duration()).min(LONGEST);
     let checked_at = target.health.checked_at();
     let same = checked_at == Some(connections.address) && check.protocol != HealthProtocol::Tcp;
     if !same {
         let inside = spoken(target.protocol);
         let at = Checked { address: connections.address, security: security.clone(), inside };
-        fault(speaks(&at, target.protocol, PATIENCE).await, secured)?;
+        fault(speaks(&at, target.protocol, patience).await, secured)?;
     }
     let Some(address) = checked_at else { return Ok(()) };
     let at = Checked { address, security: security.clone(), inside: inside(&service.service) };
-    fault(look(&at, check, PATIENCE).await, secured)
+    fault(look(&at, check, patience).await, secured)
 }
 
 /// What requests speak inside TLS.

@@ -21,8 +21,8 @@ use crate::tunnel::pool::{Means, Peer, PeerKey};
 const PATIENCE: Duration = Duration::from_millis(400);
 /// All steps together.
 const LONGEST: Duration = Duration::from_millis(750);
-/// No more peers are tried at once.
-const MOST_PEERS: usize = 16;
+/// No more peers are tried.
+const MOST_PEERS: usize = 128;
 
 /// Tests each step towards the gateways of a cluster, in every GNS, whether there are tunnels or not.
 pub(super) async fn test(core: &Core, plan: &Plan, cluster: &Name) -> Vec<Step> {
@@ -35,7 +35,11 @@ pub(super) async fn test(core: &Core, plan: &Plan, cluster: &Name) -> Vec<Step> 
         steps.push(health(peer));
         steps
     });
-    join_all(tested).await.concat()
+    let mut steps = join_all(tested).await.concat();
+    if let Some(untried @ 1..) = peers.len().checked_sub(MOST_PEERS) {
+        steps.push(Step::unknown(Hop::Tunnel, format!("{untried} more ways to cluster {cluster} were not tried")));
+    }
+    steps
 }
 
 /// Why there is no peer in a cluster.

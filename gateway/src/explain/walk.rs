@@ -126,6 +126,10 @@ async fn onward(core: &Core, plan: &Plan, way: &Admitted<'_>, answer: &mut Answe
         answer.steps.push(Step::new(Hop::Endpoint, Verdict::Impaired, what).about(instances::name(&wanted.service)));
     }
     unknown_gateways(plan, wanted, &candidates, by.is_some()).into_iter().for_each(|step| answer.steps.push(step));
+    let told = answer.steps.iter().any(|step| matches!(step.verdict, Verdict::Failed | Verdict::Unknown));
+    if by.is_none() && !told && answer.onward.is_empty() {
+        answer.steps.push(instances::none(plan, wanted));
+    }
     Ok(())
 }
 
@@ -189,7 +193,7 @@ fn unknown_gateways(plan: &Plan, wanted: &Wanted, candidates: &[Candidate<'_>], 
 
 /// To instances of this cluster. That it has none is nothing to tell where others have some, unless they should be here.
 async fn here(plan: &Plan, wanted: &Wanted, pool: &Pool) -> Vec<Step> {
-    let elsewhere = !wanted.service.service.remote.is_empty();
+    let elsewhere = wanted.reach == choose::Reach::Everywhere && !wanted.service.service.remote.is_empty();
     match pool.targets.is_empty() && elsewhere && !instances::are_left_out(plan, wanted) {
         true => Vec::new(),
         false => instances::walk(plan, wanted, pool).await,

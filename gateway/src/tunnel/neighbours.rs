@@ -8,6 +8,7 @@ use config::resource::{Address, GatewayAddresses, Name};
 use config::snapshot::Snapshot;
 
 use super::pool::PeerKey;
+use super::report::MAX_GATEWAYS;
 
 /// A cluster, in the GNS in which its gateways speak of it.
 type Cluster = (Name, Name);
@@ -34,6 +35,10 @@ impl Neighbours {
             let known = heard.entry((peer.global_namespace.clone(), peer.cluster.clone())).or_default();
             for GatewayAddresses { name, east_west, .. } in neighbours.iter() {
                 let Some(address) = east_west else { continue };
+                // Each peer names at most so many: those of one cluster together do not, either.
+                if known.len() >= MAX_GATEWAYS && !known.contains_key(name) {
+                    continue;
+                }
                 match *name == peer.gateway {
                     // Of itself it knows best.
                     true => drop(known.insert(name.clone(), address.clone())),

@@ -12,7 +12,7 @@ use config::resource::{GatewayAddresses, Name};
 
 pub mod lines;
 
-pub use lines::{BEAT_LINE, Lines, ReportError, change, whole};
+pub use lines::{BEAT_LINE, Lines, MAX_GATEWAYS, ReportError, change, whole};
 
 /// From one line to the next, at the most.
 pub const BEAT: Duration = Duration::from_millis(500);

@@ -1,5 +1,7 @@
 //! What the desired state knows of the steps: which resource is behind one, and what is said of that.
 
+use std::collections::HashMap;
+
 use config::compile::membership::Membership;
 use config::conditions::Overview;
 use config::explain::{Hop, Step, Verdict};
@@ -25,11 +27,13 @@ impl<'w> Refinery<'w> {
     /// Names the resources, adds what is said of them where something is wrong, and joins what several say alike.
     pub(super) fn refine(&self, steps: Vec<Step>) -> Vec<Step> {
         let mut refined: Vec<Step> = Vec::with_capacity(steps.len());
-        for step in steps.into_iter().map(|step| self.refined(step)) {
-            let alike = |other: &&mut Step| Step { by: None, ..(**other).clone() } == Step { by: None, ..step.clone() };
-            match refined.iter_mut().find(alike) {
-                Some(other) => join(&mut other.by, step.by),
-                None => refined.push(step),
+        let mut known: HashMap<String, usize> = HashMap::new();
+        for mut step in steps.into_iter().map(|step| self.refined(step)) {
+            let by = step.by.take();
+            let at = *known.entry(format!("{step:?}")).or_insert(refined.len());
+            match refined.get_mut(at) {
+                Some(other) => join(&mut other.by, by),
+                None => refined.push(Step { by, ..step }),
             }
         }
         refined

@@ -120,7 +120,7 @@ fn caller(view: &View, permit: &Permit<Inspect>, origin: &Origin) -> Result<Call
         }
         _ => None,
     });
-    let found: Vec<_> = found.filter(|(of, _)| owner(of).is_none_or(|gns| permit.covers(gns))).collect();
+    let found: Vec<_> = found.filter(|(of, _)| owner(of).map_or(permit.oversees(), |gns| permit.covers(gns))).collect();
     match found.as_slice() {
         [(namespace, spec)] => Ok(Caller::Service {
             global_namespace: owner(namespace).cloned(),

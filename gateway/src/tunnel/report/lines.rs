@@ -20,7 +20,7 @@ const MAX_LINE: usize = 4 * 1024 * 1024;
 /// A peer may tell of so many services and versions in one GNS.
 const MAX_COUNTS: usize = 200_000;
 /// More gateways than an agent has members there cannot be.
-const MAX_GATEWAYS: usize = 1_000;
+pub const MAX_GATEWAYS: usize = 1_000;
 
 /// Why a stream of reports makes no sense.
 #[derive(Debug, thiserror::Error)]
@@ -123,7 +123,8 @@ impl Lines {
         if self.buffer.len() > MAX_LINE {
             return Err(ReportError::TooLong);
         }
-        Ok(self.last.clone().filter(|_| news))
+        // Most of what comes are beats, and a report of many services is long.
+        Ok(if news { self.last.clone() } else { None })
     }
 
     fn take(&mut self, line: Line) -> Result<(), ReportError> {
