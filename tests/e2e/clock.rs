@@ -120,7 +120,7 @@ fn identity_file(demo: &Demo) -> PathBuf {
 }
 
 /// The gateway's identity on disk as it would be had nobody renewed it for two days.
-fn make_expired(demo: &Demo, member: &Member) {
+fn make_expired(demo: &Demo, member: &Member) -> time::OffsetDateTime {
     use identity::{PrivateKey, Role, SigningRequest, SpiffeId, ca::Lifetimes, pem};
     let text = std::fs::read_to_string(identity_file(demo)).unwrap();
     let role = Role::Gateway { cluster: "west".into(), name: "gw-a".into() };
@@ -134,6 +134,7 @@ fn make_expired(demo: &Demo, member: &Member) {
     let order = text.lines().next().unwrap();
     let new = format!("{order}\n{}{}", pem::encode_certificates(&chain), key.to_pem().as_str());
     std::fs::write(identity_file(demo), new).unwrap();
+    identity::Facts::read(&chain[0]).unwrap().not_after
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,7 +147,11 @@ async fn an_identity_that_has_ended_proves_nothing_and_is_good_again_once_it_is_
     signal("KILL", &pids);
     let agent = demo.pids("west_agent");
     signal("STOP", &agent);
-    make_expired(&demo, &member);
+    let over = make_expired(&demo, &member);
+    // Until then a tunnel may be opened with it, which then stays. A life includes its last second.
+    let over = over + time::Duration::SECOND;
+    eventually("its life is over", || async { holds(time::OffsetDateTime::now_utc() > over, || over.to_string()) })
+        .await;
     let log = demo.state.join("again.log");
     let gateway = Process::start(args.iter().map(String::as_str), &log);
     // It serves what takes no identity: its own cluster's instances, to whom it speaks in plain text.
