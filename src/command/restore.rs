@@ -2,12 +2,12 @@
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use controller::audit::{AuditLog, Entry};
-use controller::store::{Contents, EmbeddedStore};
+use controller::store::{Contents, EmbeddedStore, Store};
 use time::OffsetDateTime;
 
 use super::output::note;
@@ -36,7 +36,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         bail!("{} is there: to put the backup in its place, give --replace", database.display());
     }
     let from = contents.history.head();
-    let restored = contents.restored(OffsetDateTime::now_utc().unix_timestamp());
+    let restored = contents.restored(OffsetDateTime::now_utc().unix_timestamp(), known(&args.state));
     let head = restored.history.head();
     DirBuilder::new().recursive(true).mode(0o700).create(&args.state)?;
     let audit = AuditLog::open(args.state.join("audit.log"))?;
@@ -57,4 +57,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         note(format_args!("put the key that seals it to {key}, or give the controller the sealing key that it had"));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The newest revision of the database that is there: it may be beyond that of the backup by any number, if a backup was
+/// restored before. One that cannot be read doesn't say.
+fn known(state: &Path) -> u64 {
+    if !state.join("controller.redb").exists() {
+        return 0;
+    }
+    EmbeddedStore::open(state).and_then(|store| store.head()).unwrap_or_default()
 }

@@ -69,11 +69,12 @@ enum Line {
 
 impl Contents {
     /// As it goes on after a restore at that time (seconds since 1970): with a revision far beyond those that there may
-    /// have been since the backup, which members have perhaps acknowledged.
+    /// have been since the backup, which members have perhaps acknowledged;
+    /// and beyond `known`, which there was for certain.
     #[must_use]
-    pub fn restored(mut self, at: i64) -> Self {
+    pub fn restored(mut self, at: i64, known: u64) -> Self {
         let from = self.history.head();
-        let number = from.saturating_add(BEYOND / 2) / BEYOND * BEYOND + BEYOND;
+        let number = from.max(known).saturating_add(BEYOND / 2) / BEYOND * BEYOND + BEYOND;
         let step = Revision::new(at, Owner::Api, "tombolo restore", &format!("restore of revision {from}"));
         self.history.steps.push((number, Revision { after: Some(from), ..step }));
         self
@@ -184,16 +185,18 @@ mod tests {
 
     #[test]
     fn after_a_restore_revisions_are_beyond_those_that_were() {
-        let restored = contents().restored(5);
+        let restored = contents().restored(5, 0);
         assert_eq!(restored.history.head(), 100_000);
         assert_eq!(restored.history.newest().unwrap().resources, contents().history.newest().unwrap().resources);
-        let again = restored.restored(6);
+        let again = restored.restored(6, 0);
         assert_eq!(again.history.head(), 200_000);
         assert_eq!(Contents::of_backup(&again.to_backup().unwrap()).unwrap(), again);
+        // The same backup once more, after work on what it was restored to.
+        assert_eq!(contents().restored(6, 100_050).history.head(), 200_000);
         let mut late = contents();
         late.history.base.head = 50_000;
         late.history.steps.clear();
-        assert_eq!(late.restored(7).history.head(), 200_000);
+        assert_eq!(late.restored(7, 0).history.head(), 200_000);
     }
 
     #[test]
