@@ -110,11 +110,30 @@ mod tests {
     use proptest::collection::{btree_map, vec};
     use proptest::prelude::*;
 
-    use super::super::{MemberRole, Rejection, RevisionPair};
+    use super::super::{MemberRole, PeerReport, Rejection, RevisionPair, TrustReport};
     use super::*;
 
     fn rejections(keys: Vec<u8>) -> Vec<Rejection> {
         keys.into_iter().map(|key| Rejection { key: key.to_string(), reason: "no".to_owned() }).collect()
+    }
+
+    fn peers(tunnels: Vec<u32>) -> Vec<PeerReport> {
+        let peer = |tunnels| PeerReport {
+            global_namespace: "shop".parse().unwrap(),
+            from: None,
+            cluster: "south".parse().unwrap(),
+            gateway: "gw".parse().unwrap(),
+            address: "192.0.2.1:7445".to_owned(),
+            tunnels,
+            draining: false,
+            fault: None,
+        };
+        tunnels.into_iter().map(peer).collect()
+    }
+
+    fn trust(roots: Vec<u8>) -> Vec<TrustReport> {
+        let report = |root: u8| serde_json::json!({"globalNamespace": "shop", "roots": [root.to_string()]});
+        roots.into_iter().map(|root| serde_json::from_value(report(root)).unwrap()).collect()
     }
 
     fn member(name: &str, global: u64, rejected: Vec<u8>) -> MemberReport {
@@ -136,11 +155,17 @@ mod tests {
         fn ack()(
             global in 0..2u64,
             rejected in vec(0..2u8, 0..2),
-            members in btree_map("[ab]", (0..2u64, vec(0..2u8, 0..2)), 0..3),
+            (seen, believed) in (vec(0..2u32, 0..2), vec(0..2u8, 0..2)),
+            members in btree_map("[ab]", (0..2u64, vec(0..2u8, 0..2), vec(0..2u32, 0..2), vec(0..2u8, 0..2)), 0..3),
         ) -> Ack {
-            let members = members.iter().map(|(name, (global, rejected))| member(name, *global, rejected.clone()));
+            let members = members.into_iter().map(|(name, (global, rejected, seen, believed))| MemberReport {
+                peers: peers(seen),
+                trust: trust(believed),
+                ..member(&name, global, rejected)
+            });
             let at = RevisionPair { global, ..RevisionPair::default() };
-            Ack { at, rejected: rejections(rejected), members: members.collect(), ..Ack::default() }
+            let (rejected, members) = (rejections(rejected), members.collect());
+            Ack { at, rejected, members, peers: peers(seen), trust: trust(believed), ..Ack::default() }
         }
     }
 

@@ -259,3 +259,29 @@ async fn step(outlet: &Outlet, base: &Base, newest: &Published) -> Result<(), En
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn reports_in_parts_add_up_to_no_more_than_is_taken_in() {
+        let report = |member: usize| {
+            let reason = "x".repeat(1 << 20);
+            let at = json!({"global": 1, "agent": {"incarnation": 1, "sequence": 1}});
+            let member = json!({"name": format!("m{member}"), "role": "gateway", "connected": true, "silentForMs": 0,
+                "at": at, "rejected": [{"key": "x", "reason": reason}]});
+            serde_json::from_value::<Ack>(json!({"at": at, "members": [member], "partial": true})).unwrap()
+        };
+        let mut said = Said::default();
+        assert!(matches!(said.take(report(0)), Err(Ending::OutOfTurn(_))), "it begins with a whole one");
+        said.take(Ack::default()).unwrap();
+        // The same member again and again takes no more room than once.
+        assert!((0..40).all(|_| said.take(report(0)).is_ok()));
+        let taken = (0..40).take_while(|member| said.take(report(*member)).is_ok()).count();
+        assert!((8..=16).contains(&taken), "{taken}");
+    }
+}
