@@ -4,6 +4,7 @@
 //! folders with the original, a change copies only the folder that it is in, and two sets are compared folder by folder,
 //! where those that are the same in memory need no look.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -65,13 +66,48 @@ impl<V> Folder<V> {
         new: Option<&'f Self>,
         same: impl Fn(&V, &V) -> bool + 'f,
     ) -> impl Iterator<Item = (&'f Arc<str>, Option<&'f V>)> {
-        let gone = old.into_iter().flat_map(Self::iter).map(|(key, _)| key);
-        let gone = gone.filter(move |key| new.is_none_or(|new| new.get(key).is_none())).map(|key| (key, None));
-        let now = new.into_iter().flat_map(Self::iter);
-        let changed =
-            now.filter(move |(key, value)| old.and_then(|old| old.get(key)).is_none_or(|before| !same(before, value)));
-        gone.chain(changed.map(|(key, value)| (key, Some(value))))
+        Self::differences(old, new, same).map(|(key, _, now)| (key, now))
     }
+
+    /// The same, with the value that was.
+    pub fn differences<'f>(
+        old: Option<&'f Self>,
+        new: Option<&'f Self>,
+        same: impl Fn(&V, &V) -> bool + 'f,
+    ) -> impl Iterator<Item = Difference<'f, V>> {
+        let items = |folder: Option<&'f Self>| folder.into_iter().flat_map(Self::iter);
+        beside(items(old), items(new)).filter(move |(_, before, now)| match (before, now) {
+            (Some(before), Some(now)) => !same(before, now),
+            _ => true,
+        })
+    }
+}
+
+/// A key, with the value that was and the one that is.
+pub type Difference<'f, V> = (&'f Arc<str>, Option<&'f V>, Option<&'f V>);
+
+/// Walks two lists that are in the order of their keys side by side: each key once, with what either has of it. Keys that
+/// are the same in memory aren't read.
+pub fn beside<K: Ord, A, B>(
+    old: impl Iterator<Item = (K, A)>,
+    new: impl Iterator<Item = (K, B)>,
+) -> impl Iterator<Item = (K, Option<A>, Option<B>)> {
+    let (mut old, mut new) = (old.peekable(), new.peekable());
+    std::iter::from_fn(move || {
+        let order = match (old.peek(), new.peek()) {
+            (Some((a, _)), Some((b, _))) if a == b => Ordering::Equal,
+            (Some((a, _)), Some((b, _))) => a.cmp(b),
+            (Some(_), None) => Ordering::Less,
+            (None, _) => Ordering::Greater,
+        };
+        let before = if order.is_le() { old.next() } else { None };
+        let now = if order.is_ge() { new.next() } else { None };
+        match (before, now) {
+            (Some((key, before)), now) => Some((key, Some(before), now.map(|(_, now)| now))),
+            (None, Some((key, now))) => Some((key, None, Some(now))),
+            (None, None) => None,
+        }
+    })
 }
 
 impl<V> Default for Folder<V> {
@@ -162,24 +198,28 @@ impl<V> Keyed<V> {
         self.folders.remove(name)
     }
 
-    /// The names of the folders that aren't the same in memory, in one or the other.
-    fn different<'k>(old: &'k Self, new: &'k Self) -> impl Iterator<Item = &'k str> {
-        let gone = old.folders.keys().filter(|name| !new.folders.contains_key(*name));
-        let other = new
-            .folders
-            .iter()
-            .filter(|(name, folder)| old.folders.get(*name).is_none_or(|before| !Arc::ptr_eq(before, folder)));
-        gone.chain(other.map(|(name, _)| name)).map(|name| &**name)
-    }
-
     /// What differs between two, as [`Folder::changes`] has it.
     pub fn changes<'k>(
         old: &'k Self,
         new: &'k Self,
         same: impl Fn(&V, &V) -> bool + Copy + 'k,
     ) -> impl Iterator<Item = (&'k Arc<str>, Option<&'k V>)> {
-        Self::different(old, new).flat_map(move |name| {
-            Folder::changes(old.folder(name).map(|folder| &**folder), new.folder(name).map(|folder| &**folder), same)
+        Self::differences(old, new, same).map(|(key, _, now)| (key, now))
+    }
+
+    /// The same, with the value that was. Folders that are the same in memory need no look.
+    pub fn differences<'k>(
+        old: &'k Self,
+        new: &'k Self,
+        same: impl Fn(&V, &V) -> bool + Copy + 'k,
+    ) -> impl Iterator<Item = Difference<'k, V>> {
+        let folders = beside(old.folders.iter(), new.folders.iter());
+        let other = folders.filter(|(_, before, now)| match (before, now) {
+            (Some(before), Some(now)) => !Arc::ptr_eq(before, now),
+            _ => true,
+        });
+        other.flat_map(move |(_, before, now)| {
+            Folder::differences(before.map(|folder| &**folder), now.map(|folder| &**folder), same)
         })
     }
 }

@@ -39,7 +39,7 @@ pub struct Snapshot {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub foreign: BTreeMap<Name, Arc<Foreign>>,
     /// The hosts that are published, by those global namespaces.
-    pub public_hosts: HashMap<Host, Arc<PublicHost>>,
+    pub public_hosts: Arc<HashMap<Host, Arc<PublicHost>>>,
     /// Which plain-text callers belong to which GNS; the longest prefix first.
     pub callers: Vec<Caller>,
     /// Ranges of plain-text callers that belong to no GNS served here, though they may lie in a wider range that does;
@@ -263,7 +263,7 @@ impl Snapshot {
             revision: RevisionPair::default(),
             namespaces: BTreeMap::new(),
             foreign: BTreeMap::new(),
-            public_hosts: HashMap::new(),
+            public_hosts: Arc::default(),
             callers: Vec::new(),
             strangers: Vec::new(),
             gateways: BTreeMap::new(),

@@ -12,6 +12,7 @@ use config::world::{Fact, World};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use support::facts::{any_fact, fact};
 use support::{assert_golden, resources, text, world};
 
 fn place(cluster: &str) -> Place {
@@ -20,10 +21,6 @@ fn place(cluster: &str) -> Place {
 
 fn name(text: &str) -> Name {
     text.parse().unwrap()
-}
-
-fn fact(value: Value) -> Fact {
-    serde_json::from_value(value).unwrap()
 }
 
 fn golden_world() -> World {
@@ -109,53 +106,6 @@ fn a_spec_of_another_kind_than_its_identity_is_rejected() {
     let odd = fact(json!({"resource": {"id": "Cluster/north", "spec": {"Node": {}}}}));
     let snapshot = compile(&world([odd]), &place("north"), None);
     assert_eq!(snapshot.rejected.len(), 1);
-}
-
-/// Few names, so that facts meet.
-fn short() -> impl Strategy<Value = &'static str> {
-    prop::sample::select(vec!["a", "b", "c"])
-}
-
-fn matcher() -> impl Strategy<Value = Value> {
-    prop_oneof![short().prop_map(|n| json!({"exact": n})), Just(json!({"prefix": ""})), Just(json!({"prefix": "a"}))]
-}
-
-fn ports() -> impl Strategy<Value = Value> {
-    let port = (0u16..3, prop::option::of(0u16..3), prop::sample::select(vec!["http", "tcp"]));
-    let port = port.prop_map(|(n, target, protocol)| {
-        json!({"name": format!("p{n}"), "port": 80 * n, "targetPort": target, "protocol": protocol})
-    });
-    vec(port, 0..3).prop_map(Value::Array)
-}
-
-fn any_fact() -> impl Strategy<Value = Fact> {
-    let gns = (short(), short(), matcher(), matcher(), prop::option::of(short())).prop_map(|(n, d, c, ns, host)| {
-        let hosts: Vec<String> = host.iter().map(|host| format!("{host}.example.com")).collect();
-        json!({"resource": {"id": format!("GlobalNamespace/{n}"), "spec": {"GlobalNamespace": {
-            "domain": format!("{d}.internal"), "members": [{"cluster": c, "namespace": ns}], "publicHosts": hosts}}}})
-    });
-    let service = (short(), short(), short(), ports(), vec((short(), 1u8..3), 0..3));
-    let service = service.prop_map(|(c, ns, n, ports, versions)| {
-        let version =
-            |(name, ip): &(&str, u8)| json!({"name": name, "instances": [{"address": format!("10.0.0.{ip}")}]});
-        let versions: Vec<Value> = versions.iter().map(version).collect();
-        json!({"resource": {"id": format!("Service/{c}/{ns}/{n}"), "spec": {"Service": {
-            "ports": ports, "versions": versions}}}})
-    });
-    let remote = (short(), short(), short(), ports(), any::<u32>()).prop_map(|(c, ns, n, ports, count)| {
-        json!({"remote": {"cluster": c, "namespace": ns, "name": n, "ports": ports, "versions": {"v1": count}}})
-    });
-    let public = (short(), short(), short(), prop::bool::ANY).prop_map(|(gns, n, host, plain)| {
-        let tls = if plain { json!({"mode": "http"}) } else { json!({"certificate": "selfSigned"}) };
-        json!({"resource": {"id": format!("PublicService/{gns}/{n}"), "spec": {"PublicService": {
-            "globalNamespace": gns, "service": n, "port": 80, "tls": tls,
-            "hosts": [{"name": format!("{host}.example.com")}]}}}})
-    });
-    let cluster = (short(), short(), 8u8..10).prop_map(|(c, ns, bits)| {
-        json!({"resource": {"id": format!("Cluster/{c}"), "spec": {"Cluster": {
-            "workloads": [{"cidr": format!("10.0.0.0/{bits}"), "namespace": ns}]}}}})
-    });
-    prop_oneof![gns, service, remote, public, cluster].prop_map(fact)
 }
 
 proptest! {

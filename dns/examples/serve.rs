@@ -49,6 +49,6 @@ fn world(gateways: u8) -> Result<Snapshot, Failure> {
         routes: Vec::new(),
         service_info: false,
     };
-    snapshot.public_hosts.insert(host.host.clone(), Arc::new(host));
+    Arc::make_mut(&mut snapshot.public_hosts).insert(host.host.clone(), Arc::new(host));
     Ok(snapshot)
 }

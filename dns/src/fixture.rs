@@ -69,7 +69,7 @@ pub(crate) fn publish(snapshot: &mut Snapshot, text: &str, scheme: Scheme) {
         routes: vec![route],
         service_info: false,
     };
-    snapshot.public_hosts.insert(host(text), Arc::new(published));
+    Arc::make_mut(&mut snapshot.public_hosts).insert(host(text), Arc::new(published));
 }
 
 /// `cart` runs in `north` and `south`, `pay` only in `west`.

@@ -21,7 +21,7 @@ use rustls::{ClientConfig, ServerConfig};
 
 use crate::health::{Changes, Target};
 use crate::metrics::ServiceMetrics;
-use crate::planner::same_identity;
+use crate::planner::{Kept, same_identity};
 use crate::upstream::secure::Security;
 pub use pool::Pool;
 
@@ -34,7 +34,7 @@ pub struct Plan {
     /// What the cluster's workloads reach on each port of the mesh address.
     pub mesh: BTreeMap<u16, MeshPort>,
     /// The published hosts.
-    pub hosts: HashMap<Host, Arc<PlannedHost>>,
+    pub hosts: Arc<HashMap<Host, Arc<PlannedHost>>>,
     /// GNS → whom to believe there.
     pub beliefs: BTreeMap<Name, Arc<Belief>>,
     /// The same for connections that live: all of them together. The same value for as long as nothing of it changes.
@@ -49,6 +49,8 @@ pub struct Plan {
     pub tunnels: BTreeMap<Name, Arc<TunnelTls>>,
     /// What could not be made ready, and why.
     pub rejected: Vec<Rejection>,
+    /// By which the next plan knows what it need not look at.
+    pub(crate) kept: Kept,
 }
 
 /// What is reached on a port of the mesh address.
@@ -79,10 +81,17 @@ impl PlannedHost {
     ) -> bool {
         let mut led = self.routes.iter().zip(&host.routes);
         self.host == *host
-            && self.tls.as_ref().map(|tls| &tls.source) == host.handshakes()
+            && self.is_settled()
             && led.all(|(before, route)| {
                 before.service.as_ref().map(Arc::as_ptr) == service(&route.service).map(Arc::as_ptr)
             })
+    }
+}
+
+impl PlannedHost {
+    /// Whether it shows the certificate that it is to show.
+    pub fn is_settled(&self) -> bool {
+        self.tls.as_ref().map(|tls| &tls.source) == self.host.handshakes()
     }
 }
 
@@ -333,7 +342,7 @@ impl Plan {
             snapshot,
             services: BTreeMap::new(),
             mesh: BTreeMap::new(),
-            hosts: HashMap::new(),
+            hosts: Arc::default(),
             beliefs: BTreeMap::new(),
             trust: Arc::default(),
             own: BTreeMap::new(),
@@ -341,6 +350,7 @@ impl Plan {
             callers: BTreeMap::new(),
             tunnels: BTreeMap::new(),
             rejected: Vec::new(),
+            kept: Kept::default(),
         }
     }
 

@@ -1,18 +1,17 @@
 //! Snapshot, keys and identities → plan. What didn't change is taken over from the plan before, so that connections,
 //! turns and verdicts outlive changes.
 
+mod host;
 mod mesh;
 mod service;
 mod tls;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use config::live::Publisher;
-use config::resource::Name;
-use config::snapshot::{HostTls, PublicHost, Snapshot};
+use config::snapshot::Snapshot;
 use config::wire::Rejection;
-use decide::route::Routes;
 use identity::KeyedCertificate;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
@@ -25,9 +24,10 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::health::checker::Checker;
 use crate::inputs::{Identities, Inputs, Secrets};
 use crate::metrics::Metrics;
-use crate::plan::{HostServer, Plan, PlannedHost, PlannedRoute, PlannedService};
+use crate::plan::Plan;
 use crate::upstream::pool::Pools;
-use service::Here;
+use host::Leads;
+use service::Change;
 pub(crate) use tls::same_identity;
 pub use tls::{MESH_ALPN, REQUESTS_ALPN, STREAM_ALPN};
 
@@ -79,25 +79,36 @@ impl Planner {
         let revision = snapshot.revision;
         let Planner { checker, pools, metrics, public, .. } = self;
         let build = Build { previous: &previous, secrets: &secrets, checker, pools, metrics, public };
-        let plan = build.plan(snapshot, &identities);
-        let known: BTreeSet<_> = previous.rejected.iter().map(|Rejection { key, reason }| (key, reason)).collect();
-        for Rejection { key, reason } in
-            plan.rejected.iter().filter(|fault| !known.contains(&(&fault.key, &fault.reason)))
-        {
-            tracing::warn!(%key, %reason, "cannot be served as it is written");
+        let (plan, changes) = build.plan(snapshot, &identities);
+        tell(&previous.rejected, &plan.rejected);
+        for Change { of: (gns, name), .. } in changes.iter().filter(|change| change.now.is_none()) {
+            self.metrics.forget(gns, name);
         }
-        for before in previous.all_services().map(|before| &before.service) {
-            if plan.service(&before.global_namespace, before.name.as_str()).is_none() {
-                self.metrics.forget(&before.global_namespace, &before.name);
-            }
-        }
-        let same_services = plan.all_services().map(Arc::as_ptr).eq(previous.all_services().map(Arc::as_ptr));
         self.publisher.publish(Arc::new(plan));
-        if !same_services {
+        if !changes.is_empty() {
             self.checker.others_now();
         }
         self.metrics.revision.set(i64::try_from(revision.global).unwrap_or(i64::MAX));
     }
+}
+
+/// Logs what is rejected now and was not before.
+fn tell(before: &[Rejection], now: &[Rejection]) {
+    if before == now {
+        return;
+    }
+    let known: BTreeSet<_> = before.iter().map(|Rejection { key, reason }| (key, reason)).collect();
+    for Rejection { key, reason } in now.iter().filter(|fault| !known.contains(&(&fault.key, &fault.reason))) {
+        tracing::warn!(%key, %reason, "cannot be served as it is written");
+    }
+}
+
+/// What a plan knows of how it was made.
+#[derive(Default)]
+pub(crate) struct Kept {
+    leads: Arc<Leads>,
+    /// What was rejected for want of a port.
+    clashes: Vec<Rejection>,
 }
 
 struct Build<'a> {
@@ -110,66 +121,23 @@ struct Build<'a> {
 }
 
 impl Build<'_> {
-    fn plan(&self, snapshot: Arc<Snapshot>, identities: &Identities) -> Plan {
+    /// The plan, and which services are others in it.
+    fn plan(&self, snapshot: Arc<Snapshot>, identities: &Identities) -> (Plan, Vec<Change>) {
         let mut rejected = snapshot.rejected.clone();
         let beliefs = self.beliefs(&snapshot, &mut rejected);
         let trust = self.trust(&beliefs);
         let own = self.own(&snapshot, identities, &beliefs);
-        let services = snapshot.namespaces.iter().map(|(name, gns)| {
-            let here = Here { cluster: &snapshot.place.cluster, domain: &gns.domain, own: own.get(name) };
-            let services = gns.services.iter().map(|(name, service)| (name.clone(), self.service(service, &here)));
-            (name.clone(), services.collect())
-        });
-        let services: BTreeMap<_, BTreeMap<_, _>> = services.collect();
-        let hosts = snapshot.public_hosts.iter().map(|(name, host)| {
-            let services = services.get(&host.global_namespace);
-            (name.clone(), self.host(host, services, &mut rejected))
-        });
-        let hosts = hosts.collect();
+        let (services, changes) = self.services(&snapshot, &own);
+        let (hosts, leads) = self.hosts(&snapshot.public_hosts, (&services, &changes), &mut rejected);
         let tunnels = self.tunnels(&snapshot, (&own, &beliefs), &mut rejected);
         let crossings = self.crossings(&snapshot, (&own, &beliefs), &mut rejected);
         let callers = self.callers(&snapshot, (&own, &beliefs), &mut rejected);
-        let mesh = mesh::ports(&services, &mut rejected);
-        Plan { snapshot, services, mesh, hosts, beliefs, trust, own, tunnels, crossings, callers, rejected }
-    }
-
-    fn host(
-        &self,
-        host: &Arc<PublicHost>,
-        services: Option<&BTreeMap<Name, Arc<PlannedService>>>,
-        rejected: &mut Vec<Rejection>,
-    ) -> Arc<PlannedHost> {
-        let service = |name: &Name| services.and_then(|services| services.get(name));
-        let before = self.previous.hosts.get(&host.host);
-        if let Some(before) = before.filter(|before| before.is_still(host, service)) {
-            return before.clone();
-        }
-        let routes = host.routes.iter().map(|route| PlannedRoute {
-            path: route.path.clone(),
-            service: service(&route.service).cloned(),
-            port: route.port,
-        });
-        let tls = host.handshakes().and_then(|certificate| {
-            let kept = before.and_then(|before| before.tls.clone());
-            self.host_tls(certificate, kept.clone()).unwrap_or_else(|reason| {
-                let reason = format!("the certificate of {} cannot be used: {reason}", host.host);
-                rejected.push(Rejection { key: host.public_service.to_string(), reason });
-                kept
-            })
-        });
-        let routes = Routes::new(routes.collect(), PlannedRoute::pattern);
-        Arc::new(PlannedHost { host: host.clone(), tls, routes })
-    }
-
-    /// The old certificate goes on serving until the new one's key is here, so that none of the two is ever missing.
-    fn host_tls(&self, certificate: &Arc<HostTls>, kept: Option<HostServer>) -> Result<Option<HostServer>, String> {
-        if kept.as_ref().is_some_and(|kept| kept.source == *certificate) {
-            return Ok(kept);
-        }
-        let Some(key) = self.secrets.get(&certificate.secret_ref) else { return Ok(kept) };
-        let keyed = KeyedCertificate::from_pem(&certificate.chain, key.pem()).map_err(|error| error.to_string())?;
-        let config = Arc::new(self.public.server(&keyed).map_err(|error| error.to_string())?);
-        Ok(Some(HostServer { source: certificate.clone(), config }))
+        let (mesh, clashes) = mesh::ports(self.previous, &services, &changes);
+        rejected.extend(clashes.iter().cloned());
+        let kept = Kept { leads, clashes };
+        let plan =
+            Plan { snapshot, services, mesh, hosts, beliefs, trust, own, tunnels, crossings, callers, rejected, kept };
+        (plan, changes)
     }
 }
 

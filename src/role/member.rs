@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use config::compile::compile;
+use config::compile::Compiler;
 use config::explain::{Answer, Question};
-use config::live::{self, Live};
+use config::live::{self, Live, Publisher};
 use config::resource::{GatewayAddresses, Name};
 use config::snapshot::{Namespace, Place, Snapshot};
 use config::wire::{Ack, Json, MemberRole, TrustReport, Unanswered};
@@ -107,7 +107,8 @@ pub fn follow(args: MemberArgs, role: MemberRole, addresses: Option<GatewayAddre
     let place = Place { cluster: member.cluster().clone() };
     let mut followed = member.followed();
     let first = followed.borrow_and_update().clone();
-    let first_snapshot = Arc::new(snapshot_of(first.as_deref(), &place, None));
+    let mut compiler = Compiler::new(place.clone());
+    let first_snapshot = Arc::new(snapshot_of(first.as_deref(), &mut compiler));
     let (ack, acks) = watch::channel(Ack::default());
     let (needs, needed) = watch::channel(Arc::new(needs_of(&first_snapshot, role)));
     let (snapshots, snapshot) = live::channel(first_snapshot);
@@ -115,22 +116,15 @@ pub fn follow(args: MemberArgs, role: MemberRole, addresses: Option<GatewayAddre
     let (mut held, all_held, towards_agent) = (member.identities(), member.identities(), member.own());
     let (own, identities) = live::channel(Arc::new(identities_of(&held.borrow_and_update())));
 
-    let at = place.clone();
-    let publish = Arc::new(move |newest: Option<&Followed>| {
-        let compiled = Arc::new(snapshot_of(newest, &at, Some(&snapshots.current())));
-        needs.send_replace(Arc::new(needs_of(&compiled, role)));
-        // The keys first: the plan that needs one must find it.
-        keys.publish(secrets_of(newest));
-        snapshots.publish(compiled);
-    });
+    let mut publishing = Publishing { compiler, role, needs, keys, snapshots };
     tokio::spawn(async move {
         while followed.changed().await.is_ok() {
-            let (newest, publish) = (followed.borrow_and_update().clone(), publish.clone());
+            let newest = followed.borrow_and_update().clone();
             let begun = Instant::now();
             // Beside the runtime's workers: those have requests to serve. It fails only when the runtime ends.
-            if spawn_blocking(move || publish(newest.as_deref())).await.is_err() {
-                return;
-            }
+            let published = spawn_blocking(move || publishing.publish(newest.as_deref()));
+            let Ok(next) = published.await else { return };
+            publishing = next;
             // Three times as long as it took: however fast the world changes, requests have three quarters of a core.
             tokio::time::sleep((begun.elapsed() * 3).min(LONGEST_REST)).await;
         }
@@ -166,14 +160,34 @@ fn answerer(answers: Arc<OnceLock<Explains>>) -> Answerer {
     })
 }
 
-fn snapshot_of(followed: Option<&Followed>, place: &Place, previous: Option<&Snapshot>) -> Snapshot {
+/// What becomes of one world after another.
+struct Publishing {
+    compiler: Compiler,
+    role: MemberRole,
+    needs: watch::Sender<Arc<Needs>>,
+    keys: Publisher<Secrets>,
+    snapshots: Publisher<Snapshot>,
+}
+
+impl Publishing {
+    fn publish(mut self, newest: Option<&Followed>) -> Self {
+        let compiled = Arc::new(snapshot_of(newest, &mut self.compiler));
+        self.needs.send_replace(Arc::new(needs_of(&compiled, self.role)));
+        // The keys first: the plan that needs one must find it.
+        self.keys.publish(secrets_of(newest));
+        self.snapshots.publish(compiled);
+        self
+    }
+}
+
+fn snapshot_of(followed: Option<&Followed>, compiler: &mut Compiler) -> Snapshot {
     match followed {
         Some(followed) => {
-            let mut snapshot = compile(&followed.world, place, previous);
+            let mut snapshot = compiler.compile(&followed.world);
             snapshot.rejected.extend(followed.rejected.iter().cloned());
             snapshot
         }
-        None => Snapshot::empty(place.clone()),
+        None => Snapshot::empty(compiler.place().clone()),
     }
 }
 

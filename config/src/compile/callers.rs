@@ -6,17 +6,14 @@ use std::sync::Arc;
 
 use crate::resource::Name;
 use crate::resource::cluster::{Cidr, ClusterSpec};
-use crate::snapshot::{Caller, Namespace, Place};
+use crate::snapshot::{Caller, Namespace};
 
-use super::known::Known;
-use super::membership::Membership;
+use super::frame::Frame;
 
 /// The callers of the place's own cluster, the longest prefix first, and the ranges of those who are nobody here. The
 /// latter must be known: a range of another application inside a wider one is no part of that one's GNS.
 pub(super) fn compile(
-    known: &Known<'_>,
-    place: &Place,
-    membership: &Membership<'_>,
+    Frame { known, place, membership, .. }: &Frame<'_>,
     namespaces: &BTreeMap<Name, Arc<Namespace>>,
 ) -> (Vec<Caller>, Vec<Cidr>) {
     let (mut callers, mut strangers, mut seen) = (Vec::new(), Vec::new(), BTreeSet::new());

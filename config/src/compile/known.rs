@@ -1,15 +1,15 @@
 //! The world's facts by what they are, in the order of their identities.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::resource::{
     AccessPolicySpec, CertificateSpec, ClusterSpec, GlobalNamespaceSpec, Name, PublicServiceSpec, Resource, ResourceId,
     ServiceSpec, Spec,
 };
-use crate::validate;
-use crate::world::{ClusterGateways, Fact, GlobalNamespaceTrust, HostCertificate, RemoteService, World};
+use crate::world::{ClusterGateways, Fact, GlobalNamespaceTrust, HostCertificate, RemoteService};
 
-use super::Rejected;
+use super::rejected::Rejected;
 
 /// A name, and what scopes it: a GNS or, for services, a cluster and a namespace.
 type Scoped<'w> = (&'w Name, &'w Name);
@@ -21,7 +21,7 @@ pub(super) struct Known<'w> {
     pub(super) global_namespaces: BTreeMap<&'w Name, &'w GlobalNamespaceSpec>,
     /// Those of the GNSs that cannot be served as they are written.
     pub(super) unserved: BTreeSet<&'w Name>,
-    pub(super) public_services: BTreeMap<Scoped<'w>, (&'w ResourceId, &'w PublicServiceSpec)>,
+    pub(super) public_services: BTreeMap<Scoped<'w>, PublicService<'w>>,
     pub(super) certificates: BTreeMap<Scoped<'w>, &'w CertificateSpec>,
     pub(super) access_policies: BTreeMap<Scoped<'w>, &'w AccessPolicySpec>,
     pub(super) services: Vec<LocalService<'w>>,
@@ -41,27 +41,30 @@ pub(super) struct LocalService<'w> {
     pub(super) spec: &'w ServiceSpec,
 }
 
+/// A public service, as it is written.
+#[derive(Clone, Copy)]
+pub(super) struct PublicService<'w> {
+    pub(super) resource: &'w Arc<Resource>,
+    pub(super) spec: &'w PublicServiceSpec,
+}
+
 impl<'w> Known<'w> {
-    pub(super) fn of(world: &'w World, rejected: &mut Rejected) -> Self {
-        let mut known = Known::default();
-        for fact in world.facts.values() {
+    /// Takes facts that were judged.
+    pub(super) fn take(&mut self, facts: impl IntoIterator<Item = (impl AsRef<str>, &'w Fact)>, rejected: &Rejected) {
+        for (key, fact) in facts {
             match fact {
-                Fact::Resource(resource) => known.take(resource, rejected),
-                Fact::Remote(remote) => known.remote_services.push(remote),
-                Fact::Gateways(gateways) => {
-                    known.gateways.insert(&gateways.cluster, gateways);
-                }
-                Fact::Trust(trust) => {
-                    known.trust.insert(&trust.global_namespace, trust);
-                }
+                Fact::Resource(resource) if rejected.is_sound(key.as_ref()) => self.take_resource(resource),
+                Fact::Resource(resource) => self.take_unserved(resource),
+                Fact::Remote(remote) => self.remote_services.push(remote),
+                Fact::Gateways(gateways) => drop(self.gateways.insert(&gateways.cluster, gateways)),
+                Fact::Trust(trust) => drop(self.trust.insert(&trust.global_namespace, trust)),
                 Fact::Mesh(_) => {} // the control plane's; the top-level CA vouches for nobody here
                 Fact::HostCertificate(certificate) => {
                     let of = (&certificate.global_namespace, &certificate.public_service);
-                    known.host_certificates.insert(of, certificate);
+                    self.host_certificates.insert(of, certificate);
                 }
             }
         }
-        known
     }
 
     /// A GNS that cannot be served as it is written still keeps what is its own: nothing of it falls to another.
@@ -72,21 +75,14 @@ impl<'w> Known<'w> {
         }
     }
 
-    fn take(&mut self, resource: &'w Resource, rejected: &mut Rejected) {
-        let id = &resource.id;
-        if let Some(fault) = validate::faults(resource).first() {
-            rejected.add(id, fault.to_string());
-            return self.take_unserved(resource);
-        }
-        match (id, &resource.spec) {
-            (ResourceId::Cluster(name), Spec::Cluster(spec)) => {
-                self.clusters.insert(name, spec);
-            }
+    fn take_resource(&mut self, resource: &'w Arc<Resource>) {
+        match (&resource.id, &resource.spec) {
+            (ResourceId::Cluster(name), Spec::Cluster(spec)) => drop(self.clusters.insert(name, spec)),
             (ResourceId::GlobalNamespace(name), Spec::GlobalNamespace(spec)) => {
                 self.global_namespaces.insert(name, spec);
             }
             (ResourceId::PublicService { global_namespace, name }, Spec::PublicService(spec)) => {
-                self.public_services.insert((global_namespace, name), (id, spec));
+                self.public_services.insert((global_namespace, name), PublicService { resource, spec });
             }
             (ResourceId::Certificate { global_namespace, name }, Spec::Certificate(spec)) => {
                 self.certificates.insert((global_namespace, name), spec);
@@ -95,10 +91,10 @@ impl<'w> Known<'w> {
                 self.access_policies.insert((global_namespace, name), spec);
             }
             (ResourceId::Service { cluster, namespace, name }, Spec::Service(spec)) => {
-                self.services.push(LocalService { id, cluster, namespace, name, spec });
+                self.services.push(LocalService { id: &resource.id, cluster, namespace, name, spec });
             }
-            (ResourceId::Node { .. }, Spec::Node(_)) => {}
-            _ => rejected.add(id, "its spec is of another kind than its identity"),
+            // Nodes say nothing to a data plane; what is of two kinds at once isn't sound.
+            _ => {}
         }
     }
 }

@@ -6,60 +6,70 @@
 
 mod access;
 mod callers;
+mod checks;
+mod frame;
 mod gateways;
 mod known;
 pub mod membership;
 mod namespaces;
 mod public;
+mod rejected;
 mod services;
+mod steps;
+mod touched;
 
 use std::sync::Arc;
 
+use crate::resource::Name;
 use crate::snapshot::{Place, Snapshot};
-use crate::wire::Rejection;
 use crate::world::World;
 
-use access::Access;
-use known::Known;
-use membership::Membership;
+use checks::Checks;
+use frame::Frame;
+use public::Claims;
+use rejected::Rejected;
+pub use steps::Compiler;
+
+/// A GNS, and a service or a public service of it.
+type Of = (Name, Name);
 
 /// Compiles the world for a place. Parts that are equal to those of `previous` are shared with it, which spares memory
 /// and tells whoever follows what a change left alone; otherwise `previous` has no influence.
 pub fn compile(world: &World, place: &Place, previous: Option<&Snapshot>) -> Snapshot {
+    whole(world, place, previous).0
+}
+
+/// What a step needs to know of those before it, beside the world and the snapshot.
+#[derive(Default)]
+struct Kept {
+    rejected: Rejected,
+    checks: Checks,
+    claims: Claims,
+}
+
+fn whole(world: &World, place: &Place, previous: Option<&Snapshot>) -> (Snapshot, Kept) {
     let mut rejected = Rejected::default();
-    let known = Known::of(world, &mut rejected);
-    let membership = Membership::of(known.global_namespaces.iter().map(|(name, spec)| (*name, *spec)));
-    let access = Access::of(&known, place, &membership);
-    let services = services::compile(&known, place, (&membership, &access), previous, &mut rejected);
-    let namespaces = namespaces::compile(&known, &access, services, previous, &mut rejected);
-    let public_hosts = public::compile(&known, &namespaces, previous, &mut rejected);
-    let (callers, strangers) = callers::compile(&known, place, &membership, &namespaces);
-    Snapshot {
+    world.facts.iter().for_each(|(key, fact)| rejected.judge(key, Some(fact)));
+    let frame = Frame::of(world.facts.iter(), place, &rejected);
+    let checks = Checks::of_all(&frame.known);
+    let services = services::compile(&frame, &checks, previous, &mut rejected);
+    let namespaces = namespaces::compile(&frame, services, previous, &mut rejected);
+    let (mut claims, reservations) = (Claims::default(), frame.reservations());
+    frame.known.public_services.iter().for_each(|(of, public)| claims.add(&reservations, *of, public.spec));
+    let hosts = public::compile(&frame, (&claims, &reservations), &namespaces, previous, &mut rejected);
+    let (callers, strangers) = callers::compile(&frame, &namespaces);
+    let snapshot = Snapshot {
         place: place.clone(),
         revision: world.revision,
-        gateways: gateways::compile(&known, previous),
-        foreign: access::foreign(&known, &namespaces, previous),
+        gateways: gateways::compile(&frame.known, previous),
+        foreign: access::foreign(&frame.known, &namespaces, previous),
         namespaces,
-        public_hosts,
+        public_hosts: shared(hosts.into_iter().collect(), previous.map(|previous| &previous.public_hosts)),
         callers,
         strangers,
         rejected: rejected.sorted(),
-    }
-}
-
-/// Collects what could not be served as it is written.
-#[derive(Default)]
-struct Rejected(Vec<Rejection>);
-
-impl Rejected {
-    fn add(&mut self, key: impl ToString, reason: impl Into<String>) {
-        self.0.push(Rejection { key: key.to_string(), reason: reason.into() });
-    }
-
-    fn sorted(mut self) -> Vec<Rejection> {
-        self.0.sort_by(|a, b| (&a.key, &a.reason).cmp(&(&b.key, &b.reason)));
-        self.0
-    }
+    };
+    (snapshot, Kept { rejected, checks, claims })
 }
 
 /// The old value when the new one is equal to it, so that readers of both hold one.

@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::resource::{GlobalNamespaceSpec, Name, ResourceId};
+use crate::resource::{GlobalNamespaceSpec, Name};
 use crate::snapshot::{Namespace, Service, Snapshot};
 use crate::world::GlobalNamespaceTrust;
 
 use super::access::Access;
 use super::known::Known;
-use super::{Rejected, shared};
+use super::rejected::Rejected;
+use super::{Frame, shared};
 
 pub(super) type Services = BTreeMap<Name, Arc<Service>>;
 
 pub(super) fn compile(
-    known: &Known<'_>,
-    access: &Access<'_>,
+    Frame { known, access, .. }: &Frame<'_>,
     mut services: BTreeMap<Name, Services>,
     previous: Option<&Snapshot>,
     rejected: &mut Rejected,
@@ -39,8 +39,8 @@ fn with_own_domain<'w>(known: &Known<'w>, rejected: &mut Rejected) -> BTreeMap<&
     for (name, spec) in &known.global_namespaces {
         let holder = sound.iter().find(|(_, other)| other.domain.overlaps(&spec.domain));
         match holder {
-            Some((holder, other)) => rejected.add(
-                ResourceId::GlobalNamespace((*name).clone()),
+            Some((holder, other)) => rejected.of_domain(
+                name,
                 format!("its domain {} overlaps {} of GlobalNamespace/{holder}", spec.domain, other.domain),
             ),
             None => {

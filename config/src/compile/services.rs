@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::resource::{HealthCheck, Instance, InstanceTls, MtlsMode, Name, Port, Protocol, ProxyProtocol, ServiceSpec};
-use crate::snapshot::{Accept, Check, Endpoint, Place, Service, Snapshot, Version};
+use crate::snapshot::{Accept, Check, Endpoint, Service, Snapshot, Version};
+use crate::wire::Rejection;
 use crate::world::Key;
 
-use super::access::Access;
-use super::known::Known;
-use super::membership::Membership;
+use super::checks::Checks;
 use super::namespaces::Services;
-use super::{Rejected, shared};
+use super::rejected::{Rejected, rejection};
+use super::{Frame, shared};
 
 /// What one namespace of one cluster holds of a service.
 struct Part<'w> {
@@ -27,47 +27,39 @@ enum Body<'w> {
     Remote { cluster: &'w Name, versions: &'w BTreeMap<Name, u32> },
 }
 
-/// A GNS and a service of it.
-type Of<'w> = (&'w Name, &'w Name);
-
+/// The services of which the frame knows parts; what is said of each in `rejected` is said anew.
 pub(super) fn compile(
-    known: &Known<'_>,
-    place: &Place,
-    (membership, access): (&Membership<'_>, &Access<'_>),
+    frame: &Frame<'_>,
+    checks: &Checks,
     previous: Option<&Snapshot>,
     rejected: &mut Rejected,
 ) -> BTreeMap<Name, Services> {
-    let checks = public_checks(known);
     let mut services: BTreeMap<Name, Services> = BTreeMap::new();
-    for ((gns, name), parts) in parts(known, place, (membership, access)) {
-        let allowed = access.allowed(gns, name);
-        if access.is_visited(gns) && allowed.is_empty() {
+    for (of @ (gns, name), parts) in parts(frame) {
+        let allowed = frame.access.allowed(gns, name);
+        if frame.access.is_visited(gns) && allowed.is_empty() {
             continue;
         }
-        let mode = known.global_namespaces.get(gns).map_or_else(MtlsMode::default, |spec| spec.mtls);
-        let parts = agreeing(parts, rejected);
-        parts.iter().for_each(|part| part.tell_unfit(gns, mode, rejected));
+        let mode = frame.known.global_namespaces.get(gns).map_or_else(MtlsMode::default, |spec| spec.mtls);
+        let mut reasons = Vec::new();
+        let parts = agreeing(parts, &mut reasons);
+        reasons.extend(parts.iter().filter_map(|part| part.unfit(gns, mode)));
+        rejected.of_service(of, reasons);
         let old = previous.and_then(|previous| previous.namespaces.get(gns)?.services.get(name));
-        let service = service((gns, name), mode, &parts, checks.get(&(gns, name)).copied(), old);
-        let service = Service { allowed, ..service };
+        let service = Service { allowed, ..service(of, mode, &parts, checks.of(of), old) };
         services.entry(gns.clone()).or_default().insert(name.clone(), shared(service, old));
     }
     services
 }
 
-fn parts<'w>(
-    known: &Known<'w>,
-    place: &Place,
-    (membership, access): (&Membership<'w>, &Access<'w>),
-) -> BTreeMap<Of<'w>, Vec<Part<'w>>> {
+fn parts<'w>(frame: &Frame<'w>) -> BTreeMap<(&'w Name, &'w Name), Vec<Part<'w>>> {
+    let (known, place) = (&frame.known, frame.place);
     let mut owners = BTreeMap::new();
-    // Many services share a namespace. A GNS without this cluster has no services here, but for those that are called.
+    // Many services share a namespace.
     let mut owner = |cluster: &'w Name, namespace: &'w Name| -> Option<&'w Name> {
-        let reached = |gns: &&Name| access.is_here(gns) || access.is_visited(gns);
-        let owner = || membership.owner(cluster, namespace).filter(reached);
-        *owners.entry((cluster, namespace)).or_insert_with(owner)
+        *owners.entry((cluster, namespace)).or_insert_with(|| frame.reached(cluster, namespace))
     };
-    let mut parts: BTreeMap<Of<'w>, Vec<Part<'w>>> = BTreeMap::new();
+    let mut parts: BTreeMap<_, Vec<Part<'w>>> = BTreeMap::new();
     for local in known.services.iter().filter(|local| *local.cluster == place.cluster) {
         let Some(gns) = owner(local.cluster, local.namespace) else { continue };
         parts.entry((gns, local.name)).or_default().push(Part {
@@ -90,12 +82,12 @@ fn parts<'w>(
 }
 
 /// The parts that agree with the first; the others are named.
-fn agreeing<'w>(mut parts: Vec<Part<'w>>, rejected: &mut Rejected) -> Vec<Part<'w>> {
+fn agreeing<'w>(mut parts: Vec<Part<'w>>, reasons: &mut Vec<Rejection>) -> Vec<Part<'w>> {
     parts.sort_by_key(|part| part.rank);
     let mut agreeing: Vec<Part<'w>> = Vec::with_capacity(parts.len());
     for part in parts {
         match agreeing.first().and_then(|first| disagreement(first, &part)) {
-            Some(reason) => rejected.add(&part.key, reason),
+            Some(reason) => reasons.push(rejection(&part.key, reason)),
             None => agreeing.push(part),
         }
     }
@@ -126,7 +118,7 @@ fn targets(ports: &[Port]) -> BTreeSet<(u16, u16, Option<ProxyProtocol>)> {
 }
 
 fn service(
-    (gns, name): Of<'_>,
+    (gns, name): (&Name, &Name),
     mode: MtlsMode,
     parts: &[Part<'_>],
     public: Option<&HealthCheck>,
@@ -156,11 +148,10 @@ impl<'w> Part<'w> {
         }
     }
 
-    /// Says which versions are no endpoints in this mode.
-    fn tell_unfit(&self, gns: &Name, mode: MtlsMode, rejected: &mut Rejected) {
-        if let Some(unfit) = self.local().and_then(|(_, spec)| mode.unfit(spec)) {
-            rejected.add(&self.key, unfit.explain(gns));
-        }
+    /// Which versions are no endpoints in this mode.
+    fn unfit(&self, gns: &Name, mode: MtlsMode) -> Option<Rejection> {
+        let unfit = self.local().and_then(|(_, spec)| mode.unfit(spec))?;
+        Some(rejection(&self.key, unfit.explain(gns)))
     }
 }
 
@@ -221,18 +212,6 @@ fn remote(parts: &[Part<'_>]) -> BTreeMap<Name, BTreeMap<Name, u32>> {
         }
     }
     clusters
-}
-
-/// The health checks that public services bring for services that have none: the first public service's, by identity.
-fn public_checks<'w>(known: &Known<'w>) -> BTreeMap<Of<'w>, &'w HealthCheck> {
-    let mut checks = BTreeMap::new();
-    for ((gns, _), (_, spec)) in &known.public_services {
-        let Some(check) = &spec.health_check else { continue };
-        for service in spec.routes.iter().map(|route| &route.service).chain([&spec.service]) {
-            checks.entry((*gns, service)).or_insert(check);
-        }
-    }
-    checks
 }
 
 impl Check {

@@ -1,6 +1,8 @@
 //! What several tests of this crate need.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod facts;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -195,7 +195,7 @@ fn active_passive_names_the_first_cluster_that_can_serve() {
 fn a_public_hosts_ttl_is_cut_to_whole_seconds_and_to_31_bits() {
     for (millis, seconds) in [(10_000, 10), (1_900, 1), (500, 0), (u64::MAX, i32::MAX as u32)] {
         let mut snapshot = snapshot();
-        let host = snapshot.public_hosts.get_mut("shop.example.com").unwrap();
+        let host = Arc::make_mut(&mut snapshot.public_hosts).get_mut("shop.example.com").unwrap();
         Arc::make_mut(host).ttl = Span::from_millis(millis);
         let answer = ask(&snapshot, &Health::default(), "shop.example.com", A, 0);
         assert!(matches!(answer, Answer::Records { ttl, .. } if ttl == seconds), "{answer:?}");

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use config::compile::compile;
+use config::compile::Compiler;
 use config::live::{self, Live, Publisher};
 use config::snapshot::{Place, Snapshot};
 use gateway::Inputs;
@@ -47,7 +47,7 @@ fn main() {
         println!("{services} services of {instances} instances, parts in 9 other clusters, 5,000 hosts");
         let mut large = Large::new(services, instances);
         let began = cpu_time();
-        let bench = Bench::new(&large);
+        let mut bench = Bench::new(&large);
         println!("  from nothing{:>39.2} ms {:>6.1} MiB", millis(cpu_time() - began), resident());
         for (what, change) in CHANGES {
             let mut spent: [Vec<Duration>; 4] = Default::default();
@@ -70,7 +70,7 @@ fn main() {
 /// A planner in a runtime of one worker, and a clock in the same.
 struct Bench {
     runtime: Runtime,
-    place: Place,
+    compiler: Compiler,
     snapshots: Publisher<Snapshot>,
     plans: Live<Plan>,
     /// How long the clock's task had to wait for its turn, at worst, in microseconds.
@@ -82,8 +82,8 @@ struct Bench {
 impl Bench {
     fn new(large: &Large) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let place = Place { cluster: name(CLUSTER) };
-        let (snapshots, snapshot) = live::channel(Arc::new(compile(&large.world, &place, None)));
+        let mut compiler = Compiler::new(Place { cluster: name(CLUSTER) });
+        let (snapshots, snapshot) = live::channel(Arc::new(compiler.compile(&large.world)));
         let (keys, secrets) = live::channel(Arc::new(large.secrets.clone()));
         let (own, identities) = live::channel(Arc::default());
         let (publisher, plans) = live::channel(Arc::new(Plan::empty(snapshot.get())));
@@ -97,27 +97,28 @@ impl Bench {
         let planner = runtime.block_on(async { Planner::new(inputs, publisher, checker, metrics) });
         runtime.spawn(planner.run());
         runtime.spawn(clock(stall.clone()));
-        Bench { runtime, place, snapshots, plans, stall, _ends: Box::new((keys, own)) }
+        Bench { runtime, compiler, snapshots, plans, stall, _ends: Box::new((keys, own)) }
     }
 
     /// The CPU time of compile, plan and census, and how long the worker was kept.
-    fn change(&self, large: &Large) -> [Duration; 4] {
-        let mut plans = self.plans.clone();
-        self.runtime.block_on(async {
+    fn change(&mut self, large: &Large) -> [Duration; 4] {
+        let Bench { runtime, compiler, snapshots, plans, stall, .. } = self;
+        let mut plans = plans.clone();
+        runtime.block_on(async {
             tokio::time::sleep(Duration::from_millis(5)).await;
-            self.stall.store(0, Ordering::Relaxed);
+            stall.store(0, Ordering::Relaxed);
             let began = cpu_time();
-            let snapshot = Arc::new(compile(&large.world, &self.place, Some(&self.snapshots.current())));
+            let snapshot = Arc::new(compiler.compile(&large.world));
             let compiled = cpu_time();
-            self.snapshots.publish(snapshot);
-            while self.plans.load().snapshot.revision != large.world.revision {
+            snapshots.publish(snapshot);
+            while plans.load().snapshot.revision != large.world.revision {
                 plans.changed().await;
             }
             let planned = cpu_time();
-            census::take(&self.plans.load(), &PeerTable::default());
+            census::take(&plans.load(), &PeerTable::default());
             let counted = cpu_time();
             tokio::time::sleep(Duration::from_millis(5)).await;
-            let stall = Duration::from_micros(self.stall.load(Ordering::Relaxed));
+            let stall = Duration::from_micros(stall.load(Ordering::Relaxed));
             [compiled - began, planned - compiled, counted - planned, stall]
         })
     }

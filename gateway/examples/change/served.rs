@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use config::compile::compile;
-use config::live::{self, Publisher};
-use config::snapshot::{Place, Snapshot};
+use config::compile::Compiler;
+use config::live;
+use config::snapshot::Place;
 use gateway::runtime::Handle;
 use gateway::settings::AccessLog;
 use gateway::{Gateway, Inputs, Limits, Settings, connections, overload};
@@ -34,8 +34,8 @@ pub fn begin_instance() {
 
 /// Prints how long requests took.
 pub fn measure(mut large: Large) {
-    let place = Place { cluster: name(CLUSTER) };
-    let (snapshots, snapshot) = live::channel(Arc::new(compile(&large.world, &place, None)));
+    let mut compiler = Compiler::new(Place { cluster: name(CLUSTER) });
+    let (snapshots, snapshot) = live::channel(Arc::new(compiler.compile(&large.world)));
     let (keys, secrets) = live::channel(Arc::new(large.secrets.clone()));
     let (own, identities) = live::channel(Arc::default());
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -46,17 +46,19 @@ pub fn measure(mut large: Large) {
         for round in 0.. {
             tokio::time::sleep(CHANGES_EVERY).await;
             large.move_instance(round);
-            let (world, place, before) = (large.world.clone(), place.clone(), snapshots.current());
-            publish(&snapshots, move || compile(&world, &place, Some(&before))).await;
+            let world = large.world.clone();
+            let compiled = spawn_blocking(move || {
+                let snapshot = compiler.compile(&world);
+                (snapshot, compiler)
+            });
+            let (snapshot, next) = compiled.await.unwrap();
+            compiler = next;
+            snapshots.publish(Arc::new(snapshot));
         }
     });
     println!("  requests, changing        {}", latencies(at));
     changes.abort();
     drop((keys, own));
-}
-
-async fn publish(snapshots: &Publisher<Snapshot>, compile: impl FnOnce() -> Snapshot + Send + 'static) {
-    snapshots.publish(Arc::new(spawn_blocking(compile).await.unwrap()));
 }
 
 fn start(runtime: &Runtime, inputs: Inputs) -> Handle {

@@ -5,32 +5,62 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-use config::resource::Name;
 use config::wire::Rejection;
 
-use crate::plan::{MeshPort, PlannedService};
+use super::service::{Change, Services};
+use crate::plan::{MeshPort, Plan, PlannedService};
 
-/// The ports. HTTP keeps a port from streams; of several streams the first by GNS and name has it. The others are named.
+/// The ports, and who lost one. While every service that changed has the ports that it had, all stay as they are.
 pub(super) fn ports(
-    services: &BTreeMap<Name, BTreeMap<Name, Arc<PlannedService>>>,
-    rejected: &mut Vec<Rejection>,
-) -> BTreeMap<u16, MeshPort> {
+    previous: &Plan,
+    services: &Services,
+    changes: &[Change],
+) -> (BTreeMap<u16, MeshPort>, Vec<Rejection>) {
+    if !changes.iter().all(Change::keeps_its_ports) {
+        return shared_out(services);
+    }
+    let mut mesh = previous.mesh.clone();
+    for Change { before, now, .. } in changes {
+        let (Some(before), Some(now)) = (before, now) else { continue };
+        for number in numbers(now, true) {
+            if let Some(MeshPort::Stream(holder)) = mesh.get_mut(&number)
+                && Arc::ptr_eq(holder, before)
+            {
+                *holder = now.clone();
+            }
+        }
+    }
+    (mesh, previous.kept.clashes.clone())
+}
+
+impl Change {
+    fn keeps_its_ports(&self) -> bool {
+        let ports = |service: &Arc<PlannedService>| [false, true].map(|streams| numbers(service, streams));
+        self.before.is_some() && self.before.as_ref().map(ports) == self.now.as_ref().map(ports)
+    }
+}
+
+/// The numbers of a service's ports for streams, or of the others.
+fn numbers(service: &PlannedService, streams: bool) -> Vec<u16> {
+    let ports = service.ports.iter().filter(|(_, port)| port.protocol.is_stream() == streams);
+    ports.map(|(number, _)| *number).collect()
+}
+
+/// HTTP keeps a port from streams; of several streams the first by GNS and name has it. The others are named.
+fn shared_out(services: &Services) -> (BTreeMap<u16, MeshPort>, Vec<Rejection>) {
     let all = || services.values().flat_map(BTreeMap::values);
-    let numbers = |service: &Arc<PlannedService>, streams: bool| {
-        let ports = service.ports.iter().filter(move |(_, port)| port.protocol.is_stream() == streams);
-        ports.map(|(number, _)| *number).collect::<Vec<_>>()
-    };
+    let mut clashes = Vec::new();
     let mut mesh: BTreeMap<u16, MeshPort> =
         all().flat_map(|service| numbers(service, false)).map(|number| (number, MeshPort::Http)).collect();
     for service in all() {
         for number in numbers(service, true) {
             match mesh.entry(number) {
                 Entry::Vacant(free) => drop(free.insert(MeshPort::Stream(service.clone()))),
-                Entry::Occupied(taken) => rejected.push(clash(service, number, taken.get())),
+                Entry::Occupied(taken) => clashes.push(clash(service, number, taken.get())),
             }
         }
     }
-    mesh
+    (mesh, clashes)
 }
 
 fn clash(service: &PlannedService, number: u16, taken: &MeshPort) -> Rejection {

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
+use config::keyed::beside;
 use config::resource::{Host, Name, Port};
-use config::snapshot::{Endpoint, Service, Version};
+use config::snapshot::{Endpoint, Service, Snapshot, Version};
 use decide::balance::Cursor;
 use decide::retry::Budget;
 use http::HeaderValue;
@@ -20,17 +21,55 @@ use crate::tunnel::metadata;
 use crate::upstream::secure::Security;
 
 /// Where services run that are planned.
-pub(super) struct Here<'a> {
-    pub(super) cluster: &'a Name,
+struct Here<'a> {
+    cluster: &'a Name,
     /// Their GNS's.
-    pub(super) domain: &'a Host,
+    domain: &'a Host,
     /// In whose name the gateway speaks there.
-    pub(super) own: Option<&'a Arc<Own>>,
+    own: Option<&'a Arc<Own>>,
+}
+
+/// GNS → service.
+pub(super) type Services = BTreeMap<Name, BTreeMap<Name, Arc<PlannedService>>>;
+
+/// A service that is another one in the new plan, or only in one of the two.
+pub(super) struct Change {
+    /// Its GNS and its name.
+    pub(super) of: (Name, Name),
+    pub(super) before: Option<Arc<PlannedService>>,
+    pub(super) now: Option<Arc<PlannedService>>,
 }
 
 impl Build<'_> {
-    pub(super) fn service(&self, service: &Arc<Service>, here: &Here<'_>) -> Arc<PlannedService> {
-        let before = self.previous.service(&service.global_namespace, service.name.as_str());
+    /// The services of all GNSs, and which of them are others than before.
+    pub(super) fn services(&self, snapshot: &Snapshot, own: &BTreeMap<Name, Arc<Own>>) -> (Services, Vec<Change>) {
+        let (mut services, mut changes) = (Services::new(), Vec::new());
+        for (gns, before, namespace) in beside(self.previous.services.iter(), snapshot.namespaces.iter()) {
+            let cluster = &snapshot.place.cluster;
+            let here = namespace.map(|namespace| Here { cluster, domain: &namespace.domain, own: own.get(gns) });
+            let (before, now) = (before.into_iter().flatten(), namespace.into_iter().flat_map(|gns| &gns.services));
+            let planned = beside(before, now).filter_map(|(name, before, service)| {
+                let now = service.zip(here.as_ref()).map(|(service, here)| self.service(service, before, here));
+                if before.map(Arc::as_ptr) != now.as_ref().map(Arc::as_ptr) {
+                    let of = (gns.clone(), name.clone());
+                    changes.push(Change { of, before: before.cloned(), now: now.clone() });
+                }
+                Some((name.clone(), now?))
+            });
+            let planned: BTreeMap<_, _> = planned.collect();
+            if namespace.is_some() {
+                services.insert(gns.clone(), planned);
+            }
+        }
+        (services, changes)
+    }
+
+    fn service(
+        &self,
+        service: &Arc<Service>,
+        before: Option<&Arc<PlannedService>>,
+        here: &Here<'_>,
+    ) -> Arc<PlannedService> {
         if let Some(before) = before.filter(|before| before.service == *service && before.speaks_as(here.own)) {
             return before.clone();
         }

@@ -4,13 +4,13 @@ mod incremental;
 mod renewal;
 mod thread;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use config::compile::compile;
 use config::live;
-use config::resource::{Host, ResourceId, Scheme, SecretRef, TlsMode};
-use config::snapshot::Place;
+use config::resource::{Host, Name, ResourceId, Scheme, SecretRef, TlsMode};
+use config::snapshot::{HostTls, Place, PublicHost};
 use config::wire::Secret;
 use config::world::{Fact, World};
 use prometheus::Registry;
@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::tls::{belief, believed, tunnel_tls};
 use super::*;
-use crate::plan::{MeshPort, TunnelSource, TunnelTls};
+use crate::plan::{MeshPort, PlannedHost, PlannedService, TunnelSource, TunnelTls};
 use config::snapshot::Namespace;
 
 const HOST: &str = "shop.example";
@@ -128,7 +128,7 @@ fn publishing(certificate: Option<Arc<HostTls>>) -> Snapshot {
         service_info: false,
     };
     let empty = compile(&World::default(), &Place { cluster: north }, None);
-    Snapshot { public_hosts: HashMap::from([(host.host.clone(), Arc::new(host))]), ..empty }
+    Snapshot { public_hosts: Arc::new(HashMap::from([(host.host.clone(), Arc::new(host))])), ..empty }
 }
 
 #[test]

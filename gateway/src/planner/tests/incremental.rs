@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use config::compile::Compiler;
 use config::resource::{Protocol, RoutePath};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -128,7 +129,8 @@ struct Said {
     services: BTreeMap<(Name, u16), Vec<SaidOfInstance>>,
     versions: BTreeMap<(Name, u16, Name), Vec<SocketAddr>>,
     hosts: BTreeMap<Host, Vec<(RoutePath, Option<Name>)>>,
-    mesh: BTreeSet<u16>,
+    /// Each port with the service to which a stream goes.
+    mesh: BTreeMap<u16, Option<Name>>,
     rejected: Vec<Rejection>,
 }
 
@@ -147,23 +149,24 @@ fn said(plan: &Plan) -> Said {
         let pools = port.versions.iter();
         pools.map(move |(version, pool)| ((name.clone(), number, version.clone()), sockets(&pool.targets)))
     });
+    let current = |service: &Arc<PlannedService>| {
+        let now = plan.service(&service.service.global_namespace, service.service.name.as_str()).unwrap();
+        assert!(Arc::ptr_eq(service, now), "no request sees half a change");
+        service.service.name.clone()
+    };
+    let stream_to = |port: &MeshPort| match port {
+        MeshPort::Http => None,
+        MeshPort::Stream(service) => Some(current(service)),
+    };
     let routes = |host: &PlannedHost| {
-        let route = |route: &crate::plan::PlannedRoute| {
-            let service = route.service.as_ref();
-            let current = |service: &Arc<PlannedService>| {
-                let now = plan.service(&service.service.global_namespace, service.service.name.as_str()).unwrap();
-                assert!(Arc::ptr_eq(service, now), "no request sees half a change");
-                service.service.name.clone()
-            };
-            (route.path.clone(), service.map(current))
-        };
+        let route = |route: &crate::plan::PlannedRoute| (route.path.clone(), route.service.as_ref().map(current));
         host.routes.iter().map(route).collect()
     };
     Said {
         versions: versions.collect(),
         services: ports().map(|(key, port)| (key, port.all.targets.iter().map(target).collect())).collect(),
         hosts: plan.hosts.iter().map(|(name, host)| (name.clone(), routes(host))).collect(),
-        mesh: plan.mesh.keys().copied().collect(),
+        mesh: plan.mesh.iter().map(|(number, port)| (*number, stream_to(port))).collect(),
         rejected: plan.rejected.clone(),
     }
 }
@@ -187,19 +190,41 @@ fn any_service() -> impl Strategy<Value = Value> {
     })
 }
 
+/// Which services there are, and which hosts, each with the service to which it leads and another for a path of it.
+type Known = (Vec<(&'static str, Value)>, Vec<(&'static str, &'static str, &'static str)>);
+
+fn any_known() -> impl Strategy<Value = Known> {
+    let name = || prop::sample::select(vec!["a", "b", "c"]);
+    (vec((name(), any_service()), 0..4), vec((name(), name(), name()), 0..4))
+}
+
+fn snapshot_with_hosts((services, hosts): &Known, compiler: &mut Compiler) -> Arc<Snapshot> {
+    let service = |(name, spec): &(&str, Value)| json!({"resource": {"id": format!("Service/north/shop/{name}"), "spec": {"Service": spec}}});
+    let public = |(name, leads_to, path_to): &(&str, &str, &str)| {
+        json!({"resource": {"id": format!("PublicService/shop/{name}"), "spec": {"PublicService": {
+            "globalNamespace": "shop", "service": leads_to, "port": 80, "tls": {"mode": "http"},
+            "routes": [{"path": "/it", "service": path_to, "port": 80}],
+            "hosts": [{"name": format!("{name}.example.com")}]}}}})
+    };
+    let mut world = world(&[]);
+    let facts = services.iter().map(service).chain(hosts.iter().map(public));
+    let facts = facts.map(|fact| serde_json::from_value::<Fact>(fact).unwrap());
+    world.facts.extend(facts.map(|fact| (fact.key().to_string(), fact)));
+    Arc::new(compiler.compile(&world))
+}
+
+fn compiler() -> Compiler {
+    Compiler::new(Place { cluster: "north".parse().unwrap() })
+}
+
 proptest! {
     #[test]
-    fn whatever_went_before_a_plan_says_the_same(
-        worlds in vec(vec((prop::sample::select(vec!["a", "b", "c"]), any_service()), 0..4), 1..4),
-    ) {
-        let (runtime, fed) = (idle_runtime(), Fed::new());
+    fn whatever_went_before_a_plan_says_the_same(worlds in vec(any_known(), 1..6)) {
+        let (runtime, fed, mut following) = (idle_runtime(), Fed::new(), compiler());
         let _inside = runtime.enter();
-        let mut before: Option<Arc<Snapshot>> = None;
-        for services in worlds {
-            let newest = snapshot(&services, before.as_deref());
-            let incremental = said(&fed.plan(&newest));
-            prop_assert_eq!(&incremental, &said(&Fed::new().plan(&snapshot(&services, None))));
-            before = Some(newest);
+        for known in worlds {
+            let incremental = said(&fed.plan(&snapshot_with_hosts(&known, &mut following)));
+            prop_assert_eq!(&incremental, &said(&Fed::new().plan(&snapshot_with_hosts(&known, &mut compiler()))));
         }
     }
 }
