@@ -32,6 +32,8 @@ BOUND = float(os.environ.get("BOUND", "3"))
 LIVING = [(cluster, name) for cluster in ("north", "south") for name in GATEWAYS]
 EVERYBODY = [(cluster, name) for cluster in netlab.CLUSTERS for name in GATEWAYS]
 
+ARTICLES = {"gw-a": "a gateway", "agent": "an agent"}
+
 SHIM = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -181,6 +183,10 @@ def skewed(lab, name, seconds):
     lab.process(name).start({"LD_PRELOAD": str(shim), "SKEW_SECONDS": str(seconds)})
 
 
+def wrong(name, seconds):
+    return (lambda lab: skewed(lab, name, seconds), lambda lab: restarted(lab, name))
+
+
 def restarted(lab, name):
     lab.process(name).kill()
     lab.process(name).start()
@@ -251,9 +257,13 @@ def faults():
     yield Fault("one-way: to the cluster", *lost("west", "to"), no_cluster, agreed)
     yield Fault("one-way: from the cluster", *lost("west", "from"), no_cluster, agreed)
     yield Fault("partition: controller", *lost("controller", "to", "from"), lasts=LONG)
-    for seconds in (50, -50):
-        yield Fault(f"clock of a gateway {seconds:+} s", lambda lab, s=seconds: skewed(lab, "west/gw-a", s),
-                    lambda lab: restarted(lab, "west/gw-a"), None, agreed, meanwhile=reached)
+    for process in ("gw-a", "agent"):
+        for seconds in (50, -50):
+            yield Fault(f"clock of {ARTICLES[process]} {seconds:+} s", *wrong(f"west/{process}", seconds), None, agreed,
+                        meanwhile=reached)
+    # Its certificates have ended; those of others are not valid yet.
+    for name, seconds in (("60 days ahead", 60 * 86_400), ("a day behind", -86_400)):
+        yield Fault(f"clock of a gateway {name}", *wrong("west/gw-a", seconds), no_gateway, agreed)
 
 
 class Row(typing.NamedTuple):

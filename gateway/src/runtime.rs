@@ -34,6 +34,7 @@ use crate::planner::Planner;
 use crate::record::{Log, LogError};
 use crate::settings::Settings;
 use crate::standings::Standings;
+use crate::stream::Pipes;
 use crate::takeover::Offer;
 use crate::tunnel::pool::{PeerKey, Peers};
 use crate::tunnel::report::Report;
@@ -96,6 +97,8 @@ pub struct Core {
     pub connections: Arc<Connections>,
     /// Those of them, and tunnels that carry one stream, whose peers have proved who they are.
     pub standings: Standings,
+    /// Through which streams go that are moved in bulk.
+    pub pipes: Pipes,
     /// Whether there is too much to do.
     pub overload: Overload,
     /// Cancelled when every connection and check that is left shall end.
@@ -258,9 +261,11 @@ impl Gateway {
         let checker = Arc::new(Checker::new(notifier(&changes), cut.clone()));
         let (publisher, plan) = live::channel(Arc::new(Plan::empty(inputs.snapshot.get())));
         let planner = Planner::new(inputs, publisher, checker.clone(), metrics.clone());
-        let connections = Connections::new(settings.connections.clone(), descriptors::raise_limit());
+        let descriptors = descriptors::raise_limit();
+        let connections = Connections::new(settings.connections.clone(), descriptors);
         let core = Arc::new(Core {
             log: Log::open(&settings.access_log, metrics.clone())?,
+            pipes: Pipes::new(descriptors),
             overload: Overload::new(settings.overload),
             settings,
             plan,

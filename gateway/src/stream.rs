@@ -6,6 +6,8 @@ mod admit;
 mod attempt;
 mod carry;
 mod ends;
+mod pipe;
+mod plain;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +26,7 @@ use crate::runtime::Core;
 use crate::tunnel::stream::Asked;
 use attempt::{Connected, Upstream};
 use ends::{Client, Workload};
+pub use pipe::Pipes;
 
 /// No more attempts are made. None of the stream's bytes has gone out before the last of them, so each may go anywhere.
 const MOST_ATTEMPTS: u32 = 3;
@@ -93,8 +96,12 @@ async fn fulfil<C: Client>(
     let ended = match (client.answer(&connected).await, connected) {
         (_, Err(refusal)) => Err(refusal),
         (Err(_), Ok(_)) => Err(Refusal::ClientGone),
-        (Ok(()), Ok(Connected { upstream: Upstream::Instance(io), .. })) => carry::carry(client, io, &mut record).await,
-        (Ok(()), Ok(Connected { upstream: Upstream::Peer(io), .. })) => carry::carry(client, *io, &mut record).await,
+        (Ok(()), Ok(Connected { upstream: Upstream::Instance(io), .. })) => {
+            carry::carry(client, io, &core.pipes, &mut record).await
+        }
+        (Ok(()), Ok(Connected { upstream: Upstream::Peer(io), .. })) => {
+            carry::carry(client, *io, &core.pipes, &mut record).await
+        }
     };
     if let Err(refusal) = ended {
         core.metrics.refused(refusal.code());

@@ -4,11 +4,12 @@
 //!
 //! ```text
 //! cargo build --release --example agents -p tombolo-controller
-//! TOMBOLO=target/release/tombolo target/release/examples/agents CLUSTERS SERVICES INSTANCES [churn SECONDS] [stuck N] [peers N]
+//! TOMBOLO=target/release/tombolo target/release/examples/agents CLUSTERS SERVICES INSTANCES [real] [churn SECONDS] [stuck N] [peers N]
 //! ```
 //!
 //! Each of so many clusters has a part of each of so many services, with so many instances. All are of one GNS, and each
-//! gateway sees those of all clusters, or of `peers`. `stuck` further agents say that they live and take nothing. In the
+//! gateway sees those of all clusters, or of `peers`. `real` adds a cluster with a real agent and gateway, and says what that
+//! gateway takes. `stuck` further agents say that they live and take nothing. In the
 //! end the controller is killed, and all agents come back at once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout)]
 
@@ -16,11 +17,14 @@ extern crate tombolo_controller as controller;
 
 mod agent;
 mod process;
+mod real;
+mod usage;
 
 use std::time::{Duration, Instant};
 
 use agent::{Agent, Mesh};
 use process::Process;
+use real::Cluster;
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
@@ -71,8 +75,15 @@ async fn main() {
     process.print("10 s later");
     probe(&mut agents, 20, "idle").await;
     process.print("after idle changes");
+    let real = match std::env::args().any(|argument| argument == "real") {
+        true => Some(Cluster::start(&mesh, &admin, directory.path()).await),
+        false => None,
+    };
+    if let Some(real) = &real {
+        rest(real).await;
+    }
     if let Some(seconds) = option("churn") {
-        churn(&mut agents, seconds, &process).await;
+        churn(&mut agents, seconds, &process, real.as_ref()).await;
     }
     for at in 0..option("stuck").unwrap_or(0) {
         agent::join_stuck(at, &admin, &process).await;
@@ -117,16 +128,38 @@ fn print_times(what: &str, mut took: Vec<Duration>) {
     println!("{what}: p50 {:?}, p99 {:?}, longest {:?} of {}", at(50), at(99), at(100), took.len());
 }
 
-async fn churn(agents: &mut [Agent], seconds: usize, process: &Process) {
+/// What the real gateway takes while nothing changes.
+async fn rest(real: &Cluster) {
+    let (before, began) = (real.cpu(), Instant::now());
+    sleep(Duration::from_secs(10)).await;
+    println!("the gateway takes {:.3} of a core while nothing changes", share(real.cpu() - before, began));
+    real.print("idle");
+}
+
+fn share(spent: Duration, began: Instant) -> f64 {
+    spent.as_secs_f64() / began.elapsed().as_secs_f64()
+}
+
+async fn churn(agents: &mut [Agent], seconds: usize, process: &Process, real: Option<&Cluster>) {
     let (before, began) = (process.cpu(), Instant::now());
+    let of_real = real.map(Cluster::cpu);
     let each = (CHURN * usize::try_from(TICK.as_millis()).unwrap() / 1000).div_ceil(agents.len());
     let churning: Vec<_> = agents.iter().map(|agent| tokio::spawn(agent.churn(each, TICK))).collect();
     let rounds = seconds * 5;
     let _ = timeout(Duration::from_secs(seconds as u64), probe(agents, rounds, "while all churn")).await;
     churning.iter().for_each(tokio::task::JoinHandle::abort);
-    let share = (process.cpu() - before).as_secs_f64() / began.elapsed().as_secs_f64();
-    println!("churn of {} changes/s: the controller takes {share:.2} of a core", each * agents.len() * 20);
+    let changes = each * agents.len() * 20;
+    println!(
+        "churn of {changes} changes/s: the controller takes {:.2} of a core",
+        share(process.cpu() - before, began)
+    );
     process.print("after the churn");
+    if let Some((real, before)) = real.zip(of_real) {
+        println!("the gateway takes {:.2} of a core meanwhile", share(real.cpu() - before, began));
+        real.print("after the churn");
+        sleep(Duration::from_secs(20)).await;
+        real.print("20 s later");
+    }
 }
 
 async fn restart(agents: &mut [Agent], process: &mut Process, directory: &std::path::Path) {

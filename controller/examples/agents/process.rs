@@ -16,12 +16,19 @@ use identity::{Accept, Identity, Pinned, RoleKind, TrustBundle, TrustDomain};
 use rustls::ClientConfig;
 use std::sync::Arc;
 
+use crate::usage;
+
 pub const MESH: &str = "mesh.example";
 
 pub struct Process {
     child: Child,
     admin: AdminContext,
     pub address: Address,
+}
+
+/// The program whose processes these are.
+pub fn binary() -> PathBuf {
+    std::env::var_os("TOMBOLO").map_or_else(|| PathBuf::from("target/release/tombolo"), PathBuf::from)
 }
 
 /// The same for each life of the controller.
@@ -33,10 +40,9 @@ fn port() -> u16 {
 impl Process {
     /// Starts it, and returns when it answers.
     pub async fn start(directory: &Path) -> Self {
-        let binary = std::env::var_os("TOMBOLO").map_or_else(|| PathBuf::from("target/release/tombolo"), PathBuf::from);
         let (context, address) = (directory.join("context.json"), format!("127.0.0.1:{}", port()));
         let log = std::fs::File::create(directory.join("log")).unwrap();
-        let child = Command::new(binary)
+        let child = Command::new(binary())
             .args(["controller", "--mesh", MESH, "--listen", &address, "--state"])
             .arg(directory.join("controller"))
             .arg("--context")
@@ -69,26 +75,13 @@ impl Process {
         Client::fixed(self.address.clone(), self.tls(None)).with_bearer(self.admin.token.clone())
     }
 
-    /// CPU time so far, in steps of 10 ms (proc(5): fields 14 and 15, in ticks).
+    /// CPU time so far.
     pub fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-        Duration::from_millis((fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()) * 10)
-    }
-
-    /// Memory now and at its peak, in MiB.
-    fn memory(&self) -> (u64, u64) {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let of = |field: &str| {
-            let line = status.lines().find(|line| line.starts_with(field)).unwrap();
-            line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
-        };
-        (of("VmRSS:"), of("VmHWM:"))
+        usage::cpu(self.child.id())
     }
 
     pub fn print(&self, when: &str) {
-        let (now, peak) = self.memory();
-        println!("controller, {when}: {now} MiB, at its peak {peak} MiB; {:?} CPU so far", self.cpu());
+        println!("controller, {when}: {}", usage::said(self.child.id()));
     }
 }
 

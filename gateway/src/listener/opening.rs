@@ -70,7 +70,7 @@ impl Inbound {
 
     /// Whether HTTP/2 begins. Known at the first byte that differs, so that no request is too short to tell.
     pub async fn speaks_http2(&mut self) -> io::Result<bool> {
-        let mut read = self.take_ahead();
+        let mut read = self.reopen_ahead();
         loop {
             let same = read.iter().zip(HTTP2_PREFACE).take_while(|(byte, expected)| byte == expected).count();
             if same == HTTP2_PREFACE.len() || same < read.len() {
@@ -112,14 +112,24 @@ impl Inbound {
             }
             let mut more = BytesMut::with_capacity(READ);
             self.read_more(&mut more).await?;
-            let mut ahead = self.take_ahead();
+            let mut ahead = self.reopen_ahead();
             ahead.extend_from_slice(&more);
             self.ahead = ahead.freeze();
         }
     }
 
-    fn take_ahead(&mut self) -> BytesMut {
-        std::mem::take(&mut self.ahead).try_into_mut().unwrap_or_else(|shared| BytesMut::from(&*shared))
+    /// The connection's socket, unless what is read of it may have to be read again.
+    pub fn bare(&self) -> Option<&TcpStream> {
+        self.kept.is_none().then_some(&self.tcp)
+    }
+
+    /// What was read of the socket, and is still to be read here.
+    pub fn take_ahead(&mut self) -> Bytes {
+        std::mem::take(&mut self.ahead)
+    }
+
+    fn reopen_ahead(&mut self) -> BytesMut {
+        self.take_ahead().try_into_mut().unwrap_or_else(|shared| BytesMut::from(&*shared))
     }
 
     async fn read_more(&mut self, to: &mut BytesMut) -> io::Result<()> {

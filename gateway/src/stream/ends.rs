@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
@@ -31,6 +32,16 @@ pub(super) trait End: AsyncRead + AsyncWrite + Unpin + Send {
 
     /// The stream has ended in both directions.
     fn ends_well(&self) -> io::Result<()>;
+
+    /// The socket, where its bytes are the stream's own.
+    fn bare(&self) -> Option<&TcpStream> {
+        None
+    }
+
+    /// What was read of the socket already, and is still to be carried.
+    fn take_ahead(&mut self) -> Bytes {
+        Bytes::new()
+    }
 }
 
 /// The end that asked for the stream.
@@ -108,6 +119,14 @@ impl End for Inbound {
     fn ends_well(&self) -> io::Result<()> {
         close(self)
     }
+
+    fn bare(&self) -> Option<&TcpStream> {
+        Inbound::bare(self)
+    }
+
+    fn take_ahead(&mut self) -> Bytes {
+        Inbound::take_ahead(self)
+    }
 }
 
 impl End for Wire {
@@ -124,6 +143,13 @@ impl End for Wire {
         match self {
             Wire::Plain(tcp) => close(tcp),
             Wire::Tls(_) => Ok(()),
+        }
+    }
+
+    fn bare(&self) -> Option<&TcpStream> {
+        match self {
+            Wire::Plain(tcp) => Some(tcp),
+            Wire::Tls(_) => None,
         }
     }
 }
