@@ -26,13 +26,23 @@ pub enum Question {
     /// A gateway of the cluster that shall deliver a request: what becomes of it there?
     Tunnelled(Tunnelled),
     /// A gateway: which step towards the gateways of another cluster fails?
+    #[serde(rename_all = "camelCase")]
     Peering {
         /// The other cluster.
         cluster: Name,
+        /// So long the answer is waited for, in milliseconds. Who asks without it, as earlier releases do, waits for less
+        /// than a second.
+        #[serde(default = "soon")]
+        within_ms: u64,
     },
     /// What a newer release asks.
     #[serde(other)]
     Unknown,
+}
+
+/// For how long earlier releases wait for the answer to a question about peering, in milliseconds.
+fn soon() -> u64 {
+    750
 }
 
 /// A request that nobody sends: only its head counts.
@@ -248,6 +258,9 @@ pub struct Answer {
     /// A DNS server: those of them that take no connections on the port.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub closed: Vec<IpAddr>,
+    /// A DNS server: those of the closed ones that only said nothing in time, which proves nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub silent: Vec<IpAddr>,
     /// A gateway: where else the request may go on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub onward: Vec<Onward>,
@@ -509,7 +522,7 @@ mod tests {
             port: 80,
             caller: Caller::Service { global_namespace: None, namespace: None, service: south.clone(), address: None },
         };
-        for question in [Question::Request(asked), Question::Peering { cluster: south }] {
+        for question in [Question::Request(asked), Question::Peering { cluster: south, within_ms: 4_500 }] {
             let said = serde_json::to_value(&question).unwrap();
             assert_eq!(serde_json::from_value::<Question>(said.clone()).unwrap(), question, "{said}");
         }

@@ -126,6 +126,9 @@ pub struct Service {
     /// Who of other global namespaces may call it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub allowed: Vec<Allowed>,
+    /// Its parts in this cluster that cannot be served as they are written, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<Rejection>,
 }
 
 /// A version's instances in this cluster.

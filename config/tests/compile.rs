@@ -180,6 +180,27 @@ fn a_mode_leaves_out_whoever_does_not_speak_it_and_names_them() {
 }
 
 #[test]
+fn what_is_left_out_is_told_of_the_service_that_it_is_a_part_of() {
+    let namespaces = ["shop", "bank"].map(|name| application(name, "north", "strict"));
+    let services = [
+        running("north", "shop", "cart", "mesh"),
+        running("north", "bank", "cart", "none"),
+        running("north", "shop", "pay", "mesh"),
+    ];
+    let snapshot = compile(&world(namespaces.into_iter().flatten().chain(services)), &place("north"), None);
+    let left_out = |gns: &str, service: &str| -> Vec<String> {
+        let left_out = &snapshot.namespaces[gns].services[service].left_out;
+        left_out.iter().map(|rejection| rejection.key.clone()).collect()
+    };
+    assert_eq!(left_out("bank", "cart"), ["Service/north/bank/cart"]);
+    assert_eq!(
+        (left_out("shop", "cart"), left_out("shop", "pay")),
+        (vec![], vec![]),
+        "that of the other is none of theirs"
+    );
+}
+
+#[test]
 fn a_policy_opens_what_it_names_to_whom_it_names_where_they_meet() {
     let both = || application("shop", "north", "permissive").into_iter().chain(application("bank", "south", "strict"));
     let remote = |name: &str| {

@@ -11,7 +11,8 @@ use config::snapshot::{Place, Snapshot};
 use config::world::{Fact, World};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use support::facts::{frequent, rare};
+use serde_json::json;
+use support::facts::{fact, frequent, rare};
 use support::world;
 
 fn place() -> Place {
@@ -82,4 +83,32 @@ proptest! {
             previous = newest;
         }
     }
+}
+
+#[test]
+fn who_is_let_in_follows_the_services_that_let_them_in() {
+    let gns = |name: &str, cluster: &str| {
+        fact(json!({"resource": {"id": format!("GlobalNamespace/{name}"), "spec": {"GlobalNamespace": {
+            "domain": format!("{name}.internal"),
+            "members": [{"cluster": {"exact": cluster}, "namespace": {"exact": name}}]}}}}))
+    };
+    let trust = fact(json!({"trust": {"globalNamespace": "shop", "trustDomain": "shop.mesh", "roots": ["root"],
+        "labels": {"b": "shop.t.invalid"}}}));
+    let policy = fact(json!({"resource": {"id": "AccessPolicy/bank/in", "spec": {"AccessPolicy": {
+        "globalNamespace": "bank", "from": [{"globalNamespace": "shop"}]}}}}));
+    let service = |port: u16| {
+        fact(json!({"resource": {"id": "Service/a/bank/pay", "spec": {"Service": {
+            "ports": [{"name": "http", "port": port}]}}}}))
+    };
+    let mut world = world([gns("bank", "a"), gns("shop", "b"), trust, policy]);
+    let mut compiler = Compiler::new(place());
+    let mut lets_in = |world: &World| compiler.compile(world).foreign.contains_key("shop");
+    assert!(!lets_in(&world));
+    let mut step = |comes: &[(Fact, bool)]| {
+        apply(&mut world, comes);
+        lets_in(&world)
+    };
+    assert!(step(&[(service(80), true)]));
+    assert!(step(&[(service(81), true)]));
+    assert!(!step(&[(service(81), false)]));
 }

@@ -52,6 +52,7 @@ fn service(text: &str, versions: &[&str], remote: &[(&str, &str)]) -> (Name, Arc
         versions: versions.iter().map(version).collect(),
         remote: remote.iter().map(|(cluster, version)| (name(cluster), names([(*version, 1)]))).collect(),
         allowed: Vec::new(),
+        left_out: Vec::new(),
     };
     (name(text), Arc::new(service))
 }

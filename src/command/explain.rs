@@ -16,13 +16,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::api::Api;
-use super::context;
 use super::output::{Format, printable, show};
+use super::{context, verdict};
 
-/// The exit code when a step fails.
-const BROKEN: u8 = 1;
-/// The exit code when nobody can tell.
-const UNKNOWN: u8 = 4;
 /// A gateway has so long to answer on its admin port.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Its answer is no longer than this, in bytes.
@@ -30,6 +26,7 @@ const MAX_ANSWER: usize = 1024 * 1024;
 
 /// A request that is asked about; nobody sends it.
 #[derive(clap::Args)]
+#[command(after_help = verdict::CODES)]
 pub struct Args {
     /// The method
     method: String,
@@ -51,22 +48,19 @@ pub struct Args {
     context: context::ContextArgs,
 }
 
-/// Asks and shows. The exit code is 0 if requests get through, 1 if not, and 4 if nobody can tell.
+/// Asks and shows.
 pub async fn run(args: Args) -> Result<ExitCode> {
-    let explanation = match args.admin {
-        Some(admin) => ask_gateway(admin, &args).await?,
-        None => {
-            let from = args.from.as_ref().map(Origin::to_string);
-            let question = json!({"method": args.method, "url": args.url, "from": from, "at": args.at});
-            Api::open(&args.context)?.explain_request(&question).await?
-        }
+    let explained = match args.admin {
+        Some(admin) => ask_gateway(admin, &args).await,
+        None => ask_controller(&args).await,
     };
-    show(args.output, &explanation, || text(&args, &explanation))?;
-    Ok(match explanation.verdict {
-        Verdict::Ok | Verdict::Impaired => ExitCode::SUCCESS,
-        Verdict::Failed => ExitCode::from(BROKEN),
-        Verdict::Unknown => ExitCode::from(UNKNOWN),
-    })
+    verdict::conclude(explained, |explanation| show(args.output, explanation, || text(&args, explanation)))
+}
+
+async fn ask_controller(args: &Args) -> Result<Explanation> {
+    let from = args.from.as_ref().map(Origin::to_string);
+    let question = json!({"method": args.method, "url": args.url, "from": from, "at": args.at});
+    Api::open(&args.context)?.explain_request(&question).await
 }
 
 /// What one gateway knows. Where requests go on to other clusters, nobody was asked.

@@ -28,6 +28,7 @@ mod status;
 mod table;
 mod token;
 mod unified;
+mod verdict;
 mod wait;
 
 use std::process::ExitCode;

@@ -18,8 +18,8 @@ use gateway::{Identities, Secrets};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
-/// Between two worlds that are compiled.
-const LONGEST_REST: Duration = Duration::from_millis(100);
+use super::pace::Pace;
+
 /// A leaving member waits so long for its agent to hear of it.
 const FAREWELL: Duration = Duration::from_millis(1_500);
 
@@ -118,15 +118,19 @@ pub fn follow(args: MemberArgs, role: MemberRole, addresses: Option<GatewayAddre
 
     let mut publishing = Publishing { compiler, role, needs, keys, snapshots };
     tokio::spawn(async move {
-        while followed.changed().await.is_ok() {
+        let mut pace = Pace::default();
+        loop {
+            let pressed = followed.has_changed().unwrap_or_default();
+            if followed.changed().await.is_err() {
+                return;
+            }
             let newest = followed.borrow_and_update().clone();
             let begun = Instant::now();
             // Beside the runtime's workers: those have requests to serve. It fails only when the runtime ends.
             let published = spawn_blocking(move || publishing.publish(newest.as_deref()));
             let Ok(next) = published.await else { return };
             publishing = next;
-            // Three times as long as it took: however fast the world changes, requests have three quarters of a core.
-            tokio::time::sleep((begun.elapsed() * 3).min(LONGEST_REST)).await;
+            tokio::time::sleep(pace.rest(begun.elapsed(), pressed)).await;
         }
     });
     tokio::spawn(async move {

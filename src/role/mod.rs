@@ -8,4 +8,5 @@ pub mod expiry;
 pub mod gateway;
 pub mod limits;
 pub mod member;
+mod pace;
 pub mod up;

@@ -44,9 +44,10 @@ pub(super) fn compile(
         let mut reasons = Vec::new();
         let parts = agreeing(parts, &mut reasons);
         reasons.extend(parts.iter().filter_map(|part| part.unfit(gns, mode)));
+        let left_out = here(&reasons);
         rejected.of_service(of, reasons);
         let old = previous.and_then(|previous| previous.namespaces.get(gns)?.services.get(name));
-        let service = Service { allowed, ..service(of, mode, &parts, checks.of(of), old) };
+        let service = Service { allowed, left_out, ..service(of, mode, &parts, checks.of(of), old) };
         services.entry(gns.clone()).or_default().insert(name.clone(), shared(service, old));
     }
     services
@@ -79,6 +80,11 @@ fn parts<'w>(frame: &Frame<'w>) -> BTreeMap<(&'w Name, &'w Name), Vec<Part<'w>>>
         });
     }
     parts
+}
+
+/// Of what is left out, what is in this cluster: of others only a summary is known.
+fn here(reasons: &[Rejection]) -> Vec<Rejection> {
+    reasons.iter().filter(|rejection| rejection.key.starts_with("Service/")).cloned().collect()
 }
 
 /// The parts that agree with the first; the others are named.
@@ -136,6 +142,7 @@ fn service(
         versions,
         remote: remote(parts),
         allowed: Vec::new(),
+        left_out: Vec::new(),
     }
 }
 

@@ -126,6 +126,7 @@ mod tests {
             address: "192.0.2.1:7445".to_owned(),
             tunnels,
             draining: false,
+            answered_by: None,
             fault: None,
         };
         tunnels.into_iter().map(peer).collect()

@@ -303,6 +303,9 @@ pub struct PeerReport {
     /// It says that it takes no new requests.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub draining: bool,
+    /// The gateway of its cluster that answers in its place, when it is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_by: Option<Name>,
     /// Why there is none, as the last attempt had it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,

@@ -76,6 +76,7 @@ async fn identity(name: &str, admin: &Client) -> Identity {
 fn members(mesh: &Mesh, at: RevisionPair) -> Vec<MemberReport> {
     let peer = |of: usize| PeerReport {
         draining: false,
+        answered_by: None,
         global_namespace: "shop".parse().unwrap(),
         from: None,
         cluster: cluster(of / 2).parse().unwrap(),

@@ -8,9 +8,6 @@ use config::wire::{Json, MemberReport, MemberRole, Unanswered};
 
 use super::core::Core;
 
-/// A member's answer is waited for so long: two of them, one after the other, and what is between take under 2 s.
-const PATIENCE: Duration = Duration::from_millis(900);
-
 /// Why a member gives no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoAnswer {
@@ -34,11 +31,17 @@ impl Core {
         members.filter(|member| member.role == role && !member.absent).cloned().collect()
     }
 
-    /// Asks a member of a cluster.
-    pub(super) async fn ask(&self, cluster: &Name, member: &Name, question: &Question) -> Result<Answer, NoAnswer> {
+    /// Asks a member of a cluster, and waits so long for its answer.
+    pub(super) async fn ask(
+        &self,
+        cluster: &Name,
+        member: &Name,
+        question: &Question,
+        patience: Duration,
+    ) -> Result<Answer, NoAnswer> {
         let connected = self.state().links.get(cluster).filter(|link| link.connected).map(|link| link.asker.clone());
         let asker = connected.ok_or_else(|| NoAnswer::AgentAway(cluster.clone()))?;
-        let answer = asker.ask(Some(member.clone()), Json::of(question)?, PATIENCE).await;
+        let answer = asker.ask(Some(member.clone()), Json::of(question)?, patience).await;
         Ok(answer.map_err(NoAnswer::Unanswered)?.read()?)
     }
 }

@@ -8,15 +8,15 @@ mod scope;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use config::explain::{Answer, Explanation, Hop, Onward, Question, Step, Verdict};
-use config::resource::{Name, ResourceId};
+use config::resource::Name;
 use config::wire::{MemberReport, MemberRole};
 use futures_util::future::join_all;
-use identity::{Role, SpiffeId};
 use serde::Deserialize;
 
-use self::addresses::{Addresses, Owner};
+use self::addresses::{Addresses, Closed, Owner};
 use self::refine::Refinery;
 use self::scope::{Scope, scope};
 use super::asking::NoAnswer;
@@ -24,6 +24,13 @@ use super::core::Core;
 use super::error::Error;
 use crate::access::{Inspect, Oversee, Permit};
 
+/// A member's answer about a request is waited for so long: two of them, one after the other, and what is between take
+/// under 2 s.
+const PATIENCE: Duration = Duration::from_millis(900);
+/// And its answer about peers: the steps to them may be long ones.
+const FAR: Duration = Duration::from_millis(4_800);
+/// So long these may take, in milliseconds; the rest is for the way there and back.
+const STEPS_MS: u64 = 4_500;
 /// No more gateways are asked of a cluster, nor clusters of gateways.
 const MOST_MEMBERS: usize = 16;
 /// No more steps are taken from one of them.
@@ -62,15 +69,15 @@ impl Core {
         Ok(Explanation::of(Refinery::new(&view, &world, &scope).refine(steps)))
     }
 
-    /// Lets each gateway of a cluster test each step towards those of another.
+    /// Lets each gateway of a cluster test each step towards those of another. Takes under 5 s.
     pub(crate) async fn peering(&self, _: &Permit<Oversee>, from: &Name, to: &Name) -> Explanation {
         let gateways = self.members_of(from, MemberRole::Gateway);
         if gateways.is_empty() {
             return Explanation::of(vec![no_gateway(from)]);
         }
-        let question = Question::Peering { cluster: to.clone() };
+        let question = Question::Peering { cluster: to.clone(), within_ms: STEPS_MS };
         let tested = gateways.iter().take(MOST_MEMBERS).map(async |gateway| {
-            match self.ask(from, &gateway.name, &question).await {
+            match self.ask(from, &gateway.name, &question, FAR).await {
                 Ok(answer) => signed(answer, from, &gateway.name).steps,
                 Err(reason) => vec![unasked(from, gateway, &reason)],
             }
@@ -118,7 +125,7 @@ impl Walk<'_> {
             members.into_iter().take(MOST_MEMBERS).map(move |member| (cluster.clone(), member))
         });
         let asked = members.map(async |(cluster, member)| {
-            let answer = self.core.ask(&cluster, &member.name, question).await;
+            let answer = self.core.ask(&cluster, &member.name, question, PATIENCE).await;
             Asked { answer: answer.map(|answer| signed(answer, &cluster, &member.name)), cluster, member }
         });
         join_all(asked).await
@@ -167,14 +174,10 @@ impl Walk<'_> {
         gateways: Vec<Asked>,
         steps: &mut Vec<Step>,
     ) -> Vec<Asked> {
-        let closed: BTreeSet<IpAddr> = servers
-            .iter()
-            .filter_map(|server| server.answer.as_ref().ok())
-            .flat_map(|answer| answer.closed.clone())
-            .collect();
+        let closed = Closed::of(servers.iter().filter_map(|server| server.answer.as_ref().ok()));
         let mut owners = Vec::new();
         for address in named {
-            match self.addresses.owner(*address, closed.contains(address)) {
+            match self.addresses.owner(*address, closed.get(address).copied()) {
                 Ok(owner) => owners.push(owner),
                 Err(stale) => steps.push(stale.by("controller")),
             }
@@ -197,18 +200,18 @@ impl Walk<'_> {
         }
         for asked in &on_way {
             let address = owners.iter().find(|owner| asked.is(owner)).map(|owner| owner.address);
-            steps.extend(self.met(asked, address.filter(|address| closed.contains(address))));
+            steps.extend(self.met(asked, address.and_then(|address| Some((address, *closed.get(&address)?)))));
         }
         on_way
     }
 
     /// What a gateway on the way says; `closed` is its address, where a DNS server could not connect to it.
-    fn met(&self, asked: &Asked, closed: Option<IpAddr>) -> Vec<Step> {
+    fn met(&self, asked: &Asked, closed: Option<(IpAddr, Closed)>) -> Vec<Step> {
         let Asked { cluster, member, answer } = asked;
-        let unreachable = closed.map(|address| {
+        let unreachable = closed.map(|(address, closed)| {
             let port = self.scope.asked.port;
-            let what = format!("{cluster}/{} takes no connections at {address} port {port}", member.name);
-            Step::failed(Hop::Listener, what)
+            let what = format!("{cluster}/{} {closed}: {address} port {port}", member.name);
+            Step::new(Hop::Listener, closed.verdict(), what)
                 .about(format_args!("Cluster/{cluster}"))
                 .remedy("start the gateway to which the name leads; if it runs, see what is between")
                 .by("controller")
@@ -237,16 +240,9 @@ impl Walk<'_> {
 
     /// Whether what a gateway wants others to be asked is what was asked of it, in its own name: no gateway has those of
     /// another GNS, or of clusters that are none of the host's, say what they would do for whom it likes.
-    fn may_ask(&self, cluster: &Name, gateway: &Name, Onward { cluster: to, question, .. }: &Onward) -> bool {
-        let peer = question.peer.parse::<SpiffeId>();
-        let own = peer.is_ok_and(|peer| {
-            *peer.role() == Role::Gateway { cluster: cluster.to_string(), name: gateway.to_string() }
-        });
-        let asked = &self.scope.asked;
-        let same = question.method == asked.method && question.authority == asked.authority;
-        let gns = ResourceId::GlobalNamespace(question.global_namespace.clone());
-        let concerned = self.scope.concerned.iter().any(|(id, _)| *id == gns);
-        own && same && concerned && self.core.view().members(&question.global_namespace).contains(to)
+    fn may_ask(&self, cluster: &Name, gateway: &Name, onward: &Onward) -> bool {
+        self.scope.may_ask((cluster, gateway), &onward.question)
+            && self.core.view().members(&onward.question.global_namespace).contains(&onward.cluster)
     }
 
     /// What the gateways of other clusters say to which those may send the request.
@@ -267,7 +263,7 @@ impl Walk<'_> {
             }
         }
         let walks = questions.iter().map(async |(cluster, gateway, taken, question)| {
-            let mut steps = match self.core.ask(cluster, gateway, question).await {
+            let mut steps = match self.core.ask(cluster, gateway, question, PATIENCE).await {
                 Ok(answer) => signed(answer, cluster, gateway).steps,
                 Err(reason) => vec![unanswered(cluster, gateway, &reason)],
             };

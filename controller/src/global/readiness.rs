@@ -12,15 +12,18 @@ use super::view::{View, is_self_signed};
 
 /// An agent that was not heard for so long has left, with its members: as agents have it with these.
 const ABSENCE: Duration = Duration::from_secs(600);
+/// So many of the same kind are told of.
+const MOST_TOLD: usize = 8;
 
 /// What became of a desired resource, `Ready` first. `checks` is what the look across resources found.
 pub(crate) fn status(view: &View, reports: &Reports, resource: &Resource, checks: Vec<Condition>) -> Status {
     let revision = view.desired.resources.get(&resource.id).map_or(0, |stored| stored.revision);
     let checks: Vec<_> = checks.into_iter().chain(connected(view, reports, resource)).collect();
+    let misplaced = misplaced(reports, resource);
     let serving = Serving::of(view, reports, resource, revision);
     let (observed_generation, stale) = (serving.observed, serving.stale.clone());
     let ready = unmet(&checks).or_else(|| unmade(view, resource)).unwrap_or_else(|| serving.condition());
-    let conditions = [ready].into_iter().chain(checks).collect();
+    let conditions = [ready].into_iter().chain(checks).chain(misplaced).collect();
     Status { revision, observed_generation, stale, conditions }
 }
 
@@ -57,6 +60,22 @@ fn connected(view: &View, reports: &Reports, resource: &Resource) -> Option<Cond
         Some(report) if report.connected => told(True, "AgentConnected", "its agent follows".to_owned()),
         Some(report) => told(Unknown, "AgentSilent", unheard(name, report)),
     }
+}
+
+/// Whether others find another gateway of the cluster where one of its gateways is said to be. Nothing that is to be served
+/// waits for that: requests get through.
+fn misplaced(reports: &Reports, resource: &Resource) -> Option<Condition> {
+    let ResourceId::Cluster(name) = &resource.id else { return None };
+    let seen = reports.iter().flat_map(|(from, report)| report.ack.members.iter().map(move |member| (from, member)));
+    let seen = seen.flat_map(|(from, member)| member.peers.iter().map(move |peer| (from, peer)));
+    let found = seen.filter(|(_, peer)| peer.cluster == *name).filter_map(|(from, peer)| {
+        let other = peer.answered_by.as_ref()?;
+        Some(format!("{other} answers at {}, where {} should be, as {from} sees it", peer.address, peer.gateway))
+    });
+    let found: BTreeSet<String> = found.collect();
+    let told: Vec<_> = found.iter().take(MOST_TOLD).map(String::as_str).collect();
+    let message = format!("{}: correct spec.gateways", told.join("; "));
+    (!found.is_empty()).then(|| condition("GatewaysFound", ConditionStatus::False, "OtherGateway", message))
 }
 
 /// What is to be said of a service or node that an agent saw; nothing of other resources.
@@ -331,6 +350,27 @@ mod tests {
         assert_eq!(
             ready_of("GlobalNamespace/shop", [("north", well()), ("west", well())], vec![]).0,
             ConditionStatus::True
+        );
+    }
+
+    #[test]
+    fn a_gateway_in_the_place_of_another_is_named_and_holds_nothing_up() {
+        let seen = |answered_by: Option<&str>| {
+            let peer = json!({"globalNamespace": "shop", "cluster": "south", "gateway": "g2", "tunnels": 2,
+                "address": "192.0.2.3:7445", "answeredBy": answered_by});
+            let mut north = report(true, &[("g1", true, 1, None)]);
+            Arc::make_mut(&mut north.ack).members[0].peers = vec![serde_json::from_value(peer).unwrap()];
+            let south = report(true, &[("g2", true, 1, None), ("g3", true, 1, None)]);
+            status_of("Cluster/south", [("north", north), ("south", south)], vec![]).conditions
+        };
+        let found = |conditions: &[Condition]| conditions.iter().find(|known| known.kind == "GatewaysFound").cloned();
+        assert_eq!(found(&seen(None)), None);
+        let conditions = seen(Some("g3"));
+        let told = found(&conditions).unwrap();
+        assert_eq!((told.status, conditions[0].status), (ConditionStatus::False, ConditionStatus::True));
+        assert_eq!(
+            told.message,
+            "g3 answers at 192.0.2.3:7445, where g2 should be, as north sees it: correct spec.gateways"
         );
     }
 

@@ -113,6 +113,23 @@ mod tests {
     }
 
     #[test]
+    fn of_more_folders_than_a_frame_holds_none_is_told_so_that_the_whole_world_comes() {
+        let folders = |count: usize| {
+            let keys = (0..count).map(|number| (format!("folder{number}/x"), 0));
+            entries(&keys.collect())
+        };
+        let secrets = BTreeMap::new();
+        let most = folders(MAX_FOLDERS);
+        let told = holdings(&most, &secrets);
+        assert_eq!(told.folders.len(), MAX_FOLDERS);
+        assert!(!Base::held(&told, &most).reset);
+        let more = folders(MAX_FOLDERS + 1);
+        let told = holdings(&more, &secrets);
+        assert_eq!(told, Holdings::default());
+        assert!(Base::held(&told, &more).reset, "its own world comes as well");
+    }
+
+    #[test]
     fn other_names_or_values_are_another_digest() {
         let digest_of = |key: &str, value: &str| {
             let folder = Folder::from_iter([(Arc::from(key), Json::from(json!(value)))]);

@@ -4,39 +4,36 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use config::explain::{Hop, Step, Verdict};
-use config::resource::{HealthProtocol, Name, Protocol};
-use decide::health::{State, Why};
+use config::resource::{HealthProtocol, Protocol};
+use decide::health::{Fault as Shown, State, Why};
 use futures_util::future::join_all;
+use tokio::time::Instant;
 
+use super::patience::{QUESTION, twice};
 use crate::choose::Wanted;
-use crate::health::Target;
 use crate::health::checker::inside;
 use crate::health::probe::{Checked, Found, look, speaks};
+use crate::health::{InstanceHealth, Target};
 use crate::plan::{Plan, PlannedService, Pool};
 use crate::upstream::pool::connect;
 use crate::upstream::secure::{Inside, Security};
 
-/// An instance has so long to answer, or as long as its checks have.
-const PATIENCE: Duration = Duration::from_millis(350);
-/// But no longer than this, so that whoever asked still hears of it.
-const LONGEST: Duration = Duration::from_millis(750);
 /// No more instances are tried.
 const MOST: usize = 256;
 /// So many of the same kind are told of.
 const TOLD: usize = 4;
 
 /// How the instances of a pool are, and whether requests find any.
-pub(super) async fn walk(plan: &Plan, wanted: &Wanted, pool: &Pool) -> Vec<Step> {
+pub(super) async fn walk(plan: &Plan, wanted: &Wanted, pool: &Pool, until: Instant) -> Vec<Step> {
     let service = &wanted.service;
     let panic = service.panic.load(Ordering::Relaxed);
     let mut all: Vec<_> = pool.takers(panic).collect();
     all.sort_by_key(|(_, takes)| !takes);
     let untried = all.len().saturating_sub(MOST);
-    let tried = all.into_iter().take(MOST).map(async |(target, takes)| Tried {
-        name: String::from_utf8_lossy(target.served_by.as_bytes()).into_owned(),
-        state: target.health.state(),
-        takes,
-        found: attempt(service, target).await,
+    let tried = all.into_iter().take(MOST).map(async |(target, takes)| {
+        let found = attempt(service, target, until).await;
+        let (health, name) = (&target.health, String::from_utf8_lossy(target.served_by.as_bytes()).into_owned());
+        Tried { name, state: health.state(), takes, found: found.and_then(|()| spoken_against(health)) }
     });
     let tried = join_all(tried).await;
     if tried.is_empty() {
@@ -66,33 +63,72 @@ struct Fault {
     hop: Hop,
     what: String,
     remedy: &'static str,
+    /// It said nothing, which proves nothing by itself.
+    silent: bool,
 }
 
-/// Asks an instance in the way that requests do, and as its checks do; the same at once, where that is the same.
-async fn attempt(service: &PlannedService, target: &Target) -> Result<(), Fault> {
+impl Fault {
+    /// It answered, and wrongly.
+    fn new(hop: Hop, what: impl Into<String>, remedy: &'static str) -> Self {
+        Fault { hop, what: what.into(), remedy, silent: false }
+    }
+
+    fn silent(waited: Duration) -> Self {
+        let what = format!("it does not answer within {} ms, asked twice", waited.as_millis());
+        let remedy = "see what the instance does, and whether its machine is up";
+        Fault { silent: true, ..Fault::new(Hop::Endpoint, what, remedy) }
+    }
+}
+
+/// What requests show of an instance that answers whatever it is asked here.
+fn spoken_against(health: &InstanceHealth) -> Result<(), Fault> {
+    let remedy = "see what the instance logs of them; the first good answer to a request ends this";
+    let fault = |what: String| Err(Fault::new(Hop::Endpoint, what, remedy));
+    match health.streak() {
+        _ if health.state() == State::Sick(Why::Responses) => {
+            fault("too many requests to it failed, though it answers its checks".to_owned())
+        }
+        // One may have been at fault itself; and what an application answers is no matter of the way, unless it is always so.
+        Some((kind, length)) if length > 1 && (kind != Shown::Error || length >= kind.limit()) => {
+            fault(format!("the last {length} requests to it failed ({}), though it answers its checks", kind.code()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Asks an instance, and once more if it says nothing for long.
+async fn attempt(service: &PlannedService, target: &Target, until: Instant) -> Result<(), Fault> {
+    if matches!(target.connections.security, Security::Missing) {
+        let remedy = "see that the agent runs: it certifies the gateway";
+        return Err(Fault::new(Hop::Tls, "this gateway has no identity with which to dial it", remedy));
+    }
+    let begun = Instant::now();
+    let asked = twice(until, || ask(service, target)).await;
+    asked.unwrap_or_else(|| Err(Fault::silent(begun.elapsed())))
+}
+
+/// Asks in the way that requests do, and as its checks do; the same at once, where that is the same.
+async fn ask(service: &PlannedService, target: &Target) -> Result<(), Fault> {
     let (connections, check) = (&target.connections, &service.service.health_check);
     let security = &connections.security;
-    if matches!(security, Security::Missing) {
-        let what = "this gateway has no identity with which to dial it".to_owned();
-        return Err(Fault { hop: Hop::Tls, what, remedy: "see that the agent runs: it certifies the gateway" });
-    }
-    let mut secured = false;
-    if security.is_mutual() {
+    let secured = security.is_mutual();
+    if secured {
         // So that a closed port is told from a handshake that fails.
         connect(connections.address).await.map_err(|error| unreached(&error.to_string()))?;
-        secured = true;
     }
-    let patience = PATIENCE.max(check.timeout.duration()).min(LONGEST);
     let checked_at = target.health.checked_at();
     let same = checked_at == Some(connections.address) && check.protocol != HealthProtocol::Tcp;
-    if !same {
+    let as_requests = async {
         let inside = spoken(target.protocol);
         let at = Checked { address: connections.address, security: security.clone(), inside };
-        fault(speaks(&at, target.protocol, patience).await, secured)?;
-    }
-    let Some(address) = checked_at else { return Ok(()) };
-    let at = Checked { address, security: security.clone(), inside: inside(&service.service) };
-    fault(look(&at, check, patience).await, secured)
+        if same { Ok(()) } else { fault(speaks(&at, target.protocol, QUESTION).await, secured) }
+    };
+    let as_checks = async {
+        let Some(address) = checked_at else { return Ok(()) };
+        let at = Checked { address, security: security.clone(), inside: inside(&service.service) };
+        fault(look(&at, check, QUESTION).await, secured)
+    };
+    tokio::try_join!(as_requests, as_checks).map(drop)
 }
 
 /// What requests speak inside TLS.
@@ -105,25 +141,21 @@ fn spoken(protocol: Protocol) -> Inside {
 }
 
 fn fault(found: Found, secured: bool) -> Result<(), Fault> {
-    let what = match found {
+    let (hop, remedy) = match &found {
         Found::Well => return Ok(()),
-        Found::Broken(error) if secured => {
-            let remedy = "give the instance a certificate of the mesh, or take tls: mesh from its version";
-            return Err(Fault { hop: Hop::Tls, what: format!("{error}"), remedy });
+        Found::Late(waited) => return Err(Fault::silent(*waited)),
+        Found::Broken(error) if !secured => return Err(unreached(&error.to_string())),
+        Found::Broken(_) => {
+            (Hop::Tls, "give the instance a certificate of the mesh, or take tls: mesh from its version")
         }
-        Found::Broken(error) => return Err(unreached(&error.to_string())),
-        Found::Late(_) => found.to_string(),
-        Found::Status(_) | Found::NotServing => {
-            let remedy = "mend the instance, or the healthCheck of its service";
-            return Err(Fault { hop: Hop::Endpoint, what: found.to_string(), remedy });
-        }
-        Found::NoHttp => {
-            let remedy = "correct the protocol of the service's port, or what listens there; an instance that wants mutual TLS \
-                          is of a version with tls: mesh";
-            return Err(Fault { hop: Hop::Endpoint, what: found.to_string(), remedy });
-        }
+        Found::Status(_) | Found::NotServing => (Hop::Endpoint, "mend the instance, or the healthCheck of its service"),
+        Found::NoHttp => (
+            Hop::Endpoint,
+            "correct the protocol of the service's port, or what listens there; an instance that wants mutual TLS is of a \
+             version with tls: mesh",
+        ),
     };
-    Err(Fault { hop: Hop::Endpoint, what, remedy: "see what the instance does, and whether its machine is up" })
+    Err(Fault::new(hop, found.to_string(), remedy))
 }
 
 fn unreached(error: &str) -> Fault {
@@ -134,7 +166,7 @@ fn unreached(error: &str) -> Fault {
         ),
         false => (format!("it cannot be reached: {error}"), "see whether its machine is up, and what is between"),
     };
-    Fault { hop: Hop::Endpoint, what, remedy }
+    Fault::new(Hop::Endpoint, what, remedy)
 }
 
 fn tell(tried: &[Tried], service: &PlannedService, all: usize) -> Vec<Step> {
@@ -149,12 +181,22 @@ fn tell(tried: &[Tried], service: &PlannedService, all: usize) -> Vec<Step> {
         );
     }
     let failing = takers.iter().filter_map(|taker| Some((taker, taker.found.as_ref().err()?)));
-    steps.extend(failing.take(TOLD).map(|(taker, fault)| {
-        Step::failed(fault.hop, format!("{}: {}", taker.name, fault.what)).about(&about).remedy(fault.remedy)
-    }));
+    steps.extend(failing.take(TOLD).map(|(taker, fault)| fails(taker, fault).about(&about)));
     let verdict = if takers.is_empty() { Verdict::Failed } else { Verdict::Impaired };
     steps.extend(out.iter().take(TOLD).map(|out| left_out(out, verdict).about(&about)));
     steps
+}
+
+/// An instance to which requests go. That it is silent is held against it once its own checks are of the same mind.
+fn fails(taker: &Tried, fault: &Fault) -> Step {
+    let what = format!("{}: {}", taker.name, fault.what);
+    let step = match (fault.silent, taker.state) {
+        (true, State::Well | State::Unknown) => {
+            Step::unknown(fault.hop, format!("{what}; its checks have not found it silent so far"))
+        }
+        _ => Step::failed(fault.hop, what),
+    };
+    step.remedy(fault.remedy)
 }
 
 /// An instance to which no requests go.
@@ -194,24 +236,13 @@ pub(super) fn none(plan: &Plan, wanted: &Wanted) -> Step {
         ))
         .remedy("give its instances certificates of the mesh, and their version tls: mesh");
     }
-    if let Some(left_out) = rejected(plan, cluster, &service.service.name) {
+    if let Some(left_out) = service.service.left_out.first() {
         return Step { resource: Some(left_out.key.clone()), ..step(left_out.reason.clone()) }
             .remedy("let the instances speak as the global namespace's mtls mode wants it, or change the mode");
     }
     let version = wanted.version.as_ref().map_or_else(String::new, |version| format!(" in version {version}"));
     step(format!("{about} has no instance in cluster {cluster}{version}"))
         .remedy("start one, or correct the instances in the Service's manifest")
-}
-
-/// Whether instances of this cluster are no endpoints, for what their manifest says.
-pub(super) fn are_left_out(plan: &Plan, wanted: &Wanted) -> bool {
-    rejected(plan, &plan.snapshot.place.cluster, &wanted.service.service.name).is_some()
-}
-
-/// What the world says of a part of the service that cannot be served as it is written.
-fn rejected<'p>(plan: &'p Plan, cluster: &Name, service: &Name) -> Option<&'p config::wire::Rejection> {
-    let (before, after) = (format!("Service/{cluster}/"), format!("/{service}"));
-    plan.rejected.iter().find(|rejection| rejection.key.starts_with(&before) && rejection.key.ends_with(&after))
 }
 
 /// The service, as the steps name it.

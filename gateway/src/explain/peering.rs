@@ -1,6 +1,7 @@
 //! The way to the gateways of other clusters, step by step: who we are, where they are, whether they answer, who they
 //! are, whether they take tunnels, and what they say of themselves.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,29 +10,30 @@ use config::resource::{Address, Name};
 use futures_util::future::join_all;
 use identity::Refusal;
 use time::OffsetDateTime;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::certificate::out_of_date;
 use crate::plan::Plan;
 use crate::runtime::Core;
-use crate::tunnel::dial::{self, TunnelError};
+use crate::tunnel::dial::{self, Secured, TunnelError};
 use crate::tunnel::pool::{Means, Peer, PeerKey};
 
-/// Each step towards a peer may take so long.
-const PATIENCE: Duration = Duration::from_millis(400);
-/// All steps together.
-const LONGEST: Duration = Duration::from_millis(750);
+/// Each step towards a peer may take so long: on a way around the world, too.
+const STEP: Duration = Duration::from_millis(1_500);
+/// All steps together, whatever whoever asks would wait for.
+const LONGEST: Duration = Duration::from_secs(5);
 /// No more peers are tried.
 const MOST_PEERS: usize = 128;
 
 /// Tests each step towards the gateways of a cluster, in every GNS, whether there are tunnels or not.
-pub(super) async fn test(core: &Core, plan: &Plan, cluster: &Name) -> Vec<Step> {
+pub(super) async fn test(core: &Core, plan: &Plan, cluster: &Name, within: Duration) -> Vec<Step> {
+    let until = Instant::now() + within.min(LONGEST);
     let peers: Vec<_> = core.peers.all().into_iter().filter(|peer| peer.key.cluster == *cluster).collect();
     if peers.is_empty() {
         return vec![unpeered(plan, cluster)];
     }
     let tested = peers.iter().take(MOST_PEERS).map(async |peer| {
-        let mut steps = dial(plan, peer).await;
+        let mut steps = dial(plan, peer, until).await;
         steps.push(health(peer));
         steps
     });
@@ -61,11 +63,11 @@ pub(super) fn unpeered(plan: &Plan, cluster: &Name) -> Step {
 }
 
 /// A tunnel to a peer that is up is so; towards another each step is tried.
-pub(super) async fn way(plan: &Plan, peer: &Arc<Peer>) -> Vec<Step> {
+pub(super) async fn way(plan: &Plan, peer: &Arc<Peer>, until: Instant) -> Vec<Step> {
     match peer.is_live() {
         true => vec![health(peer)],
         false => {
-            let mut steps = dial(plan, peer).await;
+            let mut steps = dial(plan, peer, until).await;
             if steps.iter().all(|step| step.verdict == Verdict::Ok) {
                 // It would be up in a moment, unless the peer is leaving.
                 steps.push(health(peer));
@@ -79,16 +81,27 @@ pub(super) async fn way(plan: &Plan, peer: &Arc<Peer>) -> Vec<Step> {
 fn health(peer: &Peer) -> Step {
     let (name, report) = (name(peer), peer.describe());
     let about = |step: Step| step.about(format_args!("Cluster/{}", peer.key.cluster));
-    match (report.tunnels, peer.is_live()) {
-        (0, _) => {
+    match (report.tunnels, peer.is_live(), &report.answered_by) {
+        (0, ..) => {
             let fault = report.fault.unwrap_or_else(|| "it is being dialled".to_owned());
             about(Step::failed(Hop::Tunnel, format!("no tunnel to {name} is up: {fault}")))
                 .remedy(format!("see `tombolo check peering {} {}`", "CLUSTER", peer.key.cluster))
         }
-        (_, false) => about(Step::failed(Hop::Health, format!("{name} is stopping and takes no new requests")))
+        (_, false, _) => about(Step::failed(Hop::Health, format!("{name} is stopping and takes no new requests")))
             .remedy("wait for its successor, or start the gateway again"),
-        (tunnels, true) => Step::ok(Hop::Tunnel, format!("{tunnels} tunnels to {name} are up, and it beats")),
+        (tunnels, true, None) => Step::ok(Hop::Tunnel, format!("{tunnels} tunnels to {name} are up, and it beats")),
+        (tunnels, true, Some(other)) => {
+            let what = format!("{tunnels} tunnels to {name} are up, but lead to {other}");
+            misplaced(&peer.key, Step::new(Hop::Tunnel, Verdict::Impaired, what))
+        }
     }
+}
+
+/// Another gateway of the cluster answers where one should be.
+fn misplaced(PeerKey { cluster, gateway, .. }: &PeerKey, step: Step) -> Step {
+    step.about(format_args!("Cluster/{cluster}")).remedy(format!(
+        "correct the address of {gateway} in spec.gateways of Cluster/{cluster}, or take it out; requests get through meanwhile"
+    ))
 }
 
 fn name(peer: &Peer) -> String {
@@ -100,21 +113,23 @@ fn name(peer: &Peer) -> String {
 }
 
 /// Opens a tunnel of its own, and says how far it came: to where the peer should be, or else where it may be, too.
-async fn dial(plan: &Plan, peer: &Peer) -> Vec<Step> {
+async fn dial(plan: &Plan, peer: &Peer, until: Instant) -> Vec<Step> {
     let means = peer.current();
     if let Err(failure) = own(plan, peer, &means) {
         return vec![failure];
     }
     let name = name(peer);
-    let mut steps = reach(&Stage { peer, name: &name, address: &means.place.address }, &means).await;
+    let stage = Stage { peer, name: &name, address: &means.place.address, until };
+    let first = reach(&stage, &means);
+    // Beside one another: neither takes the time of the other.
+    let Some(other) = &means.place.or_else else { return first.await };
+    let other = Stage { peer, name: &name, address: other, until };
+    let (mut steps, others) = tokio::join!(first, reach(&other, &means));
     let failed = |steps: &[Step]| steps.iter().any(|step| step.verdict != Verdict::Ok);
-    if let Some(other) = means.place.or_else.as_ref().filter(|_| failed(&steps)) {
-        let others = reach(&Stage { peer, name: &name, address: other }, &means).await;
+    if failed(&steps) {
         if !failed(&others) {
-            steps
-                .iter_mut()
-                .filter(|step| step.verdict != Verdict::Ok)
-                .for_each(|step| step.verdict = Verdict::Impaired);
+            let wrong = steps.iter_mut().filter(|step| step.verdict != Verdict::Ok);
+            wrong.for_each(|step| step.verdict = Verdict::Impaired);
         }
         steps.extend(others);
     }
@@ -123,9 +138,7 @@ async fn dial(plan: &Plan, peer: &Peer) -> Vec<Step> {
 
 async fn reach(stage: &Stage<'_>, means: &Means) -> Vec<Step> {
     let mut steps = Vec::new();
-    let patience = if means.place.or_else.is_some() { LONGEST / 2 } else { LONGEST };
-    let tried = timeout(patience, attempt(stage, means, &mut steps)).await;
-    if let Err(failure) = tried.unwrap_or_else(|_| Err(stage.failure(&TunnelError::Opening))) {
+    if let Err(failure) = attempt(stage, means, &mut steps).await {
         steps.push(failure);
     }
     steps
@@ -133,15 +146,13 @@ async fn reach(stage: &Stage<'_>, means: &Means) -> Vec<Step> {
 
 async fn attempt(stage: &Stage<'_>, means: &Means, steps: &mut Vec<Step>) -> Result<(), Step> {
     let Stage { name, address, .. } = stage;
-    let found = timeout(PATIENCE, dial::look_up(address)).await;
-    let found = found.unwrap_or_else(|_| Err(TunnelError::Lookup(address.to_string())));
-    found.map_err(|error| stage.failure(&error))?;
+    stage.within(dial::look_up(address)).await?;
     let tcp = stage.within(dial::connect(address)).await?;
     steps.push(Step::ok(Hop::Tunnel, format!("{name}: {address} takes connections")));
-    let tls = stage.within(dial::shake(means, tcp)).await?;
-    steps.push(Step::ok(Hop::Tls, format!("{name} is who it should be")));
-    stage.within(dial::greet(tls)).await?;
-    steps.push(Step::ok(Hop::Tunnel, format!("{name} takes tunnels")));
+    let secured = stage.within(dial::shake(means, tcp)).await?;
+    steps.push(stage.met(&secured));
+    stage.within(dial::greet(secured)).await?;
+    steps.push(Step::ok(Hop::Tunnel, format!("{name}: {address} takes tunnels")));
     Ok(())
 }
 
@@ -164,11 +175,41 @@ struct Stage<'p> {
     peer: &'p Peer,
     name: &'p str,
     address: &'p Address,
+    until: Instant,
 }
 
 impl Stage<'_> {
     async fn within<T>(&self, trying: impl Future<Output = Result<T, TunnelError>>) -> Result<T, Step> {
-        timeout(PATIENCE, trying).await.unwrap_or(Err(TunnelError::Opening)).map_err(|error| self.failure(&error))
+        let patience = self.until.saturating_duration_since(Instant::now()).min(STEP);
+        match timeout(patience, trying).await {
+            Ok(tried) => tried.map_err(|error| self.failure(&error)),
+            Err(_) => Err(self.late(patience)),
+        }
+    }
+
+    /// Who answered.
+    fn met(&self, secured: &Secured) -> Step {
+        let Stage { peer: Peer { key, .. }, name, address, .. } = self;
+        match secured.instead_of(&key.gateway) {
+            None => Step::ok(Hop::Tls, format!("{name} is who it should be")),
+            Some(other) => {
+                let what = format!("{name}: another gateway answers at {address}: {}/{other}", key.cluster);
+                misplaced(key, Step::failed(Hop::Tls, what))
+            }
+        }
+    }
+
+    /// Nothing came in time. Where tunnels are up all the same, that is no evidence.
+    fn late(&self, patience: Duration) -> Step {
+        let Stage { peer, name, address, .. } = self;
+        let cluster = &peer.key.cluster;
+        let waited = format!("{name}: {address} does not answer within {} ms", patience.as_millis());
+        let step = match peer.is_connected() {
+            true => Step::unknown(Hop::Tunnel, format!("{waited}, though tunnels to it are up")),
+            false => Step::failed(Hop::Tunnel, format!("{waited}: it hangs, or packets are lost on the way")),
+        };
+        step.about(format_args!("Cluster/{cluster}"))
+            .remedy(format!("see whether the gateway of cluster {cluster} runs, and what firewalls there are between"))
     }
 
     fn failure(&self, error: &TunnelError) -> Step {
@@ -180,12 +221,9 @@ impl Stage<'_> {
                 format!("{name} cannot be looked up"),
                 format!("correct spec.gateways of Cluster/{cluster}, or the name servers of this machine"),
             ),
+            TunnelError::Connect(error) if error.kind() == ErrorKind::TimedOut => return self.late(STEP),
+            TunnelError::Opening | TunnelError::Silence => return self.late(STEP),
             TunnelError::Connect(error) => (Hop::Tunnel, unconnected(&address.to_string(), error), listens(cluster)),
-            TunnelError::Opening | TunnelError::Silence => (
-                Hop::Tunnel,
-                format!("{address} does not answer within {PATIENCE:?}: it hangs, or packets are lost on the way"),
-                format!("see whether the gateway of cluster {cluster} runs, and what firewalls there are between"),
-            ),
             TunnelError::Tls(error) => unproven(&address.to_string(), cluster, error),
             TunnelError::Http2(error) if refused(error) => (
                 Hop::Tls,
@@ -206,8 +244,7 @@ fn listens(cluster: &Name) -> String {
 
 fn unconnected(address: &str, error: &std::io::Error) -> String {
     match error.kind() {
-        std::io::ErrorKind::ConnectionRefused => format!("{address} refuses connections: nothing listens on the port"),
-        std::io::ErrorKind::TimedOut => format!("{address} does not answer: it is down, or a firewall drops packets"),
+        ErrorKind::ConnectionRefused => format!("{address} refuses connections: nothing listens on the port"),
         _ => format!("{address} cannot be reached: {error}"),
     }
 }

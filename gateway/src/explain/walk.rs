@@ -1,5 +1,6 @@
 //! The way of one request through this gateway: in by its door, decided on by its head, and on to instances or peers.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use config::explain::{Answer, Asked, Hop, Onward, Step, Tunnelled, Verdict};
@@ -8,7 +9,9 @@ use decide::balance::By;
 use futures_util::future::join_all;
 use http::{HeaderMap, HeaderValue};
 use identity::SpiffeId;
+use tokio::time::Instant;
 
+use super::patience::QUESTION;
 use super::reasons::{Refused, malformed};
 use super::{door, instances, peering};
 use crate::choose::{self, Candidate, Wanted, Way};
@@ -31,13 +34,15 @@ pub(super) async fn request(core: &Core, plan: &Plan, asked: &Asked) -> Answer {
 }
 
 async fn walk(core: &Core, plan: &Plan, asked: &Asked, answer: &mut Answer) -> Result<(), Step> {
+    let until = Instant::now() + QUESTION;
     let entry = door::enter(core, plan, asked, &mut answer.steps)?;
     if let Some(wanted) = stream::foresee(plan, &entry) {
         let refused = Refused { plan, entry: &entry, authority: &asked.authority, target: "/" };
         let wanted = wanted.map_err(|refusal| refused.step(refusal))?;
         let what = format!("{} is passed through to {}", asked.authority, instances::name(&wanted.service));
         answer.steps.push(Step::ok(Hop::Route, what));
-        return onward(core, plan, &Admitted { asked, entry: &entry, wanted, target: "/".to_owned() }, answer).await;
+        let way = Admitted { asked, entry: &entry, wanted, target: "/".to_owned(), until };
+        return onward(core, plan, &way, answer).await;
     }
     let foreseen = decide(core, plan, (&asked.method, &asked.target, &asked.authority), &entry, None)?;
     let (wanted, target) = match foreseen {
@@ -55,7 +60,7 @@ async fn walk(core: &Core, plan: &Plan, asked: &Asked, answer: &mut Answer) -> R
         None => route.about(&service),
     });
     answer.steps.push(access(&entry, &wanted));
-    onward(core, plan, &Admitted { asked, entry: &entry, wanted, target }, answer).await
+    onward(core, plan, &Admitted { asked, entry: &entry, wanted, target, until }, answer).await
 }
 
 /// What the functions that serve requests decide about this one, which a peer sends where there is metadata.
@@ -95,6 +100,8 @@ struct Admitted<'a> {
     entry: &'a Entry,
     wanted: Wanted,
     target: String,
+    /// By when the answer is due.
+    until: Instant,
 }
 
 /// Each cluster that it may go to. What fails where requests do not go now, only impairs.
@@ -108,7 +115,7 @@ async fn onward(core: &Core, plan: &Plan, way: &Admitted<'_>, answer: &mut Answe
     }
     // Beside one another: whoever asks waits for no longer than one of them takes.
     let walks = candidates.iter().map(async |candidate| match candidate.way {
-        Way::Here(pool) => (here(plan, wanted, pool).await, None),
+        Way::Here(pool) => (here(plan, way, pool).await, None),
         Way::There(peers) => there(plan, way, candidate, peers).await,
     });
     for (candidate, (mut steps, onward)) in candidates.iter().zip(join_all(walks).await) {
@@ -192,11 +199,11 @@ fn unknown_gateways(plan: &Plan, wanted: &Wanted, candidates: &[Candidate<'_>], 
 }
 
 /// To instances of this cluster. That it has none is nothing to tell where others have some, unless they should be here.
-async fn here(plan: &Plan, wanted: &Wanted, pool: &Pool) -> Vec<Step> {
+async fn here(plan: &Plan, Admitted { wanted, until, .. }: &Admitted<'_>, pool: &Pool) -> Vec<Step> {
     let elsewhere = wanted.reach == choose::Reach::Everywhere && !wanted.service.service.remote.is_empty();
-    match pool.targets.is_empty() && elsewhere && !instances::are_left_out(plan, wanted) {
+    match pool.targets.is_empty() && elsewhere && wanted.service.service.left_out.is_empty() {
         true => Vec::new(),
-        false => instances::walk(plan, wanted, pool).await,
+        false => instances::walk(plan, wanted, pool, *until).await,
     }
 }
 
@@ -207,10 +214,12 @@ async fn there(
     candidate: &Candidate<'_>,
     peers: &[Arc<Peer>],
 ) -> (Vec<Step>, Option<Onward>) {
-    let live: Vec<_> = peers.iter().filter(|peer| peer.is_live()).map(|peer| peer.key.gateway.clone()).collect();
+    // By whom requests get there: where one gateway should be another may answer.
+    let live: BTreeSet<Name> = peers.iter().filter(|peer| peer.is_live()).map(|peer| peer.reached()).collect();
     let mut steps = Vec::new();
-    for (peer, mut found) in peers.iter().zip(join_all(peers.iter().map(|peer| peering::way(plan, peer))).await) {
-        if !live.is_empty() && !live.contains(&peer.key.gateway) {
+    let ways = peers.iter().map(async |peer| (peer.is_live(), peering::way(plan, peer, way.until).await));
+    for (is_live, mut found) in join_all(ways).await {
+        if !live.is_empty() && !is_live {
             found.iter_mut().for_each(soften);
         }
         steps.extend(found);
@@ -222,7 +231,8 @@ async fn there(
         steps.push(Step::new(Hop::Endpoint, Verdict::Impaired, what).about(&service));
     }
     let question = (!live.is_empty()).then(|| question(plan, way)).flatten();
-    let onward = question.map(|question| Onward { cluster: cluster.clone(), gateways: live, taken: true, question });
+    let gateways = live.into_iter().collect();
+    let onward = question.map(|question| Onward { cluster: cluster.clone(), gateways, taken: true, question });
     (steps, onward)
 }
 
@@ -245,13 +255,14 @@ fn question(plan: &Plan, way: &Admitted<'_>) -> Option<Tunnelled> {
 
 /// As a gateway of the cluster that shall deliver the request.
 pub(super) async fn tunnelled(core: &Core, plan: &Plan, asked: &Tunnelled) -> Answer {
+    let until = Instant::now() + QUESTION;
     let steps = match delivered(core, plan, asked) {
         Ok(wanted) => {
             let service = instances::name(&wanted.service);
             let mut steps = vec![Step::ok(Hop::Access, format!("takes requests for {service} from {}", asked.peer))];
             let port = wanted.service.ports.get(&wanted.port);
             match port.and_then(|port| port.pool(wanted.version.as_ref(), wanted.from.is_some())) {
-                Some(pool) => steps.extend(instances::walk(plan, &wanted, pool).await),
+                Some(pool) => steps.extend(instances::walk(plan, &wanted, pool, until).await),
                 None => steps.push(instances::none(plan, &wanted)),
             }
             steps

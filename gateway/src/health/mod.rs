@@ -15,7 +15,7 @@ use std::time::Instant;
 use config::resource::{Name, Protocol};
 use config::snapshot::Check;
 use decide::balance::Ramp;
-use decide::health::{Share, State, Streaks, Thresholds, Tracker, Why};
+use decide::health::{Fault, Share, State, Streaks, Thresholds, Tracker, Why};
 use http::HeaderValue;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
@@ -123,6 +123,11 @@ impl InstanceHealth {
     /// Whether it is known to be sick.
     pub fn is_sick(&self) -> bool {
         matches!(self.state(), State::Sick(_))
+    }
+
+    /// The failures of the last requests to it, if nothing good came after them.
+    pub fn streak(&self) -> Option<(Fault, u8)> {
+        self.streaks.longest()
     }
 
     /// Where it is checked, if it is.

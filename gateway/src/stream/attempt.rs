@@ -17,7 +17,7 @@ use crate::health::Target;
 use crate::plan::Plan;
 use crate::refusal::Refusal;
 use crate::runtime::Core;
-use crate::tunnel::dial::{self, TunnelError};
+use crate::tunnel::dial::{self, Secured, TunnelError};
 use crate::tunnel::metadata::Received;
 use crate::tunnel::pool::{Means, Peer, PeerKey};
 use crate::tunnel::stream::{Asked, Verdict};
@@ -111,7 +111,7 @@ async fn to_peer(plan: &Plan, order: &Order, peer: &Arc<Peer>) -> Result<Connect
     let PeerKey { global_namespace, from, cluster, .. } = &peer.key;
     let dialling = plan.tunnel_client(global_namespace, from.as_ref(), cluster);
     let means = Means { place: peer.place(), tls: dialling.map(|dialling| dialling.stream.clone()) };
-    let mut io = dial::secure(&means).await?;
+    let Secured { mut io, .. } = dial::secure(&means, &peer.key.gateway).await?;
     let asked = Asked {
         wanted: Received {
             cluster: peer.key.cluster.clone(),

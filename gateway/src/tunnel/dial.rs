@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use config::resource::Address;
 use config::resource::cluster::AddressHost;
+use config::resource::{Address, Name};
 use h2::client::Connection;
 use http::{HeaderValue, Method, Request, Uri, Version};
-use identity::Refusal;
+use identity::{Refusal, Role, peer_identity};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -94,7 +94,7 @@ pub struct Opened {
 
 /// Opens a tunnel, and adds it to the peer's pool.
 pub async fn open(peer: &Arc<Peer>, means: &Means) -> Result<Opened, TunnelError> {
-    let (raised, first) = raise(secure(means).await?).await?;
+    let (raised, first) = raise(secure(means, &peer.key.gateway).await?).await?;
     peer.add(raised.tunnel.clone(), first);
     Ok(Opened { peer: peer.clone(), raised, moving: watch::Sender::new(false), last_calls: LAST_CALLS })
 }
@@ -143,31 +143,58 @@ impl Drop for Opened {
     }
 }
 
-/// Connects, and proves who both are. Whoever answers at one address but isn't the peer doesn't keep it from the other.
-pub async fn secure(means: &Means) -> Result<TlsStream<TcpStream>, TunnelError> {
+/// A connection on which both have proved who they are.
+pub struct Secured {
+    /// It.
+    pub io: TlsStream<TcpStream>,
+    /// Which gateway of the cluster answered, by its certificate.
+    pub gateway: Option<Name>,
+}
+
+impl Secured {
+    /// Whether it was another gateway that answered than the one which should be there.
+    pub fn instead_of(&self, gateway: &Name) -> Option<&Name> {
+        self.gateway.as_ref().filter(|answered| *answered != gateway)
+    }
+}
+
+/// Connects to the gateway of this name, and proves who both are. Whoever answers at one address but isn't the peer
+/// doesn't keep it from the other. Another gateway of its cluster is taken where the peer itself is at neither.
+pub async fn secure(means: &Means, gateway: &Name) -> Result<Secured, TunnelError> {
     let (first, other) = (&means.place.address, means.place.or_else.as_ref());
     let patience = if other.is_some() { OPENING / 2 } else { OPENING };
     let securing = async |address| {
         let securing = async { shake(means, connect(address).await?).await };
         timeout(patience, securing).await.unwrap_or(Err(TunnelError::Opening))
     };
-    match (securing(first).await, other) {
-        (Err(_), Some(other)) => securing(other).await,
-        (secured, _) => secured,
+    let secured = securing(first).await;
+    let Some(other) = other else { return secured };
+    let Ok(secured) = secured else { return securing(other).await };
+    match secured.instead_of(gateway) {
+        None => Ok(secured),
+        Some(_) => {
+            Ok(securing(other).await.ok().filter(|other| other.instead_of(gateway).is_none()).unwrap_or(secured))
+        }
     }
 }
 
 /// Proves who both are, on a connection to the peer.
-pub async fn shake(means: &Means, tcp: TcpStream) -> Result<TlsStream<TcpStream>, TunnelError> {
+pub async fn shake(means: &Means, tcp: TcpStream) -> Result<Secured, TunnelError> {
     let tls = means.tls.clone().ok_or(TunnelError::Identity)?;
     let label = means.place.label.as_str().to_owned();
     let name = ServerName::try_from(label.clone()).map_err(|_| TunnelError::Label(label))?;
-    TlsConnector::from(tls).connect(name, tcp).await.map_err(TunnelError::Tls)
+    let io = TlsConnector::from(tls).connect(name, tcp).await.map_err(TunnelError::Tls)?;
+    let proven = io.get_ref().1.peer_certificates().and_then(|chain| peer_identity(chain).ok());
+    let gateway = proven.and_then(|id| match id.role() {
+        Role::Gateway { name, .. } => name.parse().ok(),
+        _ => None,
+    });
+    Ok(Secured { io, gateway })
 }
 
 /// Tries whether the peer takes a tunnel, by its first report; then the tunnel ends.
-pub async fn greet(io: TlsStream<TcpStream>) -> Result<Report, TunnelError> {
-    raise(io).await.map(|(_, first)| first)
+pub async fn greet(secured: Secured) -> Result<Report, TunnelError> {
+    raise(secured).await.map(|(_, first)| first)
 }
 
 /// Connects to the first of an address's meanings that answers.
@@ -205,7 +232,15 @@ struct Raised {
 }
 
 /// Begins HTTP/2, and waits for the peer's first report.
-async fn raise(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Result<(Raised, Report), TunnelError> {
+async fn raise(Secured { io, gateway }: Secured) -> Result<(Raised, Report), TunnelError> {
+    raise_over(io, gateway).await
+}
+
+/// The same over any connection, at whose far end is the gateway of this name, if it has proved one.
+async fn raise_over(
+    io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    gateway: Option<Name>,
+) -> Result<(Raised, Report), TunnelError> {
     let raising = async {
         let (pulse, (io, turns)) = (Pulse::start(), in_turns(io));
         let (sender, connection) = h2::client::Builder::new()
@@ -216,7 +251,7 @@ async fn raise(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Resu
             .await?;
         let tunnel = Arc::new(Tunnel::new(sender));
         let driving = tokio::spawn(drive(connection, turns, pulse, tunnel.closing(), tunnel.over()));
-        let mut reports = Reports::request(&tunnel).await?;
+        let mut reports = Reports::request(&tunnel, gateway).await?;
         let first = reports.first().await?;
         Ok((Raised { tunnel, reports, driving }, first))
     };
@@ -247,10 +282,12 @@ async fn drive<Io: AsyncRead + AsyncWrite + Unpin>(
 struct Reports {
     body: h2::RecvStream,
     lines: Lines,
+    /// Who says them, as it has proved.
+    gateway: Option<Name>,
 }
 
 impl Reports {
-    async fn request(tunnel: &Tunnel) -> Result<Reports, TunnelError> {
+    async fn request(tunnel: &Tunnel, gateway: Option<Name>) -> Result<Reports, TunnelError> {
         let mut head = Request::new(());
         *head.method_mut() = Method::GET;
         *head.version_mut() = Version::HTTP_2;
@@ -266,7 +303,7 @@ impl Reports {
         if !answer.status().is_success() {
             return Err(TunnelError::Status(answer.status()));
         }
-        Ok(Reports { body: answer.into_body(), lines: Lines::default() })
+        Ok(Reports { body: answer.into_body(), lines: Lines::default(), gateway })
     }
 
     async fn first(&mut self) -> Result<Report, TunnelError> {
@@ -282,7 +319,8 @@ impl Reports {
         let Some(part) = self.body.data().await else { return Err(TunnelError::Stopped) };
         let part = part?;
         self.body.flow_control().release_capacity(part.len())?;
-        Ok(self.lines.push(&part)?)
+        let report = self.lines.push(&part)?;
+        Ok(report.map(|report| Report { gateway: self.gateway.clone().or(report.gateway), ..report }))
     }
 }
 

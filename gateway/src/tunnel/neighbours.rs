@@ -8,7 +8,7 @@ use config::resource::{Address, GatewayAddresses, Name};
 use config::snapshot::Snapshot;
 
 use super::pool::PeerKey;
-use super::report::MAX_GATEWAYS;
+use super::report::{MAX_GATEWAYS, Report};
 
 /// A cluster, in the GNS in which its gateways speak of it.
 type Cluster = (Name, Name);
@@ -22,24 +22,22 @@ pub struct Neighbours {
 impl Neighbours {
     /// Takes in what the peers say that are connected. Of a cluster of which none is, what was said last still counts:
     /// silence is no evidence.
-    pub fn listen<'p>(
-        &mut self,
-        snapshot: &Snapshot,
-        connected: impl Iterator<Item = (&'p PeerKey, Arc<[GatewayAddresses]>)>,
-    ) {
+    pub fn listen<'p>(&mut self, snapshot: &Snapshot, connected: impl Iterator<Item = (&'p PeerKey, Arc<Report>)>) {
         let knows =
             |(gns, cluster): &Cluster| snapshot.namespaces.get(gns).is_some_and(|gns| gns.labels.contains_key(cluster));
         self.said.retain(|cluster, _| knows(cluster));
         let mut heard: BTreeMap<Cluster, BTreeMap<Name, Address>> = BTreeMap::new();
-        for (peer, neighbours) in connected {
+        for (peer, said) in connected {
+            // Where one gateway should be another may answer.
+            let who = said.gateway.as_ref().unwrap_or(&peer.gateway);
             let known = heard.entry((peer.global_namespace.clone(), peer.cluster.clone())).or_default();
-            for GatewayAddresses { name, east_west, .. } in neighbours.iter() {
+            for GatewayAddresses { name, east_west, .. } in said.gateways.iter() {
                 let Some(address) = east_west else { continue };
                 // Each peer names at most so many: those of one cluster together do not, either.
                 if known.len() >= MAX_GATEWAYS && !known.contains_key(name) {
                     continue;
                 }
-                match *name == peer.gateway {
+                match name == who {
                     // Of itself it knows best.
                     true => drop(known.insert(name.clone(), address.clone())),
                     false => drop(known.entry(name.clone()).or_insert_with(|| address.clone())),
@@ -91,6 +89,11 @@ mod tests {
         gateways.iter().map(address).collect()
     }
 
+    fn said(by: Option<&str>, gateways: Vec<GatewayAddresses>) -> Arc<Report> {
+        let gateway = by.map(|name| name.parse().unwrap());
+        Arc::new(Report { gateway, gateways: gateways.into(), ..Report::default() })
+    }
+
     /// North's snapshot, with the gateways of south as the controller told of them.
     fn snapshot(south: &[(&str, &str)]) -> Snapshot {
         let rows = json!([{"cluster": {"prefix": ""}, "namespace": {"exact": "shop"}}]);
@@ -129,30 +132,42 @@ mod tests {
         assert_eq!(places(&neighbours, &snapshot), ["a 10.0.0.1", "b 10.0.0.2"]);
         let (a, c) = (south("a"), south("c"));
         let of_a = addresses(&[("a", "10.0.0.1"), ("b", "10.0.0.9"), ("c", "10.0.0.3")]);
-        neighbours.listen(&snapshot, [(&a, of_a.clone().into())].into_iter());
+        neighbours.listen(&snapshot, [(&a, said(None, of_a.clone()))].into_iter());
         assert_eq!(places(&neighbours, &snapshot), ["a 10.0.0.1", "b 10.0.0.9 10.0.0.2", "c 10.0.0.3"]);
         // Of itself each knows best, whoever is heard first.
         let of_c = addresses(&[("a", "10.0.0.8"), ("c", "10.0.0.4")]);
-        neighbours.listen(&snapshot, [(&a, of_a.into()), (&c, of_c.into())].into_iter());
+        neighbours.listen(&snapshot, [(&a, said(None, of_a)), (&c, said(None, of_c))].into_iter());
         assert_eq!(places(&neighbours, &snapshot), ["a 10.0.0.1", "b 10.0.0.9 10.0.0.2", "c 10.0.0.4"]);
+    }
+
+    #[test]
+    fn whoever_answers_in_the_place_of_another_speaks_for_itself_only() {
+        let (snapshot, mut neighbours) = (snapshot(&[("a", "10.0.0.2"), ("b", "10.0.0.2")]), Neighbours::default());
+        let (at_a, of_c) = (south("a"), south("c"));
+        // Where a should be b answers: what it says of a counts no more than what the others say.
+        let by_c = addresses(&[("a", "10.0.0.1"), ("b", "10.0.0.8"), ("c", "10.0.0.3")]);
+        let by_b = addresses(&[("a", "10.0.0.9"), ("b", "10.0.0.2")]);
+        let said = [(&of_c, said(Some("c"), by_c)), (&at_a, said(Some("b"), by_b))];
+        neighbours.listen(&snapshot, said.into_iter());
+        assert_eq!(places(&neighbours, &snapshot), ["a 10.0.0.1 10.0.0.2", "b 10.0.0.2", "c 10.0.0.3"]);
     }
 
     #[test]
     fn silence_takes_nothing_away_and_word_does() {
         let (snapshot, mut neighbours, a) = (snapshot(&[("a", "10.0.0.1")]), Neighbours::default(), south("a"));
         let both = addresses(&[("a", "10.0.0.1"), ("c", "10.0.0.3")]);
-        neighbours.listen(&snapshot, [(&a, both.into())].into_iter());
+        neighbours.listen(&snapshot, [(&a, said(None, both))].into_iter());
         neighbours.listen(&snapshot, [].into_iter());
-        neighbours.listen(&snapshot, [(&a, addresses(&[]).into())].into_iter());
+        neighbours.listen(&snapshot, [(&a, said(None, addresses(&[])))].into_iter());
         assert_eq!(places(&neighbours, &snapshot), ["a 10.0.0.1", "c 10.0.0.3"]);
-        neighbours.listen(&snapshot, [(&a, addresses(&[("a", "10.0.0.1")]).into())].into_iter());
+        neighbours.listen(&snapshot, [(&a, said(None, addresses(&[("a", "10.0.0.1")])))].into_iter());
         assert_eq!(places(&neighbours, &snapshot), ["a 10.0.0.1"]);
     }
 
     #[test]
     fn of_clusters_that_are_no_members_nothing_is_kept() {
         let (snapshot, mut neighbours, a) = (snapshot(&[]), Neighbours::default(), south("a"));
-        neighbours.listen(&snapshot, [(&a, addresses(&[("a", "10.0.0.1")]).into())].into_iter());
+        neighbours.listen(&snapshot, [(&a, said(None, addresses(&[("a", "10.0.0.1")])))].into_iter());
         assert_eq!(places(&neighbours, &snapshot), ["a 10.0.0.1"]);
         let alone = compile(&World::default(), &Place { cluster: "north".parse().unwrap() }, None);
         neighbours.listen(&alone, [].into_iter());

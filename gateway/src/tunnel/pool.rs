@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
-use config::resource::{Address, GatewayAddresses, Host, Name};
+use config::resource::{Address, Host, Name};
 use config::wire::PeerReport;
 use h2::client::SendRequest;
 use http::HeaderValue;
@@ -191,9 +191,20 @@ impl Peer {
         !self.tunnels.load().is_empty() && !self.report.load().draining
     }
 
-    /// Where the gateways of its cluster are, as it said last.
-    pub fn neighbours(&self) -> Arc<[GatewayAddresses]> {
-        self.report.load().gateways.clone()
+    /// What it said last; nothing yet of one that was never reached.
+    pub(super) fn said(&self) -> Arc<Report> {
+        self.report.load_full()
+    }
+
+    /// The gateway to which its tunnels lead.
+    pub fn reached(&self) -> Name {
+        self.answered_by().unwrap_or_else(|| self.key.gateway.clone())
+    }
+
+    /// Another gateway of its cluster, if that is who answers where it should be.
+    pub fn answered_by(&self) -> Option<Name> {
+        let said = self.report.load();
+        said.gateway.as_ref().filter(|who| self.is_connected() && **who != self.key.gateway).cloned()
     }
 
     /// Whether a tunnel to it is up.
@@ -211,6 +222,7 @@ impl Peer {
             address: self.means.borrow().place.address.to_string(),
             tunnels: u32::try_from(self.tunnels.load().len()).unwrap_or(u32::MAX),
             draining: self.is_connected() && self.report.load().draining,
+            answered_by: self.answered_by(),
             fault: self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }

@@ -31,7 +31,7 @@ pub type Versions = Arc<BTreeMap<Name, u32>>;
 /// What a gateway says about itself in one GNS.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Which gateway says it; nothing from one of an older release.
+    /// Which gateway says it: as it has proved, or else as it says; nothing from one of an older release.
     pub gateway: Option<Name>,
     /// Which life of the gateway this is: a successor's is another.
     pub boot: String,

@@ -74,7 +74,7 @@ impl Supervisor {
 
     fn reconcile(&mut self, plan: &Plan) {
         let connected = self.running.iter().filter(|(_, running)| running.peer.is_connected());
-        let said = connected.map(|(key, running)| (key, running.peer.neighbours()));
+        let said = connected.map(|(key, running)| (key, running.peer.said()));
         self.neighbours.listen(&plan.snapshot, said);
         let wanted = wanted(plan, &self.neighbours);
         let gone: Vec<_> = self.running.extract_if(.., |key, _| !wanted.contains_key(key)).collect();
@@ -247,8 +247,16 @@ impl Keeper {
             drop(self.means.changed().await);
         };
         let tunnel = dial::open(&self.peer, &means).await?;
+        self.misplaced(&means);
         (self.changed)();
         Ok((tunnel, means))
+    }
+
+    /// Tells when it is another gateway that answered. Its cluster vouches for it as well: it takes requests all the same.
+    fn misplaced(&self, means: &Means) {
+        let Some(answered_by) = self.peer.answered_by() else { return };
+        let (PeerKey { cluster, gateway, .. }, address) = (&self.peer.key, &means.place.address);
+        tracing::warn!(%cluster, %gateway, %address, %answered_by, "another gateway answers: correct spec.gateways of the Cluster");
     }
 
     /// Tells, and waits a while; no longer than until the means change.

@@ -1,25 +1,30 @@
 //! `tombolo check peering`: whether the gateways of one cluster reach those of another, step by step.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
 use config::explain::{Explanation, Step, Verdict};
 use config::resource::Name;
+use tokio::time::timeout;
 
 use crate::command::api::Api;
-use crate::command::context;
 use crate::command::output::{Format, note, printable, show};
 use crate::command::table::Table;
+use crate::command::{context, verdict};
 
-/// The exit code when nobody can tell.
-const UNKNOWN: u8 = 4;
+/// The gateways have so long for all steps; and after so long it is said that they are waited for.
+const LONGEST: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(1);
 
 /// Has each gateway of one cluster test each step towards the gateways of another: who it is itself, where they are, whether
 /// they answer, who they are, whether they take tunnels, and what they say of themselves.
 ///
-/// Ends with 1 when a step fails, with 4 when one cannot be told. The other way round is a test of its own.
+/// Takes up to 5 s. The other way round is a test of its own.
 #[derive(clap::Args)]
+#[command(after_help = verdict::CODES)]
 pub struct Args {
     /// The cluster whose gateways dial
     from: Name,
@@ -34,15 +39,23 @@ pub struct Args {
 
 /// Asks and shows.
 pub async fn run(args: &Args) -> Result<ExitCode> {
-    let tested = Api::open(&args.context)?.peering(&args.from, &args.to).await?;
-    show(args.output, &tested, || table(&tested))?;
-    let remedies: BTreeSet<String> = tested.steps.iter().filter_map(remedy).collect();
-    remedies.iter().for_each(note);
-    Ok(match tested.verdict {
-        Verdict::Ok | Verdict::Impaired => ExitCode::SUCCESS,
-        Verdict::Failed => ExitCode::FAILURE,
-        Verdict::Unknown => ExitCode::from(UNKNOWN),
+    verdict::conclude(ask(args).await, |tested| {
+        show(args.output, tested, || table(tested))?;
+        let remedies: BTreeSet<String> = tested.steps.iter().filter_map(remedy).collect();
+        remedies.iter().for_each(note);
+        Ok(())
     })
+}
+
+async fn ask(args: &Args) -> Result<Explanation> {
+    let Args { from, to, .. } = args;
+    let api = Api::open(&args.context)?;
+    let mut asking = pin!(api.peering(from, to));
+    if let Ok(tested) = timeout(SOON, &mut asking).await {
+        return tested;
+    }
+    note(format_args!("the gateways of {from} test each step to those of {to}: at most {LONGEST:?}"));
+    asking.await
 }
 
 fn table(tested: &Explanation) -> String {

@@ -9,6 +9,7 @@ use crate::support::demo::{ADMIN, Demo, HOST, HTTPS, SERVICE};
 use crate::support::dns::{self, A, Over};
 use crate::support::http::{Outcome, Protocol, plain};
 use crate::support::process::signal;
+use crate::support::upstream::{register, serve, service};
 use crate::support::{eventually, holds};
 
 const CART: &str = "cart.shop.internal";
@@ -115,6 +116,17 @@ async fn a_gateway_explains_by_itself_when_nobody_else_is_there() {
     let nowhere = format!("https://nobody.example.com:{HTTPS}/");
     let explained = explain(demo.context(), &["--admin", &admin, "GET", &nowhere]).await;
     assert_eq!((explained.code, explained.verdict()), (1, "failed"), "{:#}", explained.json);
+    // Who could not be asked is told from what is broken.
+    let nobody = SocketAddr::new(demo.gateway(0, 0), 1).to_string();
+    for (asked, why) in [
+        (vec!["explain", "GET", &url], "tombolo: "),
+        (vec!["explain", "--admin", &nobody, "GET", &url], "no gateway answers at"),
+        (vec!["explain", "--admin", &admin, "GET", "ftp://example.com/"], "no URL of HTTP"),
+    ] {
+        let said = demo.cli(|cli| cli.run(&asked));
+        assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""), "{said:?}");
+        assert!(said.stderr.contains(why), "{said:?}");
+    }
 }
 
 #[tokio::test]
@@ -136,4 +148,38 @@ async fn a_limited_token_is_told_of_its_own_global_namespaces_only() {
         (&only["verdict"], &only["hop"], &only["resource"]),
         (&"failed".into(), &"route".into(), &serde_json::Value::Null)
     );
+}
+
+#[tokio::test]
+async fn what_another_global_namespace_leaves_out_under_the_same_name_is_no_fault_of_this_one() {
+    let demo = &Demo::own().await;
+    demo.cli(|cli| {
+        cli.make_ready(
+            "apiVersion: tombolo.dev/v1alpha1\nkind: GlobalNamespace\nmetadata: {name: rival}\n\
+             spec: {domain: rival.internal, mtls: strict, \
+             members: [{cluster: {prefix: ''}, namespace: {exact: rival}}]}\n",
+        );
+    });
+    // Shop's runs in south; in north there is one in plain text, which rival's mode leaves out.
+    let (at, other) = (SocketAddr::new(demo.address(1, 1, 41), 9080), SocketAddr::new(demo.address(0, 1, 41), 9080));
+    serve(at).await;
+    register(&demo.state.join("south/services"), 1, "twin", at);
+    let left_out = service("north", "twin", &[other]).replace("namespace: shop", "namespace: rival");
+    std::fs::write(demo.state.join("north/services/rival-twin.yaml"), left_out).unwrap();
+    eventually("it is left out", async || {
+        let twin = demo.cli(|cli| cli.json(&["get", "Service/north/rival/twin"]));
+        holds(twin.to_string().contains("mtls: strict"), || twin.to_string())
+    })
+    .await;
+    let host = "twin.shop.internal";
+    let truth = async || {
+        let at = SocketAddr::new(demo.gateway(0, 0), SERVICE);
+        let answer = plain(demo.workload(0), at, host, Protocol::Http1).await?.get("/").await?;
+        holds(answer.status == StatusCode::OK, || format!("{answer:?}"))
+    };
+    let asked = args(&["--from", &format!("north/{}", demo.workload(0)), "GET", &format!("http://{host}:{SERVICE}/")]);
+    let asking = Asking { demo, args: asked, truth };
+    asking.until_healthy("with another of the same name").await;
+    let explained = asking.explain().await;
+    assert!(!explained.json.to_string().contains("rival"), "{:#}", explained.json);
 }

@@ -11,6 +11,8 @@ use super::process::TOMBOLO;
 #[derive(Debug)]
 pub struct Said {
     pub ok: bool,
+    /// The exit code, unless a signal ended it.
+    pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
@@ -76,5 +78,10 @@ impl Cli<'_> {
 pub fn said(command: &mut Command) -> Said {
     let output = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Said { ok: output.status.success(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    Said {
+        ok: output.status.success(),
+        code: output.status.code(),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    }
 }

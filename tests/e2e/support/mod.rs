@@ -8,6 +8,7 @@ pub mod clock;
 pub mod demo;
 pub mod dns;
 pub mod events;
+pub mod far;
 pub mod fickle;
 pub mod frames;
 pub mod grpc;

@@ -1,8 +1,10 @@
 //! Whose an address is that DNS answers.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 
-use config::explain::{Hop, Step};
+use config::explain::{Answer, Hop, Step, Verdict};
 use config::resource::{GatewayAddresses, Name, ResourceId, Spec};
 use config::world::Fact;
 
@@ -14,6 +16,45 @@ pub(super) struct Owner {
     pub(super) cluster: Name,
     pub(super) gateway: Name,
     pub(super) address: IpAddr,
+}
+
+/// How an address takes no connections, as DNS servers found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Closed {
+    /// It says nothing in time, which proves nothing.
+    Silent,
+    /// It refuses them.
+    Refused,
+}
+
+impl Closed {
+    /// What each address is that some server found closed; that one heard a refusal outweighs that another heard nothing.
+    pub(super) fn of<'a>(answers: impl Iterator<Item = &'a Answer>) -> BTreeMap<IpAddr, Closed> {
+        let mut closed = BTreeMap::new();
+        for answer in answers {
+            for address in &answer.closed {
+                let how = if answer.silent.contains(address) { Closed::Silent } else { Closed::Refused };
+                closed.entry(*address).and_modify(|known: &mut Closed| *known = how.max(*known)).or_insert(how);
+            }
+        }
+        closed
+    }
+
+    pub(super) fn verdict(self) -> Verdict {
+        match self {
+            Closed::Silent => Verdict::Unknown,
+            Closed::Refused => Verdict::Failed,
+        }
+    }
+}
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Closed::Silent => "did not answer in time, tried twice",
+            Closed::Refused => "takes no connections",
+        })
+    }
 }
 
 /// Where the gateways of some clusters are reached.
@@ -51,23 +92,45 @@ impl Addresses {
 
     /// The gateway to which the address leads. Behind an address that is only written there may be anything that passes
     /// connections on, but not if it is `closed`.
-    pub(super) fn owner(&self, address: IpAddr, closed: bool) -> Result<Owner, Step> {
+    pub(super) fn owner(&self, address: IpAddr, closed: Option<Closed>) -> Result<Owner, Step> {
         if let Some(owner) = self.find(&self.announced, address) {
             return Ok(owner);
         }
-        let stale = |what: String| Step::failed(Hop::Dns, format!("stale DNS: {what}"));
-        match self.find(&self.written, address) {
-            Some(owner) if !closed => Ok(owner),
-            Some(Owner { cluster, gateway, .. }) => {
-                Err(stale(format!("{address}, which is written for gateway {gateway}, takes no connections"))
-                    .about(format_args!("Cluster/{cluster}"))
-                    .remedy(format!(
-                        "correct spec.gateways of Cluster/{cluster}, or remove it: what gateways announce then counts"
-                    )))
+        let stale = |verdict, what: String| Step::new(Hop::Dns, verdict, format!("stale DNS: {what}"));
+        match (self.find(&self.written, address), closed) {
+            (Some(owner), None) => Ok(owner),
+            (Some(Owner { cluster, gateway, .. }), Some(closed)) => {
+                let what = format!("{address}, which is written for gateway {gateway}, {closed}");
+                Err(stale(closed.verdict(), what).about(format_args!("Cluster/{cluster}")).remedy(format!(
+                    "correct spec.gateways of Cluster/{cluster}, or remove it: what gateways announce then counts"
+                )))
             }
-            None => Err(stale(format!("{address} is the address of no gateway")).about(&self.resource).remedy(
-                "wait until what resolvers keep has ended (TTL); see whether the DNS servers follow their agents",
-            )),
+            (None, _) => {
+                let what = format!("{address} is the address of no gateway");
+                Err(stale(Verdict::Failed, what).about(&self.resource).remedy(
+                    "wait until what resolvers keep has ended (TTL); see whether the DNS servers follow their agents",
+                ))
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn silence_is_no_refusal_and_one_refusal_is_enough() {
+        let [a, b] = ["192.0.2.1", "192.0.2.2"].map(|address| address.parse::<IpAddr>().unwrap());
+        let answer = |closed: &[IpAddr], silent: &[IpAddr]| Answer {
+            closed: closed.to_vec(),
+            silent: silent.to_vec(),
+            ..Answer::default()
+        };
+        // An earlier release tells of no silence.
+        let answers = [answer(&[a, b], &[a, b]), answer(&[b], &[]), answer(&[], &[])];
+        assert_eq!(Closed::of(answers.iter()), BTreeMap::from([(a, Closed::Silent), (b, Closed::Refused)]));
+        assert_eq!([Closed::Silent, Closed::Refused].map(Closed::verdict), [Verdict::Unknown, Verdict::Failed]);
     }
 }

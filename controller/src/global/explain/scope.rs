@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 
-use config::explain::{Asked, Caller, Hop, Origin, Step, Who};
+use config::explain::{Asked, Caller, Hop, Origin, Step, Tunnelled, Who};
 use config::resource::{Name, PublicServiceSpec, ResourceId, Spec};
+use identity::{Role, SpiffeId};
 
 use super::Explain;
 use crate::access::{Inspect, Permit};
@@ -25,6 +26,19 @@ pub(super) struct Scope {
     pub(super) service: Option<(Name, String)>,
     /// The resources that say what becomes of the request, and when each became what it is.
     pub(super) concerned: Vec<(ResourceId, u64)>,
+}
+
+impl Scope {
+    /// Whether what a gateway wants others to be asked is what was asked of it, in its own name: no gateway has those of
+    /// another GNS say what they would do for whom it likes.
+    pub(super) fn may_ask(&self, (cluster, gateway): (&Name, &Name), question: &Tunnelled) -> bool {
+        let own = question.peer.parse::<SpiffeId>().is_ok_and(|peer| {
+            *peer.role() == Role::Gateway { cluster: cluster.to_string(), name: gateway.to_string() }
+        });
+        let same = question.method == self.asked.method && question.authority == self.asked.authority;
+        let gns = ResourceId::GlobalNamespace(question.global_namespace.clone());
+        own && same && self.concerned.iter().any(|(id, _)| *id == gns)
+    }
 }
 
 /// Where a request comes in; else why it comes in nowhere.
@@ -144,5 +158,54 @@ fn caller(view: &View, permit: &Permit<Inspect>, origin: &Origin) -> Result<Call
                 origin.cluster
             ))]))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Of a request to `cart` in `shop`, as the gateway `gw` of north was asked about it.
+    fn scope() -> Scope {
+        let caller = Caller::Address("192.0.2.1".parse().unwrap());
+        Scope {
+            asked: Asked::of("GET", "http://cart.shop.internal:8080/", caller).unwrap(),
+            clusters: vec!["north".parse().unwrap()],
+            public: false,
+            at: None,
+            resource: "GlobalNamespace/shop".to_owned(),
+            service: None,
+            concerned: vec![(ResourceId::GlobalNamespace("shop".parse().unwrap()), 1)],
+        }
+    }
+
+    fn question() -> Tunnelled {
+        Tunnelled {
+            method: "GET".to_owned(),
+            authority: "cart.shop.internal:8080".to_owned(),
+            target: "/".to_owned(),
+            global_namespace: "shop".parse().unwrap(),
+            service: "cart".parse().unwrap(),
+            port: 8080,
+            version: None,
+            peer: "spiffe://shop.mesh/cluster/north/gateway/gw".to_owned(),
+            source: None,
+        }
+    }
+
+    #[test]
+    fn a_gateway_has_others_asked_in_its_own_name_about_the_request_that_it_was_asked_about() {
+        let (north, gateway): (Name, Name) = ("north".parse().unwrap(), "gw".parse().unwrap());
+        let may = |question: Tunnelled| scope().may_ask((&north, &gateway), &question);
+        assert!(may(question()));
+        let peer = |role: &str| Tunnelled { peer: format!("spiffe://shop.mesh/cluster/{role}"), ..question() };
+        for other in ["north/gateway/gw-b", "south/gateway/gw", "north/ns/shop/svc/gw", "north"] {
+            assert!(!may(peer(other)), "{other}");
+        }
+        assert!(!may(Tunnelled { peer: "gw".to_owned(), ..question() }));
+        assert!(!may(Tunnelled { method: "POST".to_owned(), ..question() }));
+        assert!(!may(Tunnelled { authority: "pay.shop.internal:8080".to_owned(), ..question() }));
+        assert!(!may(Tunnelled { global_namespace: "bank".parse().unwrap(), ..question() }));
     }
 }

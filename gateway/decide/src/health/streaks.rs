@@ -27,6 +27,13 @@ impl Streaks {
         shown.fault().is_some_and(|fault| count(next(before).unwrap_or(before), fault) >= fault.limit())
     }
 
+    /// The longest that no good answer has ended yet.
+    pub fn longest(&self) -> Option<(Fault, u8)> {
+        let counts = self.0.load(Ordering::Relaxed);
+        let lengths = Fault::ALL.into_iter().map(|fault| (fault, count(counts, fault)));
+        lengths.filter(|(_, length)| *length > 0).max_by_key(|(_, length)| *length)
+    }
+
     /// Starts anew, as after an ejection.
     pub fn clear(&self) {
         self.0.store(0, Ordering::Relaxed);
@@ -85,6 +92,18 @@ mod tests {
             streaks.clear();
             assert!(!streaks.record(shown));
         }
+    }
+
+    #[test]
+    fn the_longest_streak_is_told_until_it_ends() {
+        let streaks = Streaks::default();
+        assert_eq!(streaks.longest(), None);
+        for shown in [Shown::Status(500), Shown::Reset, Shown::Reset] {
+            streaks.record(shown);
+        }
+        assert_eq!(streaks.longest(), Some((Fault::Reset, 2)));
+        streaks.record(Shown::Status(200));
+        assert_eq!(streaks.longest(), None);
     }
 
     #[test]

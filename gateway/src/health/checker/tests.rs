@@ -69,6 +69,7 @@ fn service(targets: Vec<Arc<Target>>, changes: Changes) -> PlannedService {
         versions: BTreeMap::new(),
         remote: BTreeMap::new(),
         allowed: Vec::new(),
+        left_out: Vec::new(),
     };
     let (protocol, proxy_header, versions) = (Protocol::Http, false, BTreeMap::new());
     let port = PlannedPort { protocol, proxy_header, all: pool, versions, crossing: None };

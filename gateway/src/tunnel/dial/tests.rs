@@ -2,9 +2,13 @@
 
 use h2::server::{self, SendResponse};
 use http::Response;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use tokio::io::{DuplexStream, duplex};
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
+use tokio_rustls::TlsAcceptor;
 
 use super::*;
 use crate::tunnel::pool::{PeerKey, PeerPlace};
@@ -41,7 +45,7 @@ fn answer(mut respond: SendResponse<Bytes>, body: Bytes) -> h2::SendStream<Bytes
 }
 
 async fn opened(peer: &Arc<Peer>, io: DuplexStream) -> Opened {
-    let (raised, first) = raise(io).await.map_err(|error| error.to_string()).unwrap();
+    let (raised, first) = raise_over(io, None).await.map_err(|error| error.to_string()).unwrap();
     peer.add(raised.tunnel.clone(), first);
     Opened { peer: peer.clone(), raised, moving: watch::Sender::new(false), last_calls: LAST_CALLS }
 }
@@ -57,7 +61,7 @@ async fn a_peer_that_never_reports_is_given_up_and_hung_up_on() {
         }
         taken.len()
     });
-    assert!(matches!(raise(near).await, Err(TunnelError::Opening)));
+    assert!(matches!(raise_over(near, None).await, Err(TunnelError::Opening)));
     assert_eq!(timeout(SECOND, far).await.unwrap().unwrap(), 1);
 }
 
@@ -162,4 +166,58 @@ async fn a_call_outlives_the_renewal_of_its_tunnel_by_far_but_not_a_peer_that_ma
         assert!(timeout(LONGEST_CALLS, call.closed()).await.is_ok(), "no call lasts for ever");
         far.await.unwrap();
     }
+}
+
+/// A gateway of south that answers TLS by this name, and its certificate.
+async fn gateway(name: &str) -> (Address, CertificateDer<'static>) {
+    let mut params = rcgen::CertificateParams::new(["x.internal".to_owned()]).unwrap();
+    let id = format!("spiffe://shop.mesh/cluster/south/gateway/{name}");
+    params.subject_alt_names.push(rcgen::SanType::URI(id.as_str().try_into().unwrap()));
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap().der().clone();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    let config = config.with_no_client_auth().with_single_cert(vec![certificate.clone()], key).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string().parse().unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((tcp, _)) = listener.accept().await {
+            open.push(acceptor.accept(tcp).await);
+        }
+    });
+    (address, certificate)
+}
+
+fn believing(roots: &[&CertificateDer<'static>]) -> Arc<ClientConfig> {
+    let mut store = RootCertStore::empty();
+    roots.iter().for_each(|root| store.add((*root).clone()).unwrap());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    Arc::new(config.with_root_certificates(store).with_no_client_auth())
+}
+
+#[tokio::test]
+async fn who_answers_is_known_by_name_and_the_right_one_is_taken_where_it_can_be_found() {
+    let ((at_a, a), (at_b, b)) = (gateway("gw-a").await, gateway("gw-b").await);
+    let tls = Some(believing(&[&a, &b]));
+    let nowhere: Address = {
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        free.local_addr().unwrap().to_string().parse().unwrap()
+    };
+    let answered = async |address: &Address, or_else: Option<&Address>| {
+        let label = "x.internal".parse().unwrap();
+        let place = PeerPlace { address: address.clone(), label, or_else: or_else.cloned() };
+        let secured = secure(&Means { place, tls: tls.clone() }, &"gw-a".parse().unwrap()).await;
+        secured.map(|secured| secured.gateway.unwrap().to_string()).map_err(|error| error.to_string())
+    };
+    assert_eq!(answered(&at_a, None).await.as_deref(), Ok("gw-a"));
+    assert_eq!(answered(&at_b, None).await.as_deref(), Ok("gw-b"), "its cluster vouches for it as well");
+    assert_eq!(answered(&at_b, Some(&at_a)).await.as_deref(), Ok("gw-a"));
+    assert_eq!(answered(&at_a, Some(&at_b)).await.as_deref(), Ok("gw-a"));
+    assert_eq!(answered(&at_b, Some(&nowhere)).await.as_deref(), Ok("gw-b"));
+    assert_eq!(answered(&nowhere, Some(&at_a)).await.as_deref(), Ok("gw-a"));
+    assert!(answered(&nowhere, None).await.is_err());
 }
