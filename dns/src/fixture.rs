@@ -116,11 +116,12 @@ pub(crate) fn with_namespace(snapshot: &mut Snapshot, change: impl FnOnce(&mut N
 pub(crate) const DEAD: GatewayState = GatewayState { live: false, draining: false };
 pub(crate) const DRAINING: GatewayState = GatewayState { live: true, draining: true };
 
-pub(crate) fn health(gateways: &[(&str, &str, GatewayState)], cart: &[(&str, u32)]) -> Health {
+pub(crate) fn health(gateways: &[(&str, &str, GatewayState)], cart: &[(&str, bool)]) -> Health {
     let mut health = Health::default();
     for (cluster, gateway, state) in gateways {
         health.gateways.entry(name(cluster)).or_default().insert(name(gateway), *state);
     }
-    health.services = names([("shop", names([("cart", names(cart.iter().copied()))]))]);
+    let serving = (!cart.is_empty()).then(|| Arc::new(names(cart.iter().copied())));
+    health.set_service(&name("shop"), &name("cart"), serving);
     health
 }

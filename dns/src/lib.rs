@@ -20,5 +20,5 @@ mod tcp;
 mod udp;
 
 pub use answer::{Answer, Data, Question, QuestionType, SERVER_LABELS, Soa, answer};
-pub use health::{GatewayState, Health};
+pub use health::{GatewayState, Health, Serving};
 pub use server::{BuildError, DnsServer, RunError, Settings};

@@ -1,10 +1,10 @@
 //! A running gateway: what its parts share, how they start, and how they stop.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use config::explain::{Answer, Question};
 use config::live::{self, Live};
 use config::resource::{GatewayAddresses, Name};
@@ -28,6 +28,7 @@ use crate::listener::doors::{self, Purpose};
 use crate::listener::mesh;
 use crate::listener::sockets::{BindError, Listening, Sockets};
 use crate::metrics::Metrics;
+use crate::news::News;
 use crate::overload::{self, Overload};
 use crate::plan::{Plan, TunnelTls};
 use crate::planner::Planner;
@@ -38,9 +39,9 @@ use crate::stream::Pipes;
 use crate::takeover::Offer;
 use crate::tunnel::pool::{PeerKey, Peers};
 use crate::tunnel::report::Report;
-use crate::tunnel::reports::{Reports, Told};
+use crate::tunnel::reports::{Listener, Reports};
 use crate::tunnel::supervisor::Supervisor;
-use crate::view::View;
+use crate::view::{self, View, Views};
 
 /// A stopping gateway's idle connections have so long to bring a request that was on its way, and to end by themselves;
 /// and so have those whose last request has ended, to send what is left of its answer.
@@ -110,7 +111,10 @@ pub struct Core {
     /// A successor serves in its place.
     succeeded: CancellationToken,
     in_flight: AtomicUsize,
+    /// Of which services something may have changed.
+    news: Arc<News>,
     reports: Reports,
+    views: Views,
 }
 
 /// A request that a stopping gateway waits for.
@@ -124,13 +128,14 @@ impl Drop for InFlight<'_> {
 }
 
 impl Core {
-    /// What this gateway says about a GNS to its peers: to those of the GNS, or to those of another, whose services may
-    /// call some of it.
-    pub fn report(&self, global_namespace: &Name, told: Option<&Name>) -> Arc<Told> {
-        // The count first: what changes meanwhile is then seen by the next one who asks.
-        let changes = *self.changes.borrow();
-        let plan = self.plan.load();
-        self.reports.get(changes, &plan, (global_namespace, told), || self.make_report(&plan, global_namespace, told))
+    /// What this gateway says about a GNS to a peer: the report's number, and its line.
+    pub fn report(&self, listener: Listener<'_>) -> (u64, Bytes) {
+        self.reports.line((&self.plan, &self.news), listener, |plan| self.report_head(plan))
+    }
+
+    /// What this gateway says of its view to a DNS server that was told `said` last: the view's number, and its line.
+    fn view_line(&self, said: Option<u64>) -> (u64, Bytes) {
+        self.views.line((&self.plan, &self.peers, &self.news), self.draining.is_cancelled(), said)
     }
 
     /// A request begins: a stopping gateway waits for it until the guard is dropped.
@@ -153,32 +158,14 @@ impl Core {
         }
     }
 
-    fn make_report(&self, plan: &Plan, global_namespace: &Name, told: Option<&Name>) -> Report {
-        let mut services = BTreeMap::new();
-        for (name, planned) in plan.services.get(global_namespace).into_iter().flatten() {
-            let Some(port) = planned.ports.values().next() else { continue };
-            let pools = match told {
-                None => &port.versions,
-                Some(other) => {
-                    let lets_in = planned.service.allowed.iter().any(|allowed| allowed.global_namespace == *other);
-                    let Some(crossing) = port.crossing.as_ref().filter(|_| lets_in) else { continue };
-                    &crossing.versions
-                }
-            };
-            let versions: BTreeMap<_, _> =
-                pools.iter().map(|(version, pool)| (version.clone(), pool.healthy())).collect();
-            if !versions.is_empty() {
-                services.insert(name.clone(), Arc::new(versions));
-            }
-        }
+    fn report_head(&self, plan: &Plan) -> Report {
         Report {
             gateway: Some(self.settings.name.clone()),
             boot: self.boot.clone(),
-            sequence: 0,
             draining: self.draining.is_cancelled(),
             moving: self.succeeded.is_cancelled(),
-            services,
             gateways: neighbours(&plan.snapshot),
+            ..Report::default()
         }
     }
 
@@ -190,12 +177,9 @@ impl Core {
     /// What this gateway knows of health everywhere.
     pub fn view(&self) -> View {
         let plan = self.plan.load();
-        let mut view = View { draining: self.draining.is_cancelled(), ..View::default() };
-        for peer in self.peers.all() {
-            let live = view.gateways.entry(peer.key.cluster.clone()).or_default();
-            *live.entry(peer.key.gateway.clone()).or_default() |= peer.is_live();
-        }
         let table = self.peers.table();
+        let (draining, gateways) = (self.draining.is_cancelled(), view::gateways(&table));
+        let mut view = View { draining, gateways, ..View::default() };
         for (gns, services) in &plan.services {
             for (name, planned) in services {
                 let here = planned.ports.values().next().map_or(0, |port| port.all.healthy());
@@ -258,7 +242,8 @@ impl Gateway {
         let metrics = Arc::new(Metrics::new(registry)?);
         let changes = Arc::new(watch::Sender::new(0));
         let cut = CancellationToken::new();
-        let checker = Arc::new(Checker::new(notifier(&changes), cut.clone()));
+        let news = Arc::<News>::default();
+        let checker = Arc::new(Checker::new(notifier(&changes), news.clone(), cut.clone()));
         let (publisher, plan) = live::channel(Arc::new(Plan::empty(inputs.snapshot.get())));
         let planner = Planner::new(inputs, publisher, checker.clone(), metrics.clone());
         let descriptors = descriptors::raise_limit();
@@ -282,7 +267,9 @@ impl Gateway {
             draining: CancellationToken::new(),
             succeeded: CancellationToken::new(),
             in_flight: AtomicUsize::new(0),
+            news,
             reports: Reports::default(),
+            views: Views::default(),
         });
         Ok(Gateway { core, planner, listeners })
     }
@@ -309,7 +296,8 @@ impl Gateway {
         tasks.spawn(keep_gauges(core.clone()));
         tasks.spawn(follow_trust(core.clone()));
         tasks.spawn(overload::watch(core.clone()));
-        let supervisor = Supervisor::new(core.peers.clone(), notifier(&core.changes), core.metrics.clone());
+        let supervisor =
+            Supervisor::new(core.peers.clone(), notifier(&core.changes), core.news.clone(), core.metrics.clone());
         tasks.spawn(supervisor.run(core.plan.clone()));
         if let Some(offer) = offer {
             tasks.spawn(offer.serve(Handle(core.clone()), core.succeeded.clone()));
@@ -495,6 +483,12 @@ impl Handle {
     /// What it knows of health.
     pub fn view(&self) -> View {
         self.0.view()
+    }
+
+    /// What is told of that to a DNS server that wants only changes, and was told `said` last: the view's number, and its
+    /// line, which is a beat if nothing is new.
+    pub fn view_line(&self, said: Option<u64>) -> (u64, Bytes) {
+        self.0.view_line(said)
     }
 
     /// Told whenever the view may have changed.

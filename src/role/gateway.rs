@@ -4,21 +4,19 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
-use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::post;
 use axum::{Json, Router};
 use config::explain::Question;
 use config::resource::Name;
 use config::resource::cluster::Cidr;
 use config::wire::{Ack, CertificateReport, MemberRole, Order, TrustReport};
 use controller::member::Identities;
-use futures_util::stream;
 use gateway::listener::sockets::Listening;
 use gateway::runtime::{Believed, End, Handle};
 use gateway::settings::AccessLog;
@@ -36,16 +34,14 @@ use super::member::{self, Following};
 use crate::admin::Admin;
 use crate::lifeline;
 
+mod health;
+
 /// Where successors find a running gateway, in its state directory.
 const TAKEOVER: &str = "takeover.sock";
 /// Why a successor ends that is asked to stop.
 const TOO_EARLY: &str = "asked to stop before it took over: the running gateway goes on";
 /// After an error of the admin port.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
-/// Between two views.
-const LONGEST_REST: Duration = Duration::from_millis(50);
-/// From one line of the health stream to the next, at the most.
-const BEAT: Duration = Duration::from_millis(500);
 
 /// A gateway's flags.
 #[derive(clap::Args, Debug, Clone)]
@@ -208,7 +204,7 @@ fn open_admin(at: SocketAddr, registry: Registry, handle: &Handle) -> anyhow::Re
     let ready = handle.clone();
     let admin = Admin::on(AdminSocket(listening), registry, Arc::new(move || ready.ready()));
     let stop = CancellationToken::new();
-    admin.with(health_routes(handle.clone())).spawn(stop.clone());
+    admin.with(health::routes(handle.clone())).with(explain_routes(handle.clone())).spawn(stop.clone());
     Ok(stop.drop_guard())
 }
 
@@ -298,18 +294,13 @@ fn trust(believed: Believed, held: &Identities, said: &[TrustReport]) -> TrustRe
     TrustReport { certificate, global_namespace: Some(global_namespace), roots, workloads: vec![], visitors: vec![] }
 }
 
-/// `/v1/health`: this gateway's view, once; `/v1/health/follow`: a line of JSON at each change, and an empty one as a
-/// beat.
-fn health_routes(handle: Handle) -> Router {
-    let once = handle.clone();
-    Router::new()
-        .route("/v1/explain", post(explain).with_state(Asking::new(handle.clone())))
-        .route("/v1/health", get(move || async move { Json(once.view()) }))
-        .route("/v1/health/follow", get(move || async move { Body::from_stream(lines(handle)) }))
-}
-
 /// So many questions at once are answered on the admin port: each has the gateway try its peers and instances.
 const MOST_QUESTIONS: usize = 4;
+
+/// `/v1/explain`.
+fn explain_routes(handle: Handle) -> Router {
+    Router::new().route("/v1/explain", post(explain).with_state(Asking::new(handle)))
+}
 
 /// Who is asked on the admin port.
 #[derive(Clone)]
@@ -330,29 +321,4 @@ async fn explain(State(Asking { handle, room }): State<Asking>, Json(question): 
         return (StatusCode::TOO_MANY_REQUESTS, "it is asked too much at once: try again\n").into_response();
     };
     Json(handle.explain(question).await).into_response()
-}
-
-fn lines(handle: Handle) -> impl stream::Stream<Item = Result<Bytes, serde_json::Error>> {
-    let changes = handle.changes();
-    stream::unfold((handle, changes, None, Duration::ZERO), |(handle, mut changes, said, rest)| async move {
-        tokio::time::sleep(rest).await;
-        if said.is_some() && !matches!(tokio::time::timeout(BEAT, changes.changed()).await, Ok(Ok(())) | Err(_)) {
-            return None;
-        }
-        if handle.has_successor() {
-            return None;
-        }
-        let begun = Instant::now();
-        let view = handle.view();
-        let line = if said.as_ref() == Some(&view) { Ok(Bytes::from_static(b"\n")) } else { line_of(&view) };
-        // A view is of all services: however fast they change, a worker is with this for a fifth of the time at most.
-        let rest = (begun.elapsed() * 4).min(LONGEST_REST);
-        Some((line, (handle, changes, Some(view), rest)))
-    })
-}
-
-fn line_of(view: &gateway::view::View) -> Result<Bytes, serde_json::Error> {
-    let mut line = serde_json::to_vec(view)?;
-    line.push(b'\n');
-    Ok(line.into())
 }

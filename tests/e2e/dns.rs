@@ -1,9 +1,16 @@
 //! What names mean, in every cluster.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
-use crate::support::demo::{Demo, HOST};
+use http::{HeaderMap, Method};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+
+use crate::support::demo::{ADMIN, Demo, HOST};
 use crate::support::dns::{A, AAAA, NOERROR, NXDOMAIN, Over, REFUSED, SOA, ask};
+use crate::support::http::{Outcome, Protocol, empty, plain};
+use crate::support::{eventually, holds};
 
 const BOTH: [Over; 2] = [Over::Udp, Over::Tcp];
 
@@ -77,4 +84,31 @@ async fn a_datagram_that_is_no_question_harms_nobody() {
         socket.send_to(junk, demo.dns(0)).await.unwrap();
     }
     assert_eq!(ask(demo.dns(0), Over::Udp, "cart.shop.internal", A).await.unwrap().code, NOERROR);
+}
+
+/// The first line of a gateway's health stream.
+async fn first_line(demo: &Demo, path: &str) -> Outcome<Value> {
+    let at = SocketAddr::new(demo.gateway(0, 0), ADMIN);
+    let mut connection = plain(demo.workload(0), at, "admin", Protocol::Http1).await?;
+    let mut body = connection.open(Method::GET, path, HeaderMap::new(), empty()).await?.into_body();
+    let mut line = Vec::new();
+    while !line.ends_with(b"\n") {
+        let frame = body.frame().await.ok_or("the stream ended")?.map_err(|error| error.to_string())?;
+        line.extend(frame.into_data().unwrap_or_default());
+    }
+    serde_json::from_slice(&line).map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn a_dns_server_of_an_older_release_still_follows_whole_views_and_a_new_one_only_what_matters() {
+    let demo = Demo::shared().await;
+    let told = async || {
+        let whole = first_line(demo, "/v1/health/follow").await?;
+        let changes = first_line(demo, "/v1/health/follow?changes").await?;
+        let cart = |view: &Value| view["services"]["shop"]["cart"]["north"].clone();
+        let numbers = (cart(&whole), &whole["sequence"], cart(&changes), changes["sequence"].as_u64() > Some(0));
+        holds(numbers == (json!(3), &Value::Null, json!(1), true), || format!("{whole} {changes}"))?;
+        holds(whole["gateways"] == changes["gateways"], || format!("{whole} {changes}"))
+    };
+    eventually("both are told", told).await;
 }

@@ -6,11 +6,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
+use crate::support::certs::Authority;
 use crate::support::cli::{Cli, Said};
 use crate::support::demo::ADMIN;
 use crate::support::http::{Protocol, plain};
 use crate::support::router::{Router, address, public, shop};
 use crate::support::upstream::service;
+use crate::support::{eventually, holds};
 
 const UP: &str = "an agent is connected";
 
@@ -183,4 +185,39 @@ fn token_secrets(tokens: &[String]) -> Vec<String> {
         Some(fields["secret"].as_str()?.to_owned())
     };
     tokens.iter().filter_map(read).collect()
+}
+
+#[tokio::test]
+async fn a_dns_server_is_given_neither_certificates_nor_keys_of_hosts() {
+    let (host, authority) = ("cart.example.com", Authority::new("a customer's CA"));
+    let issued = authority.issue(host);
+    let certificate = json!({
+        "apiVersion": "tombolo.dev/v1alpha1", "kind": "Certificate", "metadata": { "name": "own" },
+        "spec": { "globalNamespace": "shop", "certificate": issued.certificate, "key": issued.key },
+    });
+    let uploaded = public("cart", "cart", 8080, "{certificate: {uploaded: own}}");
+    let made = public("shop", "cart", 8080, "{certificate: selfSigned}");
+    let cart = service("local", "cart", &[(address(73, 2), 9000).into()]);
+    let manifests = format!("{}{uploaded}{made}{certificate}\n---\n{cart}", shop("127.0.0.0/8"));
+    let router = Router::start(address(73, 1), &manifests, &[]);
+    let (gateway, dns) = (router.state().join("gateway"), router.state().join("dns"));
+    let [chain, key] = [&issued.certificate, &issued.key].map(|pem| pem.lines().nth(2).unwrap());
+    let known = async || {
+        let kept = [chain, key, "hostCertificate/shop/shop"].iter().all(|text| stands_in(&gateway, text));
+        let named = ["cart.example.com", "shop.example.com"].iter().all(|host| stands_in(&dns, host));
+        holds(kept && named, || format!("at the gateway: {kept}, at the DNS server: {named}"))
+    };
+    eventually("both know the hosts", known).await;
+    for text in [chain, key, "hostCertificate/", "keySha256"] {
+        assert!(!stands_in(&dns, text), "{text} is on a DNS server's disk");
+    }
+    assert!(std::fs::read_dir(dns.join("secrets")).map_or(0, Iterator::count) == 0);
+}
+
+/// Whether a file, or one in a directory, has the text.
+fn stands_in(path: &Path, text: &str) -> bool {
+    match std::fs::read_dir(path) {
+        Ok(entries) => entries.flatten().any(|entry| stands_in(&entry.path(), text)),
+        Err(_) => std::fs::read(path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains(text)),
+    }
 }

@@ -23,7 +23,7 @@ use super::office::{self, Office};
 use super::report::{Holding, Reporting, Seeing};
 use super::roster::Roster;
 use super::services::{self, Services, Sighting};
-use super::source::{LocalSource, merge};
+use super::source::{LocalSource, merge, names};
 use super::standing::{Standings, Visited, needs, revoked_gateways, standings, visited};
 use super::workloads::{self, Signer, Territory};
 use super::{Agent, AgentError, Parts, admission, asking, server_tls};
@@ -172,6 +172,7 @@ impl Door {
             certificates: parts.certificates.clone(),
             known: agent.known.subscribe(),
             feed: projection.feed.subscribe(),
+            names: projection.names.subscribe(),
             shutdown: shutdown.clone(),
         });
         Ok(Door { address: agent.address, tls: watch::Sender::new(Arc::new(config)), due, source, shutdown })
@@ -264,7 +265,10 @@ struct Projection<'a> {
     world: watch::Receiver<Option<Arc<Published>>>,
     seen: watch::Receiver<Arc<Seen>>,
     reading: Reading,
+    /// Whether the newest world has been read.
+    is_read: bool,
     feed: watch::Sender<Arc<Published>>,
+    names: watch::Sender<Arc<Published>>,
     standings: watch::Sender<Arc<Standings>>,
     visited: watch::Sender<Arc<Visited>>,
     territory: watch::Sender<Arc<Territory>>,
@@ -291,7 +295,9 @@ impl<'a> Projection<'a> {
             world,
             seen,
             reading: Reading::default(),
+            is_read: false,
             feed: watch::Sender::default(),
+            names: watch::Sender::default(),
             standings: watch::Sender::default(),
             visited: watch::Sender::default(),
             territory: watch::Sender::default(),
@@ -310,7 +316,7 @@ impl<'a> Projection<'a> {
     async fn run(mut self) {
         loop {
             tokio::select! {
-                Ok(()) = self.world.changed() => self.heard = true,
+                Ok(()) = self.world.changed() => (self.heard, self.is_read) = (true, false),
                 Ok(()) = self.seen.changed() => {}
                 Ok(()) = self.control.changed() => {}
                 else => return,
@@ -320,16 +326,36 @@ impl<'a> Projection<'a> {
     }
 
     fn project(&mut self) {
-        let world = self.world.borrow_and_update().clone();
+        let world = self.newest_world();
         let seen = self.seen.borrow_and_update().clone();
         let Some(world) = world else { return };
-        self.reading.read(&world);
+        // What the agent sees changes far more often than what it is told, and is no part of this.
+        if !std::mem::replace(&mut self.is_read, true) {
+            self.read(&world);
+        }
+        let turn = *self.member_turn.borrow();
+        let trust = trust(&self.control.borrow_and_update(), turn);
+        let merged = merge(&self.agent.cluster, &world, &seen, trust);
+        self.names.send_replace(Arc::new(names(&merged)));
+        self.feed.send_replace(Arc::new(merged));
+        self.agent.known.send_replace(true);
+    }
+
+    /// The controller's world; one that came since anybody waited for it is noted, for nobody will wait for it again.
+    fn newest_world(&mut self) -> Option<Arc<Published>> {
+        let world = self.world.borrow_and_update();
+        if world.has_changed() {
+            (self.heard, self.is_read) = (true, false);
+        }
+        world.clone()
+    }
+
+    /// What the agent itself must know of the controller's world.
+    fn read(&mut self, world: &Published) {
+        self.reading.read(world);
         let wanted = Wanted::of(self.reading.world());
         // Members renew whenever the agent shall.
-        let turn = wanted.as_deref().map_or(0, |wanted| wanted.order.leaf);
-        let trust = trust(&self.control.borrow_and_update(), turn);
-        self.member_turn.send_replace(turn);
-        self.feed.send_replace(Arc::new(merge(&self.agent.cluster, &world, &seen, trust)));
+        self.member_turn.send_replace(wanted.as_deref().map_or(0, |wanted| wanted.order.leaf));
         if self.heard {
             self.wanted.send_if_modified(|last| (*last != wanted).then(|| *last = wanted).is_some());
         }
@@ -339,7 +365,6 @@ impl<'a> Projection<'a> {
         send_if_new(&self.visited, visited(self.reading.world(), &standings));
         self.needs.send_replace(Arc::new(needs(&standings)));
         self.standings.send_replace(Arc::new(standings));
-        self.agent.known.send_replace(true);
     }
 }
 

@@ -19,8 +19,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
+use self::sum::{Said, Sum};
 use crate::sync::cache::{read_checked, write_checked};
 use crate::sync::secrets::hex;
+
+mod sum;
 
 /// So long must a directory be quiet before it is read: whoever writes may be in the middle of it. What is read too soon
 /// does no harm, as a file that makes no sense keeps its last good content.
@@ -53,6 +56,8 @@ pub(super) struct Services {
     kept_at: Option<Instant>,
     unkept: bool,
     files: BTreeMap<String, ServiceFile>,
+    /// What they come to.
+    sum: Sum,
 }
 
 /// Which files may have changed.
@@ -63,13 +68,6 @@ enum Touched {
 }
 
 impl Touched {
-    fn contains(&self, name: &str) -> bool {
-        match self {
-            Touched::All => true,
-            Touched::These(names) => names.contains(name),
-        }
-    }
-
     /// What a notice is about.
     fn add(&mut self, event: notify::Result<Event>) {
         match (self, event) {
@@ -93,6 +91,12 @@ struct ServiceFile {
     faults: Vec<Rejection>,
 }
 
+impl ServiceFile {
+    fn said(&self) -> Said {
+        Said { good: self.good.clone(), faults: self.faults.clone() }
+    }
+}
+
 impl Services {
     /// The directory of a cluster; what was good in the last life is known again from `kept`.
     ///
@@ -104,7 +108,9 @@ impl Services {
         let defaults = Defaults { cluster: Some(cluster.clone()), namespace };
         let mut files: BTreeMap<String, ServiceFile> = read_checked(&kept).unwrap_or_default();
         files.values_mut().for_each(|file| file.text.clear()); // the program may read it differently now
-        Ok(Services { folder, defaults, cluster, kept, kept_at: None, unkept: false, files })
+        let mut sum = Sum::default();
+        files.iter().for_each(|(name, file)| sum.set(name, file.said()));
+        Ok(Services { folder, defaults, cluster, kept, kept_at: None, unkept: false, files, sum })
     }
 
     /// Reads what has changed; returns what is seen now.
@@ -113,40 +119,50 @@ impl Services {
     }
 
     fn scan_touched(&mut self, touched: &Touched) -> Sighting {
-        match self.list() {
-            Ok(names) => self.read_all(&names, touched),
-            Err(error) => tracing::warn!(
-                folder = %self.folder.display(), %error, "the services' directory cannot be read; the last good stays"
-            ),
+        match touched {
+            Touched::These(names) => names.iter().filter(|name| is_manifest(name)).for_each(|name| self.look(name)),
+            Touched::All => match self.list() {
+                Ok(names) => self.look_at_all(names),
+                Err(error) => tracing::warn!(
+                    folder = %self.folder.display(), %error,
+                    "the services' directory cannot be read; the last good stays"
+                ),
+            },
         }
-        self.sighting()
+        self.keep();
+        Sighting { entries: self.sum.entries().clone(), rejected: self.sum.rejected() }
     }
 
-    /// The manifest files, without hidden ones: editors and `rsync` put half-written files there.
+    /// The manifest files.
     fn list(&self) -> io::Result<BTreeSet<String>> {
         let mut names = BTreeSet::new();
         for file in fs::read_dir(&self.folder)? {
             let Ok(name) = file?.file_name().into_string() else { continue };
-            let known = [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end));
-            if known && !name.starts_with('.') {
+            if is_manifest(&name) {
                 names.insert(name);
             }
         }
         Ok(names)
     }
 
-    fn read_all(&mut self, names: &BTreeSet<String>, touched: &Touched) {
-        let count = self.files.len();
-        self.files.retain(|name, _| names.contains(name));
-        let gone = self.files.len() != count;
-        let (mut changed, new) = (false, |files: &BTreeMap<String, ServiceFile>, name: &str| !files.contains_key(name));
-        for name in names {
-            if touched.contains(name) || new(&self.files, name) {
-                changed |= self.read_file(name);
-            }
+    fn look_at_all(&mut self, mut names: BTreeSet<String>) {
+        names.extend(self.files.keys().cloned());
+        names.iter().for_each(|name| self.look(name));
+    }
+
+    /// Looks at a file that may have changed, come, or gone.
+    fn look(&mut self, name: &str) {
+        let changed = if self.is_gone(name) { self.files.remove(name).is_some() } else { self.read_file(name) };
+        if changed {
+            self.sum.set(name, self.files.get(name).map(ServiceFile::said).unwrap_or_default());
+            self.unkept = true;
         }
-        self.unkept |= gone || changed;
-        self.keep();
+    }
+
+    /// Of a directory that is itself not there, as while it is mounted anew, no file counts as gone.
+    fn is_gone(&self, name: &str) -> bool {
+        let found = self.folder.join(name).symlink_metadata();
+        found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) && self.folder.is_dir()
     }
 
     /// What is not kept yet is with the next scan, [`RESCAN`] from now at the latest.
@@ -182,28 +198,11 @@ impl Services {
         }
         true
     }
+}
 
-    fn sighting(&self) -> Sighting {
-        let mut sighting = Sighting::default();
-        let mut origin: BTreeMap<&str, &str> = BTreeMap::new();
-        for (name, file) in &self.files {
-            sighting.rejected.extend(file.faults.iter().cloned());
-            for (key, value) in file.good.iter() {
-                match origin.get(key) {
-                    None => {
-                        origin.insert(key, name);
-                        sighting.entries.insert(key, value.clone());
-                    }
-                    Some(first) => {
-                        let reason =
-                            format!("{name} has it once more; what {first} says counts: remove one of the two");
-                        sighting.rejected.push(Rejection { key: key.to_owned(), reason });
-                    }
-                }
-            }
-        }
-        sighting
-    }
+/// Hidden files are none: editors and `rsync` put half-written ones there.
+fn is_manifest(name: &str) -> bool {
+    !name.starts_with('.') && [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end))
 }
 
 fn read_text(path: &Path) -> Result<String, Vec<Rejection>> {
@@ -384,12 +383,29 @@ mod tests {
         directory.write("cart.yaml", &service("basket"));
         directory.write("web.yaml", &service("site"));
         directory.write("new.yaml", &service("new"));
-        let touched = Touched::These(["cart.yaml".to_owned()].into());
+        fs::write(directory.path().join(".half.yaml"), service("half")).unwrap();
+        let these = |names: &[&str]| Touched::These(names.iter().map(ToString::to_string).collect());
+        let seen = ["Service/north/shop/basket", "Service/north/shop/web"];
+        assert_eq!(keys(&services.scan_touched(&these(&["cart.yaml", ".half.yaml", "never.yaml"]))), seen);
         let seen = ["Service/north/shop/basket", "Service/north/shop/new", "Service/north/shop/web"];
-        assert_eq!(keys(&services.scan_touched(&touched)), seen, "a new one is read without a notice, too");
+        assert_eq!(keys(&services.scan_touched(&these(&["new.yaml"]))), seen);
         fs::remove_file(directory.path().join("new.yaml")).unwrap();
-        let seen = ["Service/north/shop/basket", "Service/north/shop/site"];
-        assert_eq!(keys(&services.scan()), seen);
+        fs::remove_file(directory.path().join("cart.yaml")).unwrap();
+        let seen = ["Service/north/shop/basket", "Service/north/shop/web"];
+        assert_eq!(keys(&services.scan_touched(&these(&["new.yaml"]))), seen);
+        assert_eq!(keys(&services.scan()), ["Service/north/shop/site"], "a look at all of them misses nothing");
+    }
+
+    #[test]
+    fn a_directory_that_is_away_takes_nothing_away() {
+        let directory = Directory::new();
+        directory.write("web.yaml", &service("web"));
+        let mut services = directory.open();
+        services.scan();
+        fs::remove_dir_all(directory.path()).unwrap();
+        for touched in [Touched::All, Touched::These(["web.yaml".to_owned()].into())] {
+            assert_eq!(keys(&services.scan_touched(&touched)), ["Service/north/shop/web"]);
+        }
     }
 
     #[test]

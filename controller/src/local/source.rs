@@ -24,8 +24,10 @@ pub(super) struct LocalSource {
     pub(super) certificates: Arc<Certificates>,
     /// Whether a controller's world is known.
     pub(super) known: watch::Receiver<bool>,
-    /// The world as members get it; empty until one is known.
+    /// The world as gateways get it; empty until one is known.
     pub(super) feed: watch::Receiver<Arc<Published>>,
+    /// The same as DNS servers get it.
+    pub(super) names: watch::Receiver<Arc<Published>>,
     /// Ends every stream.
     pub(super) shutdown: CancellationToken,
 }
@@ -49,7 +51,8 @@ impl Source for LocalSource {
         // Again: of a successor that enrols meanwhile hears either the roster, which ends this stream, or this.
         self.meet(peer, &hello.name)?;
         tracing::info!(member = %hello.name, role = ?hello.role, "a member follows");
-        Ok(Feed { world: self.feed.clone(), session: Box::new(session), questions, end })
+        let world = if hello.role == MemberRole::Dns { &self.names } else { &self.feed };
+        Ok(Feed { world: world.clone(), session: Box::new(session), questions, end })
     }
 }
 
@@ -130,12 +133,40 @@ pub(super) fn merge(cluster: &Name, controller: &Published, seen: &Seen, trust: 
     }
 }
 
+/// What of members' world a DNS server gets: certificates of hosts and their keys are for those who terminate TLS.
+pub(super) fn names(world: &Published) -> Published {
+    let is_certificate = |name: &str| ["Certificate/", "hostCertificate/"].iter().any(|kind| name.starts_with(kind));
+    let mut entries = (*world.entries).clone();
+    for (folder, _) in world.entries.folders().filter(|(name, _)| is_certificate(name)) {
+        entries.remove_folder(folder);
+    }
+    Published { revision: world.revision, entries: Arc::new(entries), ..Published::default() }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use config::wire::{Entries, Order, PROTOCOL};
+    use config::resource::SecretRef;
+    use config::wire::{Entries, Order, PROTOCOL, Secret};
     use serde_json::json;
+
+    #[test]
+    fn a_dns_server_gets_neither_certificates_nor_keys() {
+        let entries =
+            |keys: &[&str]| -> Arc<Entries> { Arc::new(keys.iter().map(|key| (*key, json!(1).into())).collect()) };
+        let reference = SecretRef { key_sha256: "a".into() };
+        let secrets = [(reference.clone(), Secret::new(reference, String::new().into()))];
+        let world = Published {
+            revision: RevisionPair { global: 7, ..RevisionPair::default() },
+            entries: entries(&["Certificate/shop/web", "PublicService/shop/web", "hostCertificate/shop/web", "mesh"]),
+            secrets: Arc::new(secrets.into()),
+            ..Published::default()
+        };
+        let names = names(&world);
+        assert_eq!(names.entries, entries(&["PublicService/shop/web", "mesh"]));
+        assert!(names.secrets.is_empty() && names.revision == world.revision, "it is as far as the others");
+    }
 
     #[test]
     fn of_its_own_cluster_the_agent_knows_better() {

@@ -185,9 +185,9 @@ fn active_passive_names_the_first_cluster_that_can_serve() {
     let all_dead = [("south", "gw-1", DEAD), ("south", "gw-2", DEAD), ("west", "gw-1", DEAD)];
     assert_eq!(of(&[], &[]), south);
     assert_eq!(of(&south_dead, &[]), west);
-    assert_eq!(of(&[], &[("south", 0)]), west);
-    assert_eq!(of(&[], &[("south", 0), ("west", 0)]), south, "a gateway knows where else instances are");
-    assert_eq!(of(&south_dead, &[("south", 3), ("west", 0)]), west, "a dead gateway serves nobody");
+    assert_eq!(of(&[], &[("south", false)]), west);
+    assert_eq!(of(&[], &[("south", false), ("west", false)]), south, "a gateway knows where else instances are");
+    assert_eq!(of(&south_dead, &[("south", true), ("west", false)]), west, "a dead gateway serves nobody");
     assert_eq!(of(&all_dead, &[]), south);
 }
 
@@ -231,7 +231,7 @@ proptest! {
         let snapshot = snapshot();
         let dead = GATEWAYS.into_iter().zip(dead).filter(|(_, dead)| *dead);
         let dead: Vec<_> = dead.map(|((cluster, gateway), _)| (cluster, gateway, DEAD)).collect();
-        let answer = ask(&snapshot, &health(&dead, &[("south", 0)]), &text, kind, turn);
+        let answer = ask(&snapshot, &health(&dead, &[("south", false)]), &text, kind, turn);
         let Answer::Records { data, .. } = answer else { return Ok(()) };
         prop_assert!(!data.is_empty());
         let address = |data: &Data| if let Data::Address(address) = data { Some(*address) } else { None };

@@ -90,7 +90,7 @@ impl Bench {
         let stop = CancellationToken::new();
         // No check runs: only the plans are measured.
         stop.cancel();
-        let checker = Arc::new(Checker::new(Arc::new(|| {}), stop));
+        let checker = Arc::new(Checker::new(Arc::new(|| {}), Arc::default(), stop));
         let metrics = Arc::new(Metrics::new(&Registry::new()).unwrap());
         let stall = Arc::new(AtomicU64::new(0));
         let inputs = Inputs { snapshot, secrets, identities };

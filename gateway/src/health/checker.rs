@@ -12,19 +12,27 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::probe::{Checked, probe};
 use super::{InstanceHealth, Watch};
+use crate::news::News;
 use crate::plan::PlannedService;
 use crate::upstream::secure::{Inside, Security};
 
 /// Checks the instances that plans have.
 pub struct Checker {
     changed: Arc<dyn Fn() + Send + Sync>,
+    news: Arc<News>,
     stop: CancellationToken,
 }
 
 impl Checker {
-    /// `changed` is called whenever an instance became usable or unusable. No check runs on after `stop`.
-    pub fn new(changed: Arc<dyn Fn() + Send + Sync>, stop: CancellationToken) -> Self {
-        Checker { changed, stop }
+    /// `changed` is called whenever an instance became usable or unusable, and `news` has its service then. No check runs
+    /// on after `stop`.
+    pub fn new(changed: Arc<dyn Fn() + Send + Sync>, news: Arc<News>, stop: CancellationToken) -> Self {
+        Checker { changed, news, stop }
+    }
+
+    fn tell(&self, service: &PlannedService) {
+        self.news.of(&service.service.global_namespace, &service.service.name);
+        (self.changed)();
     }
 
     /// Checks the instance, until nobody holds its health any more. One that is checked there already stays so. Must be
@@ -52,6 +60,7 @@ impl Checker {
             check: service.health_check.clone(),
             health: Arc::downgrade(health),
             changed: self.changed.clone(),
+            news: self.news.clone(),
             global_namespace: service.global_namespace.clone(),
             service: service.name.clone(),
             version: version.clone(),
@@ -75,7 +84,7 @@ impl Checker {
             service.metrics.fault(fault);
             if health.is_sick() {
                 // It comes in late, or was sent there for want of anything better: no new evidence.
-                return self.learn_connect(health, shown, now);
+                return self.learn_connect(service, health, shown, now);
             }
         }
         health.share.record(shown, now);
@@ -87,13 +96,13 @@ impl Checker {
         if full || (shown.fault().is_some() && stands_out()) {
             self.eject(service, health, now);
         }
-        self.learn_connect(health, shown, now);
+        self.learn_connect(service, health, shown, now);
     }
 
     /// Who can't be connected to is dead, whatever else is known.
-    fn learn_connect(&self, health: &InstanceHealth, shown: Shown, now: Instant) {
+    fn learn_connect(&self, service: &PlannedService, health: &InstanceHealth, shown: Shown, now: Instant) {
         if shown == Shown::Connect && health.learn(now, |tracker| _ = tracker.connect_failed(now)) {
-            (self.changed)();
+            self.tell(service);
         }
     }
 
@@ -111,7 +120,7 @@ impl Checker {
             let served_by = all.iter().find(|target| std::ptr::eq(&*target.health, health));
             let instance = served_by.map(|target| String::from_utf8_lossy(target.served_by.as_bytes()));
             tracing::info!(service = %service.service.name, ?instance, why = ?Why::Responses, "an instance is ejected");
-            (self.changed)();
+            self.tell(service);
         }
     }
 }
@@ -150,6 +159,7 @@ struct Round {
     /// Whoever holds the instance lets it be checked; its checks don't hold it.
     health: Weak<InstanceHealth>,
     changed: Arc<dyn Fn() + Send + Sync>,
+    news: Arc<News>,
     global_namespace: Name,
     service: Name,
     version: Name,
@@ -175,6 +185,7 @@ impl Round {
             let Round { global_namespace, service, version, at, .. } = self;
             let state = health.state();
             tracing::info!(%global_namespace, %service, %version, instance = %at.address, ?state, "an instance's health changed");
+            self.news.of(global_namespace, service);
             (self.changed)();
         }
         Some(wait)

@@ -52,7 +52,7 @@ impl Fed {
         let told = Arc::new(AtomicUsize::new(0));
         let count = told.clone();
         let changed = Arc::new(move || _ = count.fetch_add(1, Ordering::Relaxed));
-        let checker = Arc::new(Checker::new(changed, CancellationToken::new()));
+        let checker = Arc::new(Checker::new(changed, Arc::default(), CancellationToken::new()));
         let metrics = Arc::new(Metrics::new(&Registry::new()).unwrap());
         Fed { planner: Planner::new(inputs, publisher, checker, metrics), snapshot, secrets, told, identities: own }
     }

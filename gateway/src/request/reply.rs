@@ -1,6 +1,5 @@
 //! The answer on its way back to the client.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -25,7 +24,7 @@ use crate::refusal::Refusal;
 use crate::runtime::Core;
 use crate::tunnel::metadata::{CHANGES, REFUSAL, SERVED_BY};
 use crate::tunnel::report::BEAT;
-use crate::tunnel::reports::Told;
+use crate::tunnel::reports::Listener;
 use crate::upstream::{Event, Receiving};
 
 /// What a server adds to a client's key (RFC 6455 section 1.3).
@@ -201,12 +200,11 @@ async fn say<E: Exchange>(
     head.insert_header(CACHE_CONTROL, HeaderValue::from_static("no-store")).map_err(|_| Gone)?;
     exchange.respond(Box::new(head), false).await?;
     let (mut changes, mut shutdown) = (core.changes.subscribe(), exchange.entry().lifetime.ending());
-    let mut said: Option<Arc<Told>> = None;
+    let mut said = None;
     while !*shutdown.borrow_and_update() && admit::peer_of(&core.plan.load(), exchange.entry()).is_some() {
         changes.mark_unchanged();
-        let report = core.report(global_namespace, told);
-        let line = report.line(said.as_deref(), wants_changes);
-        said = Some(report);
+        let (number, line) = core.report(Listener { global_namespace, told, said, changes: wants_changes });
+        said = Some(number);
         exchange.write(line, false).await?;
         tokio::select! {
             _ = changes.changed() => {}

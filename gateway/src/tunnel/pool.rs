@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::metadata;
 use super::report::Report;
+use crate::news::News;
 
 /// The calls on a retired tunnel have so long to end: its peer is going, or no peer of this gateway any more.
 pub const LAST_CALLS: Duration = Duration::from_secs(30);
@@ -127,13 +128,15 @@ pub struct Peer {
     /// Told when there may be another word on where its cluster's gateways are: a peer that comes, goes, or says something
     /// new of them.
     moved: Arc<Notify>,
+    /// What it says of services is entered here, and that nothing it said counts any more.
+    news: Arc<News>,
     fault: Mutex<Option<String>>,
 }
 
 impl Peer {
     /// A peer that isn't reached yet. `moved` is told whenever it comes, goes, or says something new of where
-    /// its cluster's gateways are.
-    pub fn new(key: PeerKey, means: Means, moved: Arc<Notify>) -> Self {
+    /// its cluster's gateways are; `news` has the services of which it says something new.
+    pub fn new(key: PeerKey, means: Means, moved: Arc<Notify>, news: Arc<News>) -> Self {
         Peer {
             cluster: metadata::value(&key.cluster),
             key,
@@ -142,6 +145,7 @@ impl Peer {
             turn: AtomicUsize::new(0),
             report: ArcSwap::default(),
             moved,
+            news,
             fault: Mutex::new(None),
         }
     }
@@ -237,12 +241,15 @@ impl Peer {
         });
         // Only now: of who isn't connected nobody takes a word. It counts anew even if it is what was said last time.
         self.moved.notify_one();
+        self.counts_anew();
     }
 
     /// The peer says something new. What a predecessor of whoever said something last still says, no longer counts.
     pub(super) fn update(&self, report: Report) {
         let known = self.report.load();
-        if known.boot == report.boot && !report.is_before(&known) {
+        // Each tunnel to it carries the same.
+        let is_known = report.sequence != 0 && report.sequence == known.sequence;
+        if known.boot == report.boot && !is_known && !report.is_before(&known) {
             drop(known);
             self.keep(report);
         }
@@ -250,9 +257,16 @@ impl Peer {
 
     fn keep(&self, report: Report) {
         let before = self.report.swap(Arc::new(report));
-        if before.gateways != self.report.load().gateways {
+        let now = self.report.load();
+        if before.gateways != now.gateways {
             self.moved.notify_one();
         }
+        self.news.of_these(&self.key.global_namespace, before.differences(&now));
+    }
+
+    /// It is connected now, or is no longer: all that it says of services may begin or cease to count.
+    fn counts_anew(&self) {
+        self.news.of_these(&self.key.global_namespace, self.report.load().services.names());
     }
 
     /// No new request may find the tunnel, but those that are on it have so long to end in peace.
@@ -260,6 +274,7 @@ impl Peer {
         self.tunnels.rcu(|tunnels| without(tunnels, tunnel));
         // What others say of it counts from now on.
         self.moved.notify_one();
+        self.counts_anew();
         // Who was cut short once gets no more time.
         tunnel.retired.send_modify(|left| *left = Some(left.map_or(last_calls, |left| left.min(last_calls))));
     }

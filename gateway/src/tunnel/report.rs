@@ -11,8 +11,13 @@ use std::time::Duration;
 use config::resource::{GatewayAddresses, Name};
 
 pub mod lines;
+mod services;
 
-pub use lines::{BEAT_LINE, Lines, MAX_GATEWAYS, ReportError, change, whole};
+pub use crate::ndjson::BEAT_LINE;
+#[cfg(test)]
+pub use lines::whole;
+pub use lines::{Lines, MAX_GATEWAYS, ReportError, line};
+pub use services::Services;
 
 /// From one line to the next, at the most.
 pub const BEAT: Duration = Duration::from_millis(500);
@@ -37,7 +42,7 @@ pub struct Report {
     /// Its successor serves at the same address: a new tunnel is opened to that one before this one ends.
     pub moving: bool,
     /// Its services, with their versions' numbers of healthy instances.
-    pub services: BTreeMap<Name, Versions>,
+    pub services: Services,
     /// Where the gateways of its cluster are dialled, as it knows from its agent: also what the controller, if that is
     /// away, could not tell.
     pub gateways: Arc<[GatewayAddresses]>,
@@ -58,25 +63,43 @@ impl Report {
         self.boot == other.boot && self.sequence < other.sequence
     }
 
-    /// Whether both say the same, whenever they were made.
-    pub fn says_the_same(&self, other: &Report) -> bool {
-        let Report { gateway, boot, sequence: _, draining, moving, services, gateways } = self;
-        (gateway, boot, draining, moving, services, gateways)
-            == (&other.gateway, &other.boot, &other.draining, &other.moving, &other.services, &other.gateways)
+    /// The services of which the two don't say the same; some may come twice.
+    pub fn differences<'r>(&'r self, other: &'r Report) -> impl Iterator<Item = &'r Name> {
+        let all = (self.draining != other.draining).then(|| self.services.names().chain(other.services.names()));
+        let unlike = all.is_none().then(|| self.services.differences(&other.services));
+        all.into_iter().flatten().chain(unlike.into_iter().flatten())
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
     fn who_drains_has_no_healthy_instance() {
         let (cart, v2): (Name, Name) = ("cart".parse().unwrap(), "v2".parse().unwrap());
         let versions = BTreeMap::from([("v1".parse().unwrap(), 2), (v2.clone(), 1)]);
-        let report = Report { services: BTreeMap::from([(cart.clone(), Arc::new(versions))]), ..Report::default() };
+        let report =
+            Report { services: [(cart.clone(), Arc::new(versions))].into_iter().collect(), ..Report::default() };
         assert_eq!((report.healthy(&cart, None), report.healthy(&cart, Some(&v2))), (3, 1));
         assert_eq!(Report { draining: true, ..report }.healthy(&cart, None), 0);
+    }
+
+    #[test]
+    fn reports_differ_in_services_whose_numbers_do() {
+        let report = |counts: &[(&str, u32)], draining| {
+            let versions = |count: u32| Arc::new(BTreeMap::from([("v1".parse().unwrap(), count)]));
+            let services = counts.iter().map(|(name, count)| (name.parse().unwrap(), versions(*count)));
+            Report { services: services.collect(), draining, ..Report::default() }
+        };
+        let one = report(&[("a", 1), ("b", 1), ("c", 1)], false);
+        let differ = |other: &Report| one.differences(other).map(ToString::to_string).collect::<BTreeSet<_>>();
+        assert_eq!(differ(&report(&[("a", 1), ("b", 2), ("d", 1)], false)), ["b", "c", "d"].map(str::to_owned).into());
+        assert_eq!(differ(&report(&[("a", 1), ("b", 1), ("c", 1)], false)), BTreeSet::new());
+        let all = ["a", "b", "c"].map(str::to_owned).into();
+        assert_eq!(differ(&report(&[("a", 1)], true)), all, "none of them takes requests any more");
     }
 }

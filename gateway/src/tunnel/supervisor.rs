@@ -17,6 +17,7 @@ use super::dial::{self, Opened, TunnelError};
 use super::neighbours::Neighbours;
 use super::pool::{Means, Peer, PeerKey, PeerPlace, Peers};
 use crate::metrics::Metrics;
+use crate::news::News;
 use crate::plan::Plan;
 
 /// Tunnels to each peer, so that one that breaks costs no more than its own requests.
@@ -36,6 +37,8 @@ pub struct Supervisor {
     neighbours: Neighbours,
     /// Told when a peer says something new of where its cluster's gateways are.
     moved: Arc<Notify>,
+    /// Has the services of which peers say something new.
+    news: Arc<News>,
 }
 
 /// A peer to which tunnels are kept up until this is dropped.
@@ -46,9 +49,14 @@ struct Running {
 
 impl Supervisor {
     /// Supervises nothing yet. `changed` is called whenever the choice of remote clusters may have changed.
-    pub fn new(peers: Arc<Peers>, changed: Arc<dyn Fn() + Send + Sync>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        peers: Arc<Peers>,
+        changed: Arc<dyn Fn() + Send + Sync>,
+        news: Arc<News>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let (running, neighbours, moved) = (BTreeMap::new(), Neighbours::default(), Arc::default());
-        Supervisor { peers, changed, metrics, running, neighbours, moved }
+        Supervisor { peers, changed, metrics, running, neighbours, moved, news }
     }
 
     /// Follows the plan. Once this future is dropped, every tunnel ends.
@@ -86,12 +94,15 @@ impl Supervisor {
         }
         if differ {
             self.peers.replace(self.running.values().map(|running| running.peer.clone()));
+            // Even of a cluster that was never reached it is told that nothing is healthy there.
+            self.news.of_all();
             (self.changed)();
         }
     }
 
     fn start(&self, key: PeerKey, means: Means) -> Running {
-        let (peer, stop) = (Arc::new(Peer::new(key, means, self.moved.clone())), CancellationToken::new());
+        let (peer, stop) =
+            (Arc::new(Peer::new(key, means, self.moved.clone(), self.news.clone())), CancellationToken::new());
         for _ in 0..TUNNELS_PER_PEER {
             let keeper = Keeper {
                 means: peer.means(),

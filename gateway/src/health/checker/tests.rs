@@ -33,7 +33,7 @@ impl Shop {
         let told = Arc::new(AtomicUsize::new(0));
         let count = told.clone();
         let changed = Arc::new(move || _ = count.fetch_add(1, Ordering::Relaxed));
-        let checker = Checker::new(changed, CancellationToken::new());
+        let checker = Checker::new(changed, Arc::default(), CancellationToken::new());
         let changes = Changes::default();
         let targets: Vec<_> = (1..=instances).map(|number| Arc::new(target(&changes, number))).collect();
         for target in &targets {

@@ -25,7 +25,12 @@ fn peer_that_tells(moved: Arc<Notify>) -> Arc<Peer> {
     let [global_namespace, cluster, gateway] = ["shop", "south", "gw"].map(|name| name.parse().unwrap());
     let place =
         PeerPlace { address: "127.0.0.1:7445".parse().unwrap(), label: "x.internal".parse().unwrap(), or_else: None };
-    Arc::new(Peer::new(PeerKey { global_namespace, from: None, cluster, gateway }, Means { place, tls: None }, moved))
+    Arc::new(Peer::new(
+        PeerKey { global_namespace, from: None, cluster, gateway },
+        Means { place, tls: None },
+        moved,
+        Arc::default(),
+    ))
 }
 
 /// The far end, with windows so wide that it may send whatever it likes.

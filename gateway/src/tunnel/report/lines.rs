@@ -6,14 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use config::resource::{GatewayAddresses, Name};
 use serde::{Deserialize, Serialize};
 
 use super::{Report, Versions};
-
-/// A beat, as a line.
-pub const BEAT_LINE: Bytes = Bytes::from_static(b"\n");
+use crate::ndjson::{self, BEAT_LINE, Cutter};
 
 /// A line may be so long, in bytes.
 const MAX_LINE: usize = 4 * 1024 * 1024;
@@ -64,43 +62,31 @@ struct Line {
     gateways: Option<Vec<GatewayAddresses>>,
 }
 
-/// A report as a line of its own.
-pub fn whole(report: &Report) -> Bytes {
-    let services = report.services.iter().map(|(name, versions)| (name.clone(), Some(versions.clone())));
-    line(report, None, services.collect(), Some(report.gateways.to_vec()))
-}
-
-/// What a report changes in the one that the tunnel carried before, as a line.
-pub fn change(before: &Report, report: &Report) -> Bytes {
-    let said = |name: &Name, versions: &Versions| before.services.get(name) == Some(versions);
-    let news = report.services.iter().filter(|(name, versions)| !said(name, versions));
-    let news = news.map(|(name, versions)| (name.clone(), Some(versions.clone())));
-    let gone = before.services.keys().filter(|name| !report.services.contains_key(*name));
-    let services = news.chain(gone.map(|name| (name.clone(), None))).collect();
-    let gateways = (before.gateways != report.gateways).then(|| report.gateways.to_vec());
-    line(report, Some(before.sequence), services, gateways)
-}
-
-fn line(
-    report: &Report,
-    since: Option<u64>,
+/// A report's line: whole, or what changes in the one of the number `since`. Where gateways are is told if it changed.
+pub fn line(
+    head: &Report,
+    (sequence, since): (u64, Option<u64>),
     services: BTreeMap<Name, Option<Versions>>,
     gateways: Option<Vec<GatewayAddresses>>,
 ) -> Bytes {
-    let Report { gateway, boot, sequence, draining, moving, .. } = report.clone();
-    // Maps of names always have a JSON form; were that ever untrue, a beat is the honest rest.
+    let Report { gateway, boot, draining, moving, .. } = head;
+    let (gateway, boot, draining, moving) = (gateway.clone(), boot.clone(), *draining, *moving);
     let line = Line { gateway, boot, sequence, since, draining, moving, services, gateways };
-    let mut line = serde_json::to_vec(&line).unwrap_or_default();
-    line.push(b'\n');
-    line.into()
+    // Maps of names always have a JSON form; were that ever untrue, a beat is the honest rest.
+    ndjson::line(&line).unwrap_or(BEAT_LINE)
+}
+
+/// A report as a line of its own.
+#[cfg(test)]
+pub fn whole(report: &Report) -> Bytes {
+    let services = report.services.names().map(|name| (name.clone(), report.services.get(name).cloned()));
+    line(report, (report.sequence, None), services.collect(), Some(report.gateways.to_vec()))
 }
 
 /// Cuts reports out of a byte stream.
 #[derive(Default)]
 pub struct Lines {
-    buffer: BytesMut,
-    /// So many bytes of the buffer hold no line's end.
-    scanned: usize,
+    cutter: Cutter,
     /// What the lines so far come to.
     last: Option<Report>,
 }
@@ -108,19 +94,13 @@ pub struct Lines {
 impl Lines {
     /// Takes what came, and returns the newest whole report in it, if there is one.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Option<Report>, ReportError> {
-        self.buffer.extend_from_slice(bytes);
+        self.cutter.push(bytes);
         let mut news = false;
-        while let Some(end) = self.buffer.iter().skip(self.scanned).position(|byte| *byte == b'\n') {
-            let line = self.buffer.split_to(self.scanned + end);
-            self.buffer.advance(1);
-            self.scanned = 0;
-            if !line.is_empty() {
-                self.take(serde_json::from_slice(&line)?)?;
-                news = true;
-            }
+        while let Some(line) = self.cutter.next() {
+            self.take(serde_json::from_slice(&line)?)?;
+            news = true;
         }
-        self.scanned = self.buffer.len();
-        if self.buffer.len() > MAX_LINE {
+        if self.cutter.waiting() > MAX_LINE {
             return Err(ReportError::TooLong);
         }
         // Most of what comes are beats, and a report of many services is long.
@@ -137,15 +117,9 @@ impl Lines {
             }
         };
         let mut services = before.services;
-        for (name, versions) in changes {
-            match versions {
-                Some(versions) => drop(services.insert(name, versions)),
-                None => drop(services.remove(&name)),
-            }
-        }
+        changes.into_iter().for_each(|(name, versions)| services.set(name, versions));
         let gateways = gateways.map_or(before.gateways, Arc::from);
-        let counts: usize = services.values().map(|versions| 1 + versions.len()).sum();
-        if counts > MAX_COUNTS || gateways.len() > MAX_GATEWAYS {
+        if services.counts() > MAX_COUNTS || gateways.len() > MAX_GATEWAYS {
             return Err(ReportError::TooMuch);
         }
         self.last = Some(Report { gateway, boot, sequence, draining, moving, services, gateways });
@@ -155,48 +129,13 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-    use proptest::collection::{btree_map, vec};
-    use proptest::prelude::*;
-
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn report(sequence: u64, services: &BTreeMap<u8, u32>, gateways: &[u8]) -> Report {
-        let name = |number: &u8| -> Name { format!("n{number}").parse().unwrap() };
-        let versions = |healthy: &u32| Arc::new(BTreeMap::from([("v1".parse().unwrap(), *healthy)]));
-        let address = |number: &u8| GatewayAddresses {
-            name: name(number),
-            east_west: format!("10.0.0.{number}:7445").parse().ok(),
-            public: None,
-            mesh: None,
-        };
-        Report {
-            gateway: "gw".parse().ok(),
-            boot: "b".into(),
-            sequence,
-            services: services.iter().map(|(number, healthy)| (name(number), versions(healthy))).collect(),
-            gateways: gateways.iter().map(address).collect(),
-            ..Report::default()
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn changes_add_up_to_what_is_so_however_the_stream_is_cut(
-            states in vec((btree_map(0..6u8, 0..4u32, 0..6), vec(0..4u8, 0..3)), 1..6),
-            cut in 1..40usize,
-        ) {
-            let reports: Vec<_> = (1..).zip(&states).map(|(n, (services, gateways))| report(n, services, gateways)).collect();
-            let mut stream = whole(&reports[0]).to_vec();
-            for pair in reports.windows(2) {
-                stream.extend(BEAT_LINE);
-                stream.extend(change(&pair[0], &pair[1]));
-            }
-            let mut lines = Lines::default();
-            let said: Vec<_> = stream.chunks(cut).filter_map(|part| lines.push(part).unwrap()).collect();
-            prop_assert_eq!(said.last(), reports.last());
-            prop_assert!(said.iter().all(|report| reports.contains(report)));
-        }
+    fn said(sequence: u64, since: Option<u64>) -> Bytes {
+        let versions = Arc::new(BTreeMap::from([("v1".parse().unwrap(), 2)]));
+        let services = BTreeMap::from([("cart".parse().unwrap(), Some(versions))]);
+        line(&Report { boot: "b".into(), ..Report::default() }, (sequence, since), services, Some(vec![]))
     }
 
     #[test]
@@ -213,16 +152,15 @@ mod tests {
             boot: String,
             services: BTreeMap<Name, BTreeMap<Name, u32>>,
         }
-        let old: Old = serde_json::from_slice(&whole(&report(3, &[(1, 2)].into(), &[1]))).unwrap();
+        let old: Old = serde_json::from_slice(&said(3, None)).unwrap();
         assert_eq!((old.boot.as_str(), old.services.len()), ("b", 1));
     }
 
     #[test]
     fn a_change_of_something_never_said_is_an_error() {
-        let [one, two, three] = [1, 2, 3].map(|sequence| report(sequence, &BTreeMap::new(), &[]));
         let mut lines = Lines::default();
-        lines.push(&whole(&one)).unwrap();
-        assert!(matches!(lines.push(&change(&two, &three)), Err(ReportError::Gap(2))));
+        lines.push(&said(1, None)).unwrap();
+        assert!(matches!(lines.push(&said(3, Some(2))), Err(ReportError::Gap(2))));
         assert!(Lines::default().push(b"{nonsense\n").is_err());
     }
 }

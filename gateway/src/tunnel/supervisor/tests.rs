@@ -101,7 +101,7 @@ impl ServerCertVerifier for Rootless {
 fn keeper(means: Means) -> (Arc<Peer>, Keeper) {
     let [global_namespace, cluster, gateway] = ["shop", "south", "gw"].map(|name| name.parse().unwrap());
     let key = PeerKey { global_namespace, from: None, cluster, gateway };
-    let peer = Arc::new(Peer::new(key, means, Arc::default()));
+    let peer = Arc::new(Peer::new(key, means, Arc::default(), Arc::default()));
     let keeper = Keeper {
         means: peer.means(),
         peer: peer.clone(),
