@@ -1,5 +1,5 @@
 //! The controller's state on a store that fails.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::io;
 use std::path::Path;
