@@ -4,23 +4,26 @@
 //! folders with the original, a change copies only the folder that it is in, and two sets are compared folder by folder,
 //! where those that are the same in memory need no look.
 
+mod sorted;
+
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use self::sorted::Sorted;
+
 /// Values by key. The order is that of folders, and in a folder that of keys.
 #[derive(Clone)]
 pub struct Keyed<V> {
-    folders: BTreeMap<Arc<str>, Arc<Folder<V>>>,
+    folders: Sorted<Arc<Folder<V>>>,
 }
 
 /// The values whose keys have all but the last name in common; the keys are whole.
 pub struct Folder<V> {
-    items: BTreeMap<Arc<str>, V>,
+    items: Sorted<V>,
     digest: OnceLock<String>,
 }
 
@@ -42,7 +45,7 @@ impl<V> Folder<V> {
 
     /// Every value.
     pub fn values(&self) -> impl Iterator<Item = &V> {
-        self.items.values()
+        self.iter().map(|(_, value)| value)
     }
 
     /// How many there are.
@@ -75,8 +78,9 @@ impl<V> Folder<V> {
         new: Option<&'f Self>,
         same: impl Fn(&V, &V) -> bool + 'f,
     ) -> impl Iterator<Item = Difference<'f, V>> {
-        let items = |folder: Option<&'f Self>| folder.into_iter().flat_map(Self::iter);
-        beside(items(old), items(new)).filter(move |(_, before, now)| match (before, now) {
+        let items = |folder: &'f Self| &folder.items;
+        let both = Sorted::differences(old.map(items), new.map(items));
+        both.filter(move |(_, before, now)| match (before, now) {
             (Some(before), Some(now)) => !same(before, now),
             _ => true,
         })
@@ -112,7 +116,7 @@ pub fn beside<K: Ord, A, B>(
 
 impl<V> Default for Folder<V> {
     fn default() -> Self {
-        Folder { items: BTreeMap::new(), digest: OnceLock::new() }
+        Folder { items: Sorted::default(), digest: OnceLock::new() }
     }
 }
 
@@ -132,7 +136,7 @@ impl<V> FromIterator<(Arc<str>, V)> for Folder<V> {
 impl<V> Keyed<V> {
     /// Nothing.
     pub fn new() -> Self {
-        Keyed { folders: BTreeMap::new() }
+        Keyed { folders: Sorted::default() }
     }
 
     /// The value of a key.
@@ -147,7 +151,7 @@ impl<V> Keyed<V> {
 
     /// Every key with its value.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &V)> {
-        self.folders.values().flat_map(|folder| folder.items.iter()).map(|(key, value)| (&**key, value))
+        self.folders().flat_map(|(_, folder)| folder.iter()).map(|(key, value)| (&**key, value))
     }
 
     /// Every key.
@@ -157,12 +161,12 @@ impl<V> Keyed<V> {
 
     /// Every value.
     pub fn values(&self) -> impl Iterator<Item = &V> {
-        self.folders.values().flat_map(|folder| folder.values())
+        self.folders().flat_map(|(_, folder)| folder.values())
     }
 
     /// How many values there are.
     pub fn len(&self) -> usize {
-        self.folders.values().map(|folder| folder.len()).sum()
+        self.folders().map(|(_, folder)| folder.len()).sum()
     }
 
     /// Whether there is none.
@@ -172,7 +176,7 @@ impl<V> Keyed<V> {
 
     /// Takes everything away.
     pub fn clear(&mut self) {
-        self.folders.clear();
+        self.folders = Sorted::default();
     }
 
     /// Every folder with its name; none is empty.
@@ -213,7 +217,7 @@ impl<V> Keyed<V> {
         new: &'k Self,
         same: impl Fn(&V, &V) -> bool + Copy + 'k,
     ) -> impl Iterator<Item = Difference<'k, V>> {
-        let folders = beside(old.folders.iter(), new.folders.iter());
+        let folders = Sorted::differences(Some(&old.folders), Some(&new.folders));
         let other = folders.filter(|(_, before, now)| match (before, now) {
             (Some(before), Some(now)) => !Arc::ptr_eq(before, now),
             _ => true,
@@ -275,7 +279,7 @@ impl<V: fmt::Debug> fmt::Debug for Keyed<V> {
 
 impl<V: PartialEq> PartialEq for Keyed<V> {
     fn eq(&self, other: &Self) -> bool {
-        self.folders.len() == other.folders.len() && Keyed::changes(self, other, V::eq).next().is_none()
+        Keyed::changes(self, other, V::eq).next().is_none()
     }
 }
 
@@ -336,6 +340,7 @@ mod tests {
     use proptest::collection::{btree_map, vec};
     use proptest::option;
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     proptest! {
         #[test]

@@ -11,6 +11,7 @@ use config::live::Live;
 use identity::trust::TrustView;
 use identity::{Refusal, Standing, TrustBundle, TrustDomain};
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::lifetime::Lifetime;
@@ -24,7 +25,16 @@ pub struct Standings(Mutex<Table>);
 #[derive(Default)]
 struct Table {
     next: u64,
-    all: BTreeMap<u64, Held>,
+    /// Each under a lock of its own: to verify them all takes time, and new ones come meanwhile.
+    all: BTreeMap<u64, Arc<Mutex<Held>>>,
+}
+
+/// Who has proved who they are.
+pub struct Peer {
+    /// By what.
+    pub standing: Standing,
+    /// Whom the gateway believed when the handshake began. It may be others by its end.
+    pub trust: Arc<TrustView>,
 }
 
 struct Held {
@@ -104,16 +114,16 @@ impl Standings {
     pub async fn serve(
         &self,
         plan: &Live<Plan>,
-        peer: Standing,
+        Peer { standing, trust }: Peer,
         lifetime: &Arc<Lifetime>,
         serving: impl Future<Output = ()>,
     ) -> Result<(), Refusal> {
-        let (state, domain) = (watch::Sender::default(), peer.id().trust_domain().clone());
-        let told = state.subscribe();
-        let roots = roots(&plan.load().trust, &peer);
-        let watched = self.add(Held { standing: peer, roots, lifetime: lifetime.clone(), state });
-        // What has changed since its handshake, and before it was watched.
-        self.check_one(watched.number, &plan.load().trust);
+        let (state, domain) = (watch::Sender::default(), standing.id().trust_domain().clone());
+        let (told, roots) = (state.subscribe(), roots(&trust, &standing));
+        let held = Arc::new(Mutex::new(Held { standing, roots, lifetime: lifetime.clone(), state }));
+        let _watched = self.add(held.clone());
+        // What has changed since its handshake began, and before it was watched.
+        locked(&held).check(&plan.load().trust);
         tokio::select! {
             biased;
             refusal = lost(told, domain) => Err(refusal),
@@ -121,7 +131,7 @@ impl Standings {
         }
     }
 
-    fn add(&self, held: Held) -> Watched<'_> {
+    fn add(&self, held: Arc<Mutex<Held>>) -> Watched<'_> {
         let mut table = self.table();
         let number = table.next;
         table.next += 1;
@@ -135,20 +145,23 @@ impl Standings {
         while let Some(plan) = plans.changed().await {
             if !Arc::ptr_eq(&plan.trust, &trust) {
                 trust = plan.trust.clone();
-                self.check(&trust);
+                self.check(trust.clone()).await;
             }
         }
     }
 
-    fn check_one(&self, number: u64, trust: &TrustView) {
-        if let Some(held) = self.table().all.get_mut(&number) {
-            held.check(trust);
+    /// On a thread that serves nobody: where a root has gone, each is verified anew.
+    async fn check(&self, trust: Arc<TrustView>) {
+        let all: Vec<_> = self.table().all.values().cloned().collect();
+        let checking = spawn_blocking(move || all.iter().for_each(|held| locked(held).check(&trust)));
+        if checking.await.is_err() {
+            tracing::error!("not all connections could be checked, because the gateway ends");
         }
     }
+}
 
-    fn check(&self, trust: &TrustView) {
-        self.table().all.values_mut().for_each(|held| held.check(trust));
-    }
+fn locked(held: &Mutex<Held>) -> MutexGuard<'_, Held> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Comes back when the connection is to be cut.
@@ -173,6 +186,7 @@ async fn lost(mut told: watch::Receiver<State>, domain: TrustDomain) -> Refusal 
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::future::pending;
+    use std::sync::mpsc;
     use std::time::Duration;
 
     use config::compile::compile;
@@ -250,7 +264,8 @@ mod tests {
             Gateway { standings, publisher, plan }
         }
 
-        async fn serve(&self, peer: Standing, serving: impl Future<Output = ()>) -> Result<(), Refusal> {
+        async fn serve(&self, standing: Standing, serving: impl Future<Output = ()>) -> Result<(), Refusal> {
+            let peer = Peer { standing, trust: self.plan.load().trust.clone() };
             self.standings.serve(&self.plan, peer, &Arc::default(), serving).await
         }
     }
@@ -285,8 +300,8 @@ mod tests {
         let gateway = Gateway::start(plan(&[&old, &new], &[]));
         let [late, renewed] = [(); 2].map(|()| Arc::<Lifetime>::default());
         let serve = |shop: &Shop, lifetime: &Arc<Lifetime>| {
-            let (standings, plan, peer, lifetime) =
-                (gateway.standings.clone(), gateway.plan.clone(), shop.standing("a"), lifetime.clone());
+            let (standings, plan, lifetime) = (gateway.standings.clone(), gateway.plan.clone(), lifetime.clone());
+            let peer = Peer { standing: shop.standing("a"), trust: plan.load().trust.clone() };
             Box::pin(async move { standings.serve(&plan, peer, &lifetime, pending()).await })
         };
         let (mut below_old, mut below_new) = (serve(&old, &late), serve(&new, &renewed));
@@ -300,5 +315,40 @@ mod tests {
         let cut = timeout(3 * MOMENT, &mut below_old).await;
         assert_eq!(cut, Ok(Err(Refusal::NoRoots(id("a").trust_domain().clone()))));
         assert!(timeout(MOMENT, &mut below_new).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_root_that_goes_while_a_handshake_by_it_is_under_way_counts_no_more() {
+        let (old, new) = (Shop::new(), Shop::new());
+        let gateway = Gateway::start(plan(&[&old, &new], &[]));
+        let [late, renewed] =
+            [&old, &new].map(|shop| Peer { standing: shop.standing("a"), trust: gateway.plan.load().trust.clone() });
+        gateway.publisher.publish(plan(&[&new], &[]));
+        let [late_life, renewed_life] = [(); 2].map(|()| Arc::<Lifetime>::default());
+        let mut late = Box::pin(gateway.standings.serve(&gateway.plan, late, &late_life, pending()));
+        let mut renewed = Box::pin(gateway.standings.serve(&gateway.plan, renewed, &renewed_life, pending()));
+        assert!(timeout(MOMENT, &mut late).await.is_err() && timeout(MOMENT, &mut renewed).await.is_err());
+        assert!(late_life.is_ending() && !renewed_life.is_ending());
+    }
+
+    #[tokio::test]
+    async fn while_all_are_checked_others_come_and_go() {
+        let shop = Shop::new();
+        let gateway = Gateway::start(plan(&[&shop], &[]));
+        let mut a = Box::pin(gateway.serve(shop.standing("a"), pending()));
+        assert!(timeout(MOMENT, &mut a).await.is_err());
+        let held = gateway.standings.table().all.values().next().unwrap().clone();
+        let ((release, released), (locks, locked_by)) = (mpsc::channel::<()>(), mpsc::channel());
+        let busy = std::thread::spawn(move || {
+            let _busy = locked(&held);
+            locks.send(()).unwrap();
+            released.recv().unwrap();
+        });
+        locked_by.recv().unwrap();
+        gateway.publisher.publish(plan(&[&shop], &["nobody"]));
+        tokio::task::yield_now().await; // the check has begun, and waits for that one
+        assert_eq!(gateway.serve(shop.standing("b"), async {}).await, Ok(()));
+        release.send(()).unwrap();
+        busy.join().unwrap();
     }
 }

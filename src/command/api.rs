@@ -1,6 +1,7 @@
 //! The controller's API, as the commands call it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use bytes::Bytes;
@@ -9,7 +10,9 @@ use config::manifest::Manifest;
 use config::resource::{Kind, Name, ResourceId, Span};
 use controller::access::{Role, TokenRow};
 use controller::audit::Entry;
-use controller::global::{Applied, CertificatesStatus, MeshStatus, PeerRow, Revoke, Rollback, Rotate};
+use controller::global::{
+    Applied, Await, CertificatesStatus, MeshStatus, PeerRow, Readiness, Revoke, Rollback, Rotate,
+};
 use controller::http::client::{CallError, Client};
 use controller::http::message::ErrorItem;
 use controller::store::Row;
@@ -31,6 +34,14 @@ pub struct Api {
 #[derive(Deserialize)]
 struct Items<T> {
     items: Vec<T>,
+}
+
+/// Revisions, and whether there are older ones that were asked for, too.
+#[derive(Deserialize)]
+struct Rows {
+    items: Vec<Row>,
+    #[serde(default)]
+    more: bool,
 }
 
 #[derive(Deserialize)]
@@ -142,9 +153,18 @@ impl Api {
     /// # Errors
     /// When the controller cannot be asked.
     pub async fn history(&self, limit: usize) -> Result<Vec<Row>> {
-        let path = format!("/v1alpha1/history?limit={limit}");
-        let Items { items } = self.client.get(&path).await.map_err(|error| self.explain(&error))?;
-        Ok(items)
+        let mut rows: Vec<Row> = Vec::new();
+        loop {
+            let before = rows.first().map(|first| format!("&before={}", first.revision)).unwrap_or_default();
+            let path = format!("/v1alpha1/history?limit={}{before}", limit - rows.len());
+            let Rows { mut items, more } = self.client.get(&path).await.map_err(|error| self.explain(&error))?;
+            let is_over = !more || items.is_empty() || rows.len() + items.len() >= limit;
+            items.append(&mut rows);
+            rows = items;
+            if is_over {
+                return Ok(rows);
+            }
+        }
     }
 
     /// A backup of all that the controller keeps.
@@ -177,6 +197,24 @@ impl Api {
         let path = format!("/v1alpha1/resources?{}", filter.join("&"));
         let Items { items } = self.client.get(&path).await.map_err(|error| self.explain(&error))?;
         Ok(items)
+    }
+
+    /// Whether these resources are ready, once that is something else than what is `known`, or after so long; nothing from
+    /// a controller that cannot be asked so, or by no more
+    /// callers at once.
+    pub async fn readiness(
+        &self,
+        ids: &[ResourceId],
+        known: Option<&[Readiness]>,
+        patience: Duration,
+    ) -> Result<Option<Vec<Readiness>>> {
+        let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
+        let asked = Await { ids: ids.to_vec(), known: known.map(<[_]>::to_vec), patience_ms };
+        match self.client.post("/v1alpha1/ready", &asked).await {
+            Ok(Items { items }) => Ok(Some(items)),
+            Err(CallError::Refused { status: StatusCode::NOT_FOUND | StatusCode::SERVICE_UNAVAILABLE, .. }) => Ok(None),
+            Err(error) => Err(self.explain(&error)),
+        }
     }
 
     /// One resource.

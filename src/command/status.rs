@@ -105,8 +105,18 @@ fn rejections(clusters: &[ClusterStatus]) -> String {
         };
         report.rejected.iter().map(line)
     });
-    let lines: String = rejections.collect();
+    let lines: String = rejections.chain(clusters.iter().flat_map(of_agent)).collect();
     if lines.is_empty() { lines } else { format!("\n{lines}") }
+}
+
+/// What the controller couldn't act on of what an agent says, and what that agent cannot do.
+fn of_agent(cluster: &ClusterStatus) -> impl Iterator<Item = String> {
+    let refused = cluster.refused.iter().map(|refused| {
+        format!("the controller refuses {}, which the agent of {} sees: {}", refused.key, cluster.name, refused.reason)
+    });
+    let fault = cluster.control_fault.iter();
+    let fault = fault.map(|fault| format!("{} cannot go on replacing its control CA: {fault}", cluster.name));
+    refused.chain(fault).map(|line| printable(&line) + "\n")
 }
 
 /// What is being replaced, and for whom it waits.
@@ -154,7 +164,8 @@ mod tests {
             "rejected": [{"key": "trust/shop", "reason": "no\nsense"}]});
         let silent = json!({"name": "dns1", "role": "dns", "connected": false, "silentForMs": 150_000, "at": at(5), "lag": 2, "lagMs": 150_000, "localLag": 1});
         let north = json!({"name": "north", "labels": {}, "enrolled": true, "connected": true, "silentForMs": 5,
-            "version": "0.1.0", "at": at(7), "lag": 0, "members": [well, silent], "services": 2, "instances": 6});
+            "version": "0.1.0", "at": at(7), "lag": 0, "members": [well, silent], "services": 2, "instances": 6,
+            "refused": [{"key": "Service/north/shop/x", "reason": "newer"}], "controlFault": "no room"});
         let west = json!({"name": "west", "labels": {}, "enrolled": false, "connected": false, "version": "", "at": at(0),
             "lag": 7, "members": [], "services": 0, "instances": 0});
         let expected = "\
@@ -172,6 +183,8 @@ north    gw1     gateway  connected         7         0                   1
 north    dns1    dns      silent for 2 min  5         2 (2 min), 1 local  0
 
 north/gw1 rejects trust/shop: no sense
+the controller refuses Service/north/shop/x, which the agent of north sees: newer
+north cannot go on replacing its control CA: no room
 ";
         assert_eq!(text("127.0.0.1:7443", &status(&json!([north, west]))), expected);
     }

@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use anyhow::Result;
 use config::resource::{ConditionStatus, ResourceId};
-use tokio::time::{Instant, sleep, sleep_until};
+use controller::global::Readiness;
+use tokio::time::{Instant, sleep};
 
 use super::api::Api;
 use super::item::{Item, sentence};
 use super::output::note;
 
-/// So often the controller is asked.
+/// So often a controller of the release before is asked, which tells no news by itself.
 const PAUSE: Duration = Duration::from_millis(250);
+/// For so long the controller is let wait for news.
+const NEWS: Duration = Duration::from_secs(5);
 
 /// Only after so long it is told for whom one waits.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -32,19 +35,40 @@ const UNKNOWN: u8 = 4;
 /// # Errors
 /// When the controller can no longer be asked.
 pub async fn until_ready(api: &Api, ids: &[ResourceId], limit: Duration) -> Result<ExitCode> {
-    let (began, mut waiting) = (Instant::now(), BTreeMap::new());
+    let (began, mut waiting, mut known) = (Instant::now(), BTreeMap::new(), None);
     let end = began + limit;
     loop {
-        let verdict = Verdict::of(ids, &api.list(None, None).await?);
-        let late = Instant::now() + PAUSE > end;
-        if verdict.is_final() || late {
+        let quiet = PATIENCE.saturating_sub(began.elapsed());
+        let patience = if quiet.is_zero() { NEWS } else { quiet };
+        let readiness = news(api, ids, known.as_deref(), patience.min(end - Instant::now())).await?;
+        let verdict = Verdict::of(&readiness);
+        if verdict.is_final() || Instant::now() >= end {
             return Ok(verdict.tell(ids.len()));
         }
-        if began.elapsed() > PATIENCE {
+        if began.elapsed() >= PATIENCE {
             verdict.say_new(&mut waiting);
         }
-        tokio::select! { () = sleep(PAUSE) => {} () = sleep_until(end) => {} }
+        known = Some(readiness);
     }
+}
+
+/// Whether the resources are ready, at the latest after so long; sooner, if that is something else than what is `known`.
+async fn news(
+    api: &Api,
+    ids: &[ResourceId],
+    known: Option<&[Readiness]>,
+    patience: Duration,
+) -> Result<Vec<Readiness>> {
+    if let Some(readiness) = api.readiness(ids, known, patience).await? {
+        return Ok(readiness);
+    }
+    if known.is_some() {
+        sleep(PAUSE.min(patience)).await;
+    }
+    let items = api.list(None, None).await?;
+    let items: BTreeMap<String, &Item> = items.iter().map(|item| (item.id(), item)).collect();
+    let ready = |id: &ResourceId| items.get(&id.to_string()).and_then(|item| item.ready());
+    Ok(ids.iter().map(|id| Readiness { id: id.clone(), ready: ready(id) }).collect())
 }
 
 /// Which resources are not ready, and why.
@@ -64,17 +88,16 @@ struct Open {
 }
 
 impl Verdict {
-    fn of(ids: &[ResourceId], items: &[Item]) -> Self {
-        let items: BTreeMap<String, &Item> = items.iter().map(|item| (item.id(), item)).collect();
+    fn of(resources: &[Readiness]) -> Self {
         let mut verdict = Verdict::default();
-        for id in ids {
+        for Readiness { id, ready } in resources {
             let id = id.to_string();
-            let Some(ready) = items.get(&id).and_then(|item| item.ready()) else {
+            let Some(ready) = ready else {
                 let sentence = "nobody says whether it is ready".to_owned();
                 verdict.unknown.push(Open { id, reason: String::new(), sentence });
                 continue;
             };
-            let open = Open { id, sentence: sentence(&ready), reason: ready.reason };
+            let open = Open { id, sentence: sentence(ready), reason: ready.reason.clone() };
             match ready.status {
                 ConditionStatus::True => {}
                 ConditionStatus::False if open.reason == REJECTED => verdict.rejected.push(open),
@@ -124,37 +147,30 @@ mod tests {
 
     use super::*;
 
-    fn cluster(name: &str, ready: &str, reason: &str) -> Item {
+    fn cluster(name: &str, ready: &str, reason: &str) -> Readiness {
         let ready = json!({"type": "Ready", "status": ready, "reason": reason, "message": "of it"});
-        let status = json!({"revision": 1, "conditions": [ready]});
-        from_value(json!({"kind": "Cluster", "metadata": {"name": name}, "status": status})).unwrap()
+        from_value(json!({"id": format!("Cluster/{name}"), "ready": ready})).unwrap()
     }
 
     #[test]
     fn a_resource_is_ready_when_it_says_so_and_only_a_rejection_ends_the_wait() {
-        let items = [
-            cluster("a", "True", "Serving"),
-            cluster("b", "False", "NoMembers"),
-            cluster("c", "Unknown", "Progressing"),
-            cluster("d", "False", "Rejected"),
-        ];
-        let of = |ids: &[&str]| {
-            let ids: Vec<ResourceId> = ids.iter().map(|id| format!("Cluster/{id}").parse().unwrap()).collect();
-            let verdict = Verdict::of(&ids, &items);
+        let a = || cluster("a", "True", "Serving");
+        let b = || cluster("b", "False", "NoMembers");
+        let c = || cluster("c", "Unknown", "Progressing");
+        let gone = Readiness { id: "Cluster/gone".parse().unwrap(), ready: None };
+        let of = |resources: &[Readiness]| {
+            let verdict = Verdict::of(resources);
             (verdict.is_final(), verdict.open().map(|open| open.sentence.clone()).collect::<Vec<_>>())
         };
-        assert_eq!(of(&["a"]), (true, vec![]));
-        assert_eq!(of(&["a", "b"]), (false, vec!["Ready=False NoMembers: of it".into()]));
-        assert!(!of(&["c"]).0 && !of(&["gone"]).0);
-        assert!(of(&["b", "c", "d"]).0);
+        assert_eq!(of(&[a()]), (true, vec![]));
+        assert_eq!(of(&[a(), b()]), (false, vec!["Ready=False NoMembers: of it".into()]));
+        assert!(!of(&[c()]).0 && !of(&[gone]).0);
+        assert!(of(&[b(), c(), cluster("d", "False", "Rejected")]).0);
     }
 
     #[test]
     fn how_it_ended_is_told_by_the_exit_code() {
-        let of = |items: &[Item]| {
-            let ids: Vec<_> = items.iter().map(|item| item.id().parse().unwrap()).collect();
-            Verdict::of(&ids, items).tell(ids.len())
-        };
+        let of = |resources: &[Readiness]| Verdict::of(resources).tell(resources.len());
         let unknown = || cluster("a", "Unknown", "Progressing");
         assert_eq!(of(&[cluster("a", "True", "Serving")]), ExitCode::SUCCESS);
         assert_eq!(of(&[unknown()]), ExitCode::from(UNKNOWN));

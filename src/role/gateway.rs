@@ -265,7 +265,7 @@ impl Telling {
             at: self.handle.revision(),
             rejected: self.handle.rejected(),
             draining: self.handle.is_draining(),
-            peers: self.handle.peers(),
+            peers: self.handle.peers().into(),
             trust: own.into_iter().chain(shown).collect(),
             ..Ack::default()
         }

@@ -33,6 +33,7 @@ mod peering;
 mod protocols;
 mod public;
 mod readme;
+mod releases;
 mod resilience;
 mod restart;
 mod revocation;
@@ -41,6 +42,9 @@ mod secrets;
 mod streams;
 mod takeover;
 mod up;
+#[allow(dead_code)] // not all of it is needed here
+#[path = "../../controller/tests/connection/words.rs"]
+mod words;
 #[path = "../../controller/tests/agent/workload_api.rs"]
 mod workload_api;
 mod workloads;

@@ -20,18 +20,17 @@ pub enum Part {
 }
 
 /// Leaves out of `newer` what it has in common with `older`.
-fn leave_out<T: PartialEq>(part: Part, older: &[T], newer: &mut Vec<T>, same: &mut Vec<Part>) {
-    if !newer.is_empty() && older == newer.as_slice() {
-        newer.clear();
+fn leave_out<T: PartialEq + Default>(part: Part, older: &T, newer: &mut T, same: &mut Vec<Part>) {
+    if older == newer && *newer != T::default() {
+        *newer = T::default();
         same.push(part);
     }
 }
 
 /// Puts back what was left out.
-fn put_back<T: Clone>(part: Part, older: &[T], newer: &mut Vec<T>, same: &[Part]) {
+fn put_back<T: Clone>(part: Part, older: &T, newer: &mut T, same: &[Part]) {
     if same.contains(&part) {
-        newer.clear();
-        newer.extend_from_slice(older);
+        newer.clone_from(older);
     }
 }
 
@@ -107,6 +106,8 @@ fn by_name(members: &[MemberReport]) -> BTreeMap<&Name, &MemberReport> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
     use proptest::collection::{btree_map, vec};
     use proptest::prelude::*;
 
@@ -117,7 +118,7 @@ mod tests {
         keys.into_iter().map(|key| Rejection { key: key.to_string(), reason: "no".to_owned() }).collect()
     }
 
-    fn peers(tunnels: Vec<u32>) -> Vec<PeerReport> {
+    fn peers(tunnels: Vec<u32>) -> Arc<Vec<PeerReport>> {
         let peer = |tunnels| PeerReport {
             global_namespace: "shop".parse().unwrap(),
             from: None,
@@ -129,7 +130,7 @@ mod tests {
             answered_by: None,
             fault: None,
         };
-        tunnels.into_iter().map(peer).collect()
+        Arc::new(tunnels.into_iter().map(peer).collect())
     }
 
     fn trust(roots: Vec<u8>) -> Vec<TrustReport> {
@@ -145,7 +146,7 @@ mod tests {
             silent_for_ms: 0,
             at: RevisionPair { global, ..RevisionPair::default() },
             rejected: rejections(rejected),
-            peers: vec![],
+            peers: Arc::default(),
             trust: vec![],
             absent: false,
             draining: false,

@@ -6,12 +6,15 @@ pub const RESUME: &str = "resume";
 /// It takes acknowledgements that [leave out](super::Ack::delta) what is as it was said last.
 pub const ACK_DELTAS: &str = "ackDeltas";
 
+/// It takes [patches](super::Down::Patch) of values.
+pub const PATCHES: &str = "patches";
+
 /// It answers questions, which only some processes do.
 pub const ASK: &str = "ask";
 
 /// All that every process of this release has.
 pub fn all() -> Vec<String> {
-    [RESUME, ACK_DELTAS].map(str::to_owned).into()
+    [RESUME, ACK_DELTAS, PATCHES].map(str::to_owned).into()
 }
 
 /// Whether a side has the feature.

@@ -9,10 +9,12 @@ mod ask;
 pub mod feature;
 pub mod frame;
 pub mod json;
+mod patch;
 pub mod secret;
 mod trust;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -102,6 +104,12 @@ pub enum Down {
     Holdings(Holdings),
     /// The world changes.
     Update(Update),
+    /// So do these entries, of which each value is a merge patch (RFC 7396) of what the follower has: with the update that
+    /// follows, of which it is a part. At most one to an update, and only to who [takes it](feature::PATCHES).
+    Patch {
+        /// The patches.
+        entries: Vec<Entry>,
+    },
     /// So that a dead stream is noticed.
     Beat,
     /// The stream ends, and why.
@@ -218,8 +226,8 @@ pub struct Ack {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub draining: bool,
     /// From a gateway: what it sees of peers, for `tombolo peers`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub peers: Vec<PeerReport>,
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub peers: Arc<Vec<PeerReport>>,
     /// Whom the sender believes, and what it holds. A root is dropped only once nobody needs it by what stands here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trust: Vec<TrustReport>,
@@ -239,6 +247,10 @@ pub struct Ack {
     /// But these are no more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gone: Vec<Name>,
+}
+
+fn is_empty<T>(shared: &Arc<Vec<T>>) -> bool {
+    shared.is_empty()
 }
 
 /// An entry that a process couldn't act on.
@@ -268,9 +280,9 @@ pub struct MemberReport {
     /// What it couldn't act on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rejected: Vec<Rejection>,
-    /// What it sees of peer gateways.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub peers: Vec<PeerReport>,
+    /// What it sees of peer gateways. Shared: in a large mesh there are thousands.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub peers: Arc<Vec<PeerReport>>,
     /// Whom it believes, and what it holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trust: Vec<TrustReport>,

@@ -67,6 +67,9 @@ pub struct ControlReport {
     /// The members that are waited for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<Name>,
+    /// Why the next step cannot be taken, as the last attempt had it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
 }
 
 /// Certificates of workloads, all that need the same.

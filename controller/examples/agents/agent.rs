@@ -85,6 +85,7 @@ fn members(mesh: &Mesh, at: RevisionPair) -> Vec<MemberReport> {
         tunnels: 2,
         fault: None,
     };
+    let peers: Arc<Vec<PeerReport>> = Arc::new((0..mesh.peers * 2).map(peer).collect());
     let member = |name: &str, role| MemberReport {
         draining: false,
         name: name.parse().unwrap(),
@@ -93,7 +94,7 @@ fn members(mesh: &Mesh, at: RevisionPair) -> Vec<MemberReport> {
         silent_for_ms: 0,
         at,
         rejected: vec![],
-        peers: if role == MemberRole::Gateway { (0..mesh.peers * 2).map(peer).collect() } else { vec![] },
+        peers: if role == MemberRole::Gateway { Arc::clone(&peers) } else { Arc::default() },
         trust: vec![],
         absent: false,
     };

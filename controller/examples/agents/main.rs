@@ -4,13 +4,14 @@
 //!
 //! ```text
 //! cargo build --release --example agents -p tombolo-controller
-//! TOMBOLO=target/release/tombolo target/release/examples/agents CLUSTERS SERVICES INSTANCES [real] [churn SECONDS] [stuck N] [peers N]
+//! TOMBOLO=target/release/tombolo target/release/examples/agents CLUSTERS SERVICES INSTANCES [joins N] [real] [churn SECONDS] [stuck N] [peers N]
 //! ```
 //!
 //! Each of so many clusters has a part of each of so many services, with so many instances. All are of one GNS, and each
-//! gateway sees those of all clusters, or of `peers`. `real` adds a cluster with a real agent and gateway, and says what that
-//! gateway takes. `stuck` further agents say that they live and take nothing. In the
-//! end the controller is killed, and all agents come back at once.
+//! gateway sees those of all clusters, or of `peers`. The last `joins` of the clusters join one after another while the
+//! others follow, and follow themselves at once. `real` adds a cluster with a real agent and gateway, and says what that
+//! gateway takes. `stuck` further agents say that they live and take nothing. In the end the controller is killed, and all
+//! agents come back at once.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::print_stdout)]
 
 extern crate tombolo_controller as controller;
@@ -23,6 +24,7 @@ mod usage;
 use std::time::{Duration, Instant};
 
 use agent::{Agent, Mesh};
+use controller::http::client::Client;
 use process::Process;
 use real::Cluster;
 use serde_json::{Value, json};
@@ -63,12 +65,17 @@ async fn main() {
     let apply = json!({"manifests": [shop()]});
     let _: Value = admin.post("/v1alpha1/apply", &apply).await.unwrap();
     let mut identities = Vec::new();
-    for at in 0..clusters {
+    let at_first = clusters - option("joins").unwrap_or(0).min(clusters);
+    for at in 0..at_first {
         identities.push(agent::join(at, &admin).await);
     }
-    println!("{clusters} clusters joined in {:?}", began.elapsed());
+    println!("{at_first} clusters joined in {:?}", began.elapsed());
     let follow = |(at, identity): (usize, &_)| Agent::follow(&mesh, at, identity, &process);
     let mut agents: Vec<_> = identities.iter().enumerate().map(follow).collect();
+    for agent in &mut agents {
+        timeout(PATIENCE, agent.news()).await.expect("an agent is not served");
+    }
+    agents.extend(join_later(at_first, &mesh, &admin, &process).await);
     all_know(&mut agents, &mesh).await;
     process.print(&format!("{clusters} clusters, {services} services, {} instances", clusters * services * instances));
     sleep(Duration::from_secs(10)).await;
@@ -95,6 +102,23 @@ async fn main() {
     restart(&mut agents, &mut process, directory.path()).await;
     all_know(&mut agents, &mesh).await;
     probe(&mut agents, 20, "after the return").await;
+}
+
+/// The other clusters join one after another, while those that have joined follow.
+async fn join_later(at_first: usize, mesh: &Mesh, admin: &Client, process: &Process) -> Vec<Agent> {
+    let (mut joined, mut took) = (Vec::new(), Vec::new());
+    for at in at_first..mesh.clusters {
+        let began = Instant::now();
+        let identity = agent::join(at, admin).await;
+        took.push(began.elapsed());
+        joined.push(Agent::follow(mesh, at, &identity, process));
+    }
+    if !took.is_empty() {
+        println!("{} further clusters joined in {:?}", took.len(), took.iter().sum::<Duration>());
+        print_times("a join while the others follow", took);
+        process.print("after the further joins");
+    }
+    joined
 }
 
 async fn all_know(agents: &mut [Agent], mesh: &Mesh) {

@@ -56,6 +56,7 @@ impl From<Error> for ApiError {
             | Error::Forbidden(_)
             | Error::NotAllowed(_)
             | Error::Authority(AuthorityError::NotMember { .. } | AuthorityError::Revoked(_)) => StatusCode::FORBIDDEN,
+            Error::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
             Error::Conflict(_)
             | Error::Store(StoreError::Overtaken { .. })
             | Error::Authority(

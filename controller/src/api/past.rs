@@ -14,7 +14,7 @@ use super::error::ApiError;
 use super::people::{bad_request, wait};
 use crate::access::{Administer, Edit, Oversee, Permit};
 use crate::global::{Applied, Rollback};
-use crate::store::Row;
+use crate::store::{Page, Row};
 
 /// So many revisions are told unless somebody asks for another number.
 const ROWS: usize = 100;
@@ -23,11 +23,16 @@ const ROWS: usize = 100;
 #[serde(deny_unknown_fields)]
 pub(super) struct Newest {
     limit: Option<usize>,
+    /// Only revisions before this one.
+    before: Option<u64>,
 }
 
 #[derive(Serialize)]
 pub(super) struct Rows {
     items: Vec<Row>,
+    /// There are older ones that were asked for, too: ask for those before the first of these.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    more: bool,
 }
 
 pub(super) async fn history(
@@ -35,8 +40,14 @@ pub(super) async fn history(
     State(app): State<Arc<App>>,
     newest: Result<Query<Newest>, QueryRejection>,
 ) -> Result<Json<Rows>, ApiError> {
-    let Query(Newest { limit }) = newest.map_err(|error| bad_request(error.body_text()))?;
-    wait(&app, move |core| Ok(Rows { items: core.history(&permit, limit.unwrap_or(ROWS))? })).await
+    let Query(Newest { limit, before }) = newest.map_err(|error| bad_request(error.body_text()))?;
+    let limit = limit.unwrap_or(ROWS);
+    wait(&app, move |core| {
+        let Page { rows, more } = core.history(&permit, before, limit)?;
+        let more = more && rows.len() < limit;
+        Ok(Rows { items: rows, more })
+    })
+    .await
 }
 
 pub(super) async fn rollback(

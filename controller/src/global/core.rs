@@ -12,7 +12,7 @@ use identity::pem::{decode_certificates, encode_certificates};
 use identity::{Facts, Identity, Role};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, watch};
 
 use super::apply::{Action, Applied, Apply, Plan, plan};
 use super::commits::Commits;
@@ -20,9 +20,11 @@ use super::enrolment::Enrolments;
 use super::error::Error;
 use super::link::Link;
 use super::observed::Observation;
+use super::past::HISTORIANS;
 use super::telling::Telling;
 use super::token::JoinTokens;
 use super::view::{Made, View, clusters, wanted};
+use super::waiting::WAITERS;
 use crate::access::{Administer, ApiTokens, Edit, Permit};
 use crate::audit::{AuditLog, Entry};
 use crate::ca::Authorities;
@@ -82,6 +84,12 @@ pub(crate) struct Core {
     pub(super) changed: Notify,
     /// Something was said by which a rotation may go on.
     pub(super) progress: Notify,
+    /// Counts what may make somebody ready, or not ready.
+    pub(super) news: watch::Sender<u64>,
+    /// Who waits for such news.
+    pub(super) waiters: Semaphore,
+    /// Who looks at the past: to read it takes time and memory.
+    pub(super) historians: Semaphore,
     observations: PathBuf,
     /// When this controller started.
     pub(super) began: Instant,
@@ -116,6 +124,9 @@ impl Core {
             telling: Mutex::default(),
             changed: Notify::new(),
             progress: Notify::new(),
+            news: watch::Sender::default(),
+            waiters: Semaphore::new(WAITERS),
+            historians: Semaphore::new(HISTORIANS),
             observations: directory.join("observed"),
             began: Instant::now(),
             store,
@@ -142,6 +153,28 @@ impl Core {
     /// All that is known now.
     pub(crate) fn view(&self) -> View {
         self.state().view.clone()
+    }
+
+    /// What was made for the desired state.
+    pub(super) fn made(&self) -> Arc<Made> {
+        Arc::clone(&self.state().view.made)
+    }
+
+    /// Something is another than it was, of what agents know or what people wait for.
+    pub(super) fn note_change(&self) {
+        self.changed.notify_one();
+        self.note_news();
+    }
+
+    /// Something was said of how far somebody is.
+    pub(super) fn note_progress(&self) {
+        self.progress.notify_one();
+        self.note_news();
+    }
+
+    /// Somebody came, went, or is further.
+    pub(super) fn note_news(&self) {
+        self.news.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     /// The cluster of whose agent this is the certificate, if it still counts. Who acts on the answer asks under the
@@ -210,9 +243,10 @@ impl Core {
     }
 
     fn commit(&self, authorities: &mut Authorities, desired: &Desired, revision: &Revision) -> Result<u64, Error> {
-        let head = self.store.append(desired.head, revision)?;
+        let revision = revision.on(desired);
+        let head = self.store.append(desired.head, &revision)?;
         let mut desired = desired.clone();
-        desired.apply(revision);
+        desired.apply(&revision);
         self.settle(authorities, Arc::new(desired));
         Ok(head)
     }
@@ -244,7 +278,7 @@ impl Core {
             Ok(roots) => self.enrolments.believe(roots),
             Err(error) => tracing::error!(%error, "agents are believed by the roots that were"),
         }
-        let before = self.view().made;
+        let before = self.made();
         let made = Made::of(&desired, authorities, &before, reconciled.err().map(|error| error.to_string()));
         self.write_down(&before, &made);
         if let Some(fault) = &made.fault {
@@ -263,7 +297,7 @@ impl Core {
         if let Err(error) = self.expel(&desired) {
             tracing::error!(%error, "a cluster that left could not be shut out; it is tried again within a minute");
         }
-        self.changed.notify_one();
+        self.note_change();
     }
 
     /// Clusters that are no longer desired leave the mesh.
@@ -429,3 +463,6 @@ fn leaf(chain: &[rustls_pki_types::CertificateDer<'_>]) -> Result<Facts, Error> 
     let leaf = chain.first().ok_or(Error::Internal("a certificate was signed, but is not there".to_owned()))?;
     Facts::read(leaf).map_err(|error| Error::Internal(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,6 +41,9 @@ pub enum Error {
     /// The caller's certificate counts no more.
     #[error(transparent)]
     Stale(#[from] Stale),
+    /// Too much is asked at once.
+    #[error("{0}")]
+    Busy(String),
     /// It contradicts what is there.
     #[error("{0}")]
     Conflict(String),

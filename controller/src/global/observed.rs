@@ -1,11 +1,12 @@
 //! What an agent sees in its cluster: kept as it was last good, whoever is away, and across restarts.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use config::keyed::Keyed;
+use config::keyed::{Keyed, folder_of};
 use config::resource::{Name, Resource, ResourceId};
-use config::wire::{AgentSequence, Entries, Entry, Json, Observed};
-use config::world::{Fact, Key};
+use config::wire::{AgentSequence, Entries, Entry, Json, Observed, Rejection};
+use config::world::{Fact, Key, lacking};
 
 use crate::sync::Refusal;
 
@@ -13,6 +14,9 @@ use crate::sync::Refusal;
 const MAX_ENTRIES: usize = 100_000;
 /// So many bytes of JSON may they have together.
 const MAX_BYTES: usize = 256 * 1024 * 1024;
+/// Of so many entries that are refused it is told why, in so many bytes each; the log has all.
+const MAX_REJECTED: usize = 100;
+const MAX_REJECTION: usize = 2048;
 
 /// What the agent of one cluster sees. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -25,12 +29,15 @@ pub(crate) struct Observation {
     facts: Keyed<Fact>,
     /// How long the entries are together, in bytes of JSON.
     bytes: usize,
+    /// Why entries were refused, by key.
+    rejected: BTreeMap<String, String>,
 }
 
 impl Observation {
     /// Nothing seen yet.
     pub(crate) fn new(cluster: Name) -> Self {
-        Observation { cluster, at: AgentSequence::default(), entries: Entries::new(), facts: Keyed::new(), bytes: 0 }
+        let (at, entries) = (AgentSequence::default(), Entries::new());
+        Observation { cluster, at, entries, facts: Keyed::new(), bytes: 0, rejected: BTreeMap::new() }
     }
 
     /// What was seen at `at`, as [`Self::entries`] gave it.
@@ -51,6 +58,7 @@ impl Observation {
         if step.reset {
             self.entries.clear();
             self.facts.clear();
+            self.rejected.clear();
             self.bytes = 0;
         }
         for folder in &step.replaces {
@@ -70,6 +78,7 @@ impl Observation {
     }
 
     fn take(&mut self, Entry { key, value }: Entry) {
+        self.rejected.remove(&key);
         if let Some(old) = self.entries.remove(&key) {
             self.bytes -= length(&key, &old);
             self.facts.remove(&key);
@@ -81,12 +90,18 @@ impl Observation {
                 self.facts.insert(&*key, fact);
                 self.entries.insert(key, value);
             }
-            Err(reason) => tracing::warn!(cluster = %self.cluster, key, reason, "refused what an agent reports"),
+            Err(reason) => {
+                tracing::warn!(cluster = %self.cluster, key, reason, "refused what an agent reports");
+                if self.rejected.len() < MAX_REJECTED && key.len() + reason.len() <= MAX_REJECTION {
+                    self.rejected.insert(key, reason);
+                }
+            }
         }
     }
 
     fn forget(&mut self, folder: &str) {
         self.facts.remove_folder(folder);
+        self.rejected.retain(|key, _| folder_of(key) != folder);
         if let Some(gone) = self.entries.remove_folder(folder) {
             self.bytes -= gone.iter().map(|(key, value)| length(key, value)).sum::<usize>();
         }
@@ -112,6 +127,11 @@ impl Observation {
         &self.facts
     }
 
+    /// What of it the controller couldn't act on, and why: the first of it, if there is much.
+    pub(crate) fn rejected(&self) -> impl Iterator<Item = Rejection> {
+        self.rejected.iter().map(|(key, reason)| Rejection { key: key.clone(), reason: reason.clone() })
+    }
+
     /// Where the cluster's gateways are reached, as it came.
     pub(crate) fn gateways(&self) -> Option<Json> {
         self.entries.get(&Key::Gateways(self.cluster.clone()).to_string()).cloned()
@@ -130,8 +150,13 @@ fn length(key: &str, value: &Json) -> usize {
     key.len() + value.as_str().len()
 }
 
-/// The entry's fact, if it is one that the agent of the cluster may state.
+/// The entry's fact, if it is one that the agent of the cluster may state, and of which the meaning is known.
 fn own_fact(cluster: &Name, key: &str, value: &Json) -> Result<Fact, String> {
+    let lacking = lacking(value);
+    if !lacking.is_empty() {
+        let (features, version) = (lacking.join(", "), env!("CARGO_PKG_VERSION"));
+        return Err(format!("it needs {features}, which Tombolo {version} doesn't have: upgrade the controller"));
+    }
     let fact = value.read::<Fact>().map_err(|error| error.to_string())?;
     if fact.key().to_string() != key {
         return Err(format!("the entry says that it is {}", fact.key()));
@@ -186,6 +211,40 @@ mod tests {
             .apply(step(true, vec![service("north"), service("south"), own, foreign, desired, disguised]))
             .unwrap();
         assert_eq!(observation.entries().keys().collect::<Vec<_>>(), ["Service/north/shop/cart", "gateways/north"]);
+    }
+
+    #[test]
+    fn what_needs_more_than_this_release_has_is_rejected_by_name_until_it_is_gone() {
+        let newer = || {
+            let mut value: serde_json::Value = service("north").value.unwrap().read().unwrap();
+            value.as_object_mut().unwrap().insert("needs".into(), json!(["fromTheFuture"]));
+            Entry { value: Some(value.into()), ..service("north") }
+        };
+        let rejected = |observation: &Observation| {
+            let of = |Rejection { key, reason }| format!("{key}: {reason}");
+            observation.rejected().map(of).collect::<Vec<_>>()
+        };
+        let mut observation = Observation::new("north".parse().unwrap());
+        let gone = Entry { value: None, ..service("north") };
+        let replacing = Observed { replaces: vec!["Service/north/shop".into()], ..step(false, vec![]) };
+        let ends = [step(false, vec![service("north")]), step(false, vec![gone]), step(true, vec![]), replacing];
+        for end in ends {
+            observation.apply(step(false, vec![service("north"), newer()])).unwrap();
+            let [said] = rejected(&observation).try_into().unwrap();
+            assert!(
+                said.contains("Service/north/shop/cart: it needs fromTheFuture") && said.contains("upgrade"),
+                "{said}"
+            );
+            assert!(observation.entries().is_empty() && observation.facts().is_empty());
+            observation.apply(end).unwrap();
+            assert_eq!(rejected(&observation), [""; 0]);
+        }
+        let many = |at: usize| Entry { key: format!("x/{at}"), value: Some(json!(1).into()) };
+        let long = Entry { key: "y".repeat(MAX_REJECTION), value: Some(json!(1).into()) };
+        observation.apply(step(true, vec![long])).unwrap();
+        assert_eq!(rejected(&observation), [""; 0], "what an agent says doesn't fill the memory");
+        observation.apply(step(true, (0..2 * MAX_REJECTED).map(many).collect())).unwrap();
+        assert_eq!(rejected(&observation).len(), MAX_REJECTED);
     }
 
     #[test]

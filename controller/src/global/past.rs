@@ -5,6 +5,7 @@ use config::manifest::to_manifest;
 use config::resource::{Resource, ResourceId, Status};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::sync::SemaphorePermit;
 
 use super::apply::{Applied, Apply};
 use super::core::Core;
@@ -12,7 +13,12 @@ use super::error::Error;
 use super::view::global_namespaces;
 use crate::access::{Administer, Edit, Inspect, Oversee, Permit};
 use crate::http::message::ErrorItem;
-use crate::store::{Desired, Owner, Row, Stored};
+use crate::store::{Desired, Owner, Page, Stored};
+
+/// So many look at the past at once: each may need all that is kept of it in memory.
+pub(super) const HISTORIANS: usize = 2;
+/// So many revisions are told at once.
+const ROWS: usize = 1000;
 
 /// Asks for an earlier revision of the whole set.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -29,9 +35,16 @@ pub struct Rollback {
 }
 
 impl Core {
-    /// The newest revisions, the oldest of them first. Blocks.
-    pub(crate) fn history(&self, _: &Permit<Oversee>, limit: usize) -> Result<Vec<Row>, Error> {
-        Ok(self.store.history()?.rows(limit))
+    /// A place among those who look at the past.
+    fn historian(&self) -> Result<SemaphorePermit<'_>, Error> {
+        let busy = || format!("{HISTORIANS} callers are looking at the past already, which takes time: try again");
+        self.historians.try_acquire().map_err(|_| Error::Busy(busy()))
+    }
+
+    /// The newest revisions before one, or of all. Blocks.
+    pub(crate) fn history(&self, _: &Permit<Oversee>, before: Option<u64>, limit: usize) -> Result<Page, Error> {
+        let _place = self.historian()?;
+        Ok(self.store.page(before, limit.min(ROWS))?)
     }
 
     /// The resources that `wanted` picks among those of a revision that the caller may see, as manifests. Blocks.
@@ -41,7 +54,8 @@ impl Core {
         revision: u64,
         wanted: impl Fn(&Resource) -> bool,
     ) -> Result<Vec<Value>, Error> {
-        let desired = self.store.history()?.at(revision)?;
+        let _place = self.historian()?;
+        let desired = self.store.at(revision)?;
         let membership = Membership::of(global_namespaces(&desired));
         let seen = desired.resources.values().filter(|stored| permit.sees(&stored.resource, &membership));
         Ok(seen.filter(|stored| wanted(&stored.resource)).map(manifest).collect())
@@ -56,9 +70,12 @@ impl Core {
             let item = ErrorItem { id: None, path: String::new(), message: message.to_owned() };
             return Err(Error::NotAllowed(vec![item]));
         }
+        let target = {
+            let _place = self.historian()?;
+            self.store.at(revision)?
+        };
         let mut authorities = self.authorities();
         self.catch_up(&mut authorities, dry_run)?;
-        let target = self.store.history()?.at(revision)?;
         let way = Way { now: &self.view().desired, target: &target };
         way.check().map_err(Error::Invalid)?;
         let enrolled = |id: &ResourceId| matches!(id, ResourceId::Cluster(name) if self.enrolments.get(name).is_some());
@@ -68,6 +85,7 @@ impl Core {
 
     /// All that the database holds, as a backup. Secrets in it are sealed. Blocks.
     pub(crate) fn backup(&self, permit: &Permit<Administer>) -> Result<Vec<u8>, Error> {
+        let _place = self.historian()?;
         let contents = self.store.contents()?;
         self.audit.record(&permit.entry("backup").detail("revision", contents.history.head()))?;
         contents.to_backup().map_err(|error| Error::Internal(error.to_string()))

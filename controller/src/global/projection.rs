@@ -6,10 +6,10 @@ use std::sync::Arc;
 use config::keyed::Folder;
 use config::resource::{Name, Resource, SecretRef, Spec};
 use config::wire::{AgentSequence, Entries, Json, RevisionPair, Secret};
-use config::world::{Fact, MeshTrust};
+use config::world::MeshTrust;
 
 use super::access::Access;
-use super::telling::{FolderScope, Scope, Telling, tell};
+use super::telling::{FolderScope, Scope, Telling};
 use super::view::{View, certificates, global_namespaces};
 use crate::sync::Published;
 
@@ -44,7 +44,21 @@ struct Reach<'v> {
 }
 
 impl Reach<'_> {
-    fn entries(&self, view: &View, telling: &Telling) -> Entries {
+    fn entries(&self, view: &View, telling: &mut Telling) -> Entries {
+        if !telling.common.contains_key(&self.member_of) {
+            let common = self.common(telling);
+            telling.common.insert(self.member_of.clone(), common);
+        }
+        let mut entries = telling.common.get(&self.member_of).cloned().unwrap_or_default();
+        let own = telling.summaries.get(self.cluster).into_iter().flat_map(|summaries| summaries.folders());
+        own.for_each(|(name, ..)| drop(entries.remove_folder(name)));
+        let mesh = view.made.mesh.get(self.cluster).and_then(|mesh| telling.mesh(mesh));
+        entries.extend(mesh.map(|told| (MeshTrust::KEY, told)));
+        entries
+    }
+
+    /// What all clusters are told that are members of the same, with what they see themselves.
+    fn common(&self, telling: &Telling) -> Entries {
         // To a cluster that nobody believes nobody needs the way; it itself is told nothing any more.
         let mut entries = telling.gateways.clone();
         for (name, folder) in telling.wanted.folders() {
@@ -57,12 +71,9 @@ impl Reach<'_> {
             };
             told.into_iter().for_each(|told| entries.put_folder(Arc::clone(name), told));
         }
-        let others = telling.summaries.iter().filter(|(cluster, _)| *cluster != self.cluster);
-        for (name, folder, gns) in others.flat_map(|(_, summaries)| summaries.folders()) {
+        for (name, folder, gns) in telling.summaries.values().flat_map(|summaries| summaries.folders()) {
             entries.put_folder(Arc::clone(name), self.services(folder, gns));
         }
-        let mesh = view.made.mesh.get(self.cluster).map(|mesh| Fact::Mesh(Arc::clone(mesh)));
-        entries.extend(mesh.and_then(tell).map(|told| (MeshTrust::KEY, told)));
         entries
     }
 
@@ -125,7 +136,7 @@ fn secrets_of(view: &View, member_of: &BTreeSet<Name>) -> BTreeMap<SecretRef, Se
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use config::resource::ResourceId;
-    use config::wire::{Entry, Observed};
+    use config::wire::{Entry, Observed, Order};
     use config::world::HostCertificate;
     use serde_json::{Value, json};
     use zeroize::Zeroizing;
@@ -337,6 +348,33 @@ mod tests {
                 assert_eq!((&told.entries, told.secrets.len()), (&anew.entries, anew.secrets.len()));
             }
         }
+    }
+
+    #[test]
+    fn members_of_the_same_are_told_the_same_but_for_what_is_their_own() {
+        let mut view = view();
+        let mesh = |leaf: u64| MeshTrust { roots: vec!["root".into()], order: Order { leaf, ..Order::default() } };
+        let orders = [("north", 1), ("south", 2), ("west", 2)];
+        let all = json!([{"cluster": {"prefix": ""}, "namespace": {"prefix": ""}}]);
+        view.desired = desired_state(&[
+            ("Cluster/north", json!({})),
+            ("Cluster/south", json!({})),
+            ("Cluster/west", json!({})),
+            ("GlobalNamespace/shop", json!({"domain": "shop.internal", "members": all})),
+        ]);
+        view.made = Arc::new(Made {
+            mesh: orders.map(|(cluster, leaf)| (name(cluster), Arc::new(mesh(leaf)))).into(),
+            ..Made::default()
+        });
+        let (clusters, mut telling, mut worlds) =
+            (orders.map(|(cluster, _)| name(cluster)), Telling::default(), vec![]);
+        project(&view, &clusters, &mut telling, |_, world| worlds.push(world));
+        let of = |key: &str| worlds.iter().map(|world| world.entries.contains_key(key)).collect::<Vec<_>>();
+        assert_eq!(of("remote/north/shop/cart"), [false, true, true]);
+        assert_eq!(of("remote/south/bank/cart"), [true, false, true]);
+        let orders = worlds.iter().map(|world| tree(world, "mesh")["mesh"]["order"]["leaf"].clone());
+        assert_eq!(orders.collect::<Vec<_>>(), [1, 2, 2]);
+        assert_eq!(telling.common.len(), 1, "it is put together once");
     }
 
     #[test]

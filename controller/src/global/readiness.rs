@@ -258,7 +258,7 @@ mod tests {
             silent_for_ms: 5_000,
             at: RevisionPair { global: *global, ..RevisionPair::default() },
             rejected: rejected.iter().map(|key| Rejection { key: (*key).into(), reason: "no".into() }).collect(),
-            peers: vec![],
+            peers: Arc::default(),
             trust: vec![],
             absent: false,
             draining: false,
@@ -359,7 +359,7 @@ mod tests {
             let peer = json!({"globalNamespace": "shop", "cluster": "south", "gateway": "g2", "tunnels": 2,
                 "address": "192.0.2.3:7445", "answeredBy": answered_by});
             let mut north = report(true, &[("g1", true, 1, None)]);
-            Arc::make_mut(&mut north.ack).members[0].peers = vec![serde_json::from_value(peer).unwrap()];
+            Arc::make_mut(&mut north.ack).members[0].peers = vec![serde_json::from_value(peer).unwrap()].into();
             let south = report(true, &[("g2", true, 1, None), ("g3", true, 1, None)]);
             status_of("Cluster/south", [("north", north), ("south", south)], vec![]).conditions
         };

@@ -37,8 +37,11 @@ pub struct Rotate {
 }
 
 impl Core {
-    /// Takes every step of a rotation that can be taken now. Blocks.
+    /// Takes every step of a rotation that can be taken now. Blocks, but where none can: everybody reports often.
     pub(super) fn advance(&self) {
+        if !self.is_stepping() {
+            return;
+        }
         let mut authorities = self.authorities();
         if let Err(error) = self.catch_up(&mut authorities, false) {
             return tracing::error!(%error, "the database cannot be read, so no rotation goes on; it is tried again");
@@ -64,7 +67,7 @@ impl Core {
         tracing::info!(%level, gns = ?global_namespace, ?cluster, "certificates are to be replaced");
         self.settle(&mut authorities, self.view().desired);
         drop(authorities);
-        self.progress.notify_one();
+        self.note_progress();
         Ok(self.rotations())
     }
 
@@ -101,7 +104,7 @@ impl Core {
 
     /// SHA-256 of the top-level CAs, that which signs first.
     pub(super) fn top_level(&self) -> Vec<String> {
-        let made = self.view().made;
+        let made = self.made();
         let Some(status) = &made.top_level else { return Vec::new() };
         let others = status.roots.iter().map(|root| root.fingerprint.as_str());
         let others = others.filter(|root| *root != status.signing());
@@ -110,13 +113,19 @@ impl Core {
 
     /// Whether a public host's certificate is due, and not one of those that just couldn't be made.
     pub(super) fn hosts_are_due(&self) -> bool {
-        let made = self.view().made;
+        let made = self.made();
         made.fault.is_none() && made.hosts_due.is_some_and(|due| due <= OffsetDateTime::now_utc())
+    }
+
+    /// Whether a root is being replaced, or is to be.
+    fn is_stepping(&self) -> bool {
+        let (made, now) = (self.made(), OffsetDateTime::now_utc());
+        made.roots().any(|(_, root)| root.stage() != Stage::Steady || root.renews <= now)
     }
 
     /// How long nothing of the certificates is due.
     pub(super) fn idle(&self) -> Duration {
-        let made = self.view().made;
+        let made = self.made();
         let rotating = made.roots().any(|(_, root)| root.stage() != Stage::Steady);
         if rotating {
             return LOOK;

@@ -37,7 +37,7 @@ impl Source for Agents {
         let end = self.shutdown.child_token();
         let (asker, questions) = relay::line(hello);
         let stream = self.link(peer, hello, (feed, asker), end.clone())?;
-        self.core.changed.notify_one(); // what changed since the projection above was made
+        self.core.note_change(); // what changed since the projection above was made
         tracing::info!(%cluster, version = hello.version, "an agent is connected");
         let session = Box::new(AgentSession { core: Arc::clone(&self.core), cluster, stream });
         Ok(Feed { world, session, questions, end })
@@ -111,7 +111,7 @@ impl Session for AgentSession {
         state.view.observed.insert(self.cluster.clone(), Arc::new(observation));
         state.unsaved.insert(self.cluster.clone());
         drop(state);
-        self.core.changed.notify_one();
+        self.core.note_change();
         Ok(())
     }
 
@@ -122,7 +122,7 @@ impl Session for AgentSession {
 
     fn acknowledged(&mut self, ack: Arc<Ack>) {
         self.with_link(|link| link.ack = Some((ack, Instant::now())));
-        self.core.progress.notify_one();
+        self.core.note_progress();
     }
 }
 
@@ -132,6 +132,7 @@ impl Drop for AgentSession {
             link.connected = false;
             tracing::warn!(cluster = %self.cluster, "the stream of an agent is lost; what it saw last still counts");
         });
+        self.core.note_news();
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use config::conditions::Overview;
 use config::manifest::to_manifest;
 use config::resource::{Condition, Kind, Name, Resource, ResourceId, Spec, Status};
-use config::wire::{AgentSequence, MemberReport, MemberRole, PeerReport, RevisionPair};
+use config::wire::{AgentSequence, MemberReport, MemberRole, PeerReport, Rejection, RevisionPair};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -68,6 +68,12 @@ pub struct ClusterStatus {
     pub lag_ms: Option<u64>,
     /// Its gateways and DNS servers.
     pub members: Vec<MemberStatus>,
+    /// What its agent reports and the controller cannot act on, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<Rejection>,
+    /// Why the agent cannot go on with the replacement of the cluster's control CA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_fault: Option<String>,
     /// How many services its agent sees.
     pub services: usize,
     /// How many instances they have.
@@ -144,7 +150,8 @@ impl Core {
         let LinkReport { connected, version, ack, .. } = known.cloned().unwrap_or_default();
         let lag = |at: RevisionPair| view.desired.head.saturating_sub(at.global);
         let lag_ms = |at: RevisionPair| self.behind_for(at.global).map(millis);
-        let (services, instances) = view.observed.get(name).map_or((0, 0), |seen| count(seen.resources()));
+        let seen = view.observed.get(name);
+        let (services, instances) = seen.map_or((0, 0), |seen| count(seen.resources()));
         let members = ack.members.iter().filter(|member| member.role != MemberRole::Agent).cloned();
         ClusterStatus {
             name: name.clone(),
@@ -164,6 +171,8 @@ impl Core {
                     report,
                 })
                 .collect(),
+            refused: seen.into_iter().flat_map(|seen| seen.rejected()).collect(),
+            control_fault: ack.control.as_ref().and_then(|control| control.fault.clone()),
             services,
             instances,
         }

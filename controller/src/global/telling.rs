@@ -8,7 +8,7 @@ use config::compile::membership::Membership;
 use config::keyed::{Folder, Keyed, folder_of};
 use config::resource::{MtlsMode, Name, Resource, ResourceId, Spec};
 use config::wire::{Entries, Json, Secret};
-use config::world::{Fact, Key, RemoteService};
+use config::world::{Fact, Key, MeshTrust, RemoteService};
 
 use super::observed::Observation;
 use super::projection::global_namespace;
@@ -17,6 +17,9 @@ use crate::store::{Desired, Stored};
 
 /// Keys of certificates, as one cluster gets them.
 pub(super) type Secrets = Arc<BTreeMap<config::resource::SecretRef, Secret>>;
+
+/// The folder of the global namespaces.
+const GLOBAL_NAMESPACES: &str = "GlobalNamespace";
 
 /// Facts and what is told of them.
 #[derive(Default)]
@@ -35,6 +38,10 @@ pub(crate) struct Telling {
     pub(super) summaries: BTreeMap<Name, Summaries>,
     /// The secrets of those who are members of the same GNSs.
     pub(super) secrets: BTreeMap<BTreeSet<Name>, Secrets>,
+    /// What all are told who are members of the same GNSs: what a cluster must know depends on nothing else.
+    pub(super) common: BTreeMap<BTreeSet<Name>, Entries>,
+    /// What agents are told of the control plane: few different things.
+    mesh: Vec<(Arc<MeshTrust>, Json)>,
 }
 
 /// Whom a fact concerns.
@@ -180,22 +187,45 @@ impl Telling {
     /// Takes what is known now.
     pub(super) fn take(&mut self, view: &View, membership: &Membership<'_>) {
         let same_state = Arc::ptr_eq(&self.desired, &view.desired) && Arc::ptr_eq(&self.made, &view.made);
+        let namespaces = self.wanted.folder(GLOBAL_NAMESPACES).cloned();
         if !same_state {
             self.take_wanted(&view.desired, &view.made);
         }
+        // What a namespace is in, and in which mode, follows from these alone.
+        let moved = namespaces.as_ref().map(Arc::as_ptr) != self.wanted.folder(GLOBAL_NAMESPACES).map(Arc::as_ptr);
+        let summed = self.take_summaries(view, membership, moved);
+        if summed || !same_state {
+            self.common.clear();
+        }
+    }
+
+    /// Sums up what agents see; all of it anew, if namespaces have `moved`. Says whether anything changed.
+    fn take_summaries(&mut self, view: &View, membership: &Membership<'_>, moved: bool) -> bool {
         let modes = modes(&view.desired);
         let believed: BTreeMap<&Name, &Arc<Observation>> = view.believed().collect();
-        for cluster in self.summaries.extract_if(.., |cluster, _| !believed.contains_key(cluster)).map(|(name, _)| name)
-        {
-            self.gateways.remove(&Key::Gateways(cluster).to_string());
-        }
+        let gone = self.summaries.extract_if(.., |cluster, _| !believed.contains_key(cluster));
+        let gone: Vec<Name> = gone.map(|(cluster, _)| cluster).collect();
+        gone.iter().for_each(|cluster| drop(self.gateways.remove(&Key::Gateways(cluster.clone()).to_string())));
+        let mut changed = !gone.is_empty();
         for (cluster, seen) in believed {
             let summaries = self.summaries.entry(cluster.clone()).or_default();
-            if !same_state || !summaries.is_of(seen) {
+            if moved || !summaries.is_of(seen) {
                 summaries.take(seen, membership, &modes);
                 put(&mut self.gateways, &Key::Gateways(cluster.clone()).to_string(), seen.gateways());
+                changed = true;
             }
         }
+        changed
+    }
+
+    /// What an agent is told of the control plane.
+    pub(super) fn mesh(&mut self, trust: &Arc<MeshTrust>) -> Option<Json> {
+        if let Some((_, told)) = self.mesh.iter().find(|(known, _)| known == trust) {
+            return Some(told.clone());
+        }
+        let told = tell(Fact::Mesh(Arc::clone(trust)))?;
+        self.mesh.push((Arc::clone(trust), told.clone()));
+        Some(told)
     }
 
     fn take_wanted(&mut self, desired: &Arc<Desired>, made: &Arc<Made>) {
@@ -212,6 +242,7 @@ impl Telling {
             }
         }
         self.secrets.clear();
+        self.mesh.retain(|(trust, _)| made.mesh.values().any(|now| now == trust));
         self.facts = facts;
         (self.desired, self.made) = (Arc::clone(desired), Arc::clone(made));
     }
@@ -239,7 +270,7 @@ fn put(entries: &mut Entries, key: &str, told: Option<Json>) {
 }
 
 /// A fact as it travels. One that cannot be told is left out, and named in the log.
-pub(super) fn tell(fact: Fact) -> Option<Json> {
+fn tell(fact: Fact) -> Option<Json> {
     Json::of(&fact)
         .inspect_err(|error| tracing::error!(key = %fact.key(), %error, "a fact cannot be told to agents"))
         .ok()

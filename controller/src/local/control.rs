@@ -62,6 +62,10 @@ pub(super) struct Control {
     roots: Roots<Arc<ControlCa>>,
     /// The last order to replace it that was followed; nothing until the first was heard.
     turn: Option<u64>,
+    /// Whether what is so here is so on disk.
+    settled: bool,
+    /// Why the next step couldn't be taken, as the last attempt had it.
+    fault: Option<String>,
 }
 
 /// The control CA as of one moment.
@@ -99,7 +103,8 @@ impl Control {
             }
             .map_or_else(|| create(mesh, cluster, now).map(Roots::new), Ok)?,
         };
-        let control = Control { folder: folder.to_owned(), mesh: mesh.clone(), cluster: cluster.clone(), roots, turn };
+        let (folder, mesh, cluster) = (folder.to_owned(), mesh.clone(), cluster.clone());
+        let mut control = Control { folder, mesh, cluster, roots, turn, settled: true, fault: None };
         if control.is_rotating() {
             control.save()?; // it may be only now that it is known
         }
@@ -141,19 +146,38 @@ impl Control {
             turn: self.turn.unwrap_or_default(),
             since: self.roots.since(),
             waiting: waiting.into_iter().filter_map(|holder| holder.gateway().cloned()).collect(),
+            fault: self.fault.clone(),
         };
         let roots = self.roots.all().into_iter().map(|root| root.certificate().clone()).collect();
         Ok(ControlView { signing: signing.clone(), roots, behind, report })
     }
 
     /// Whether one is taking the other's place.
-    pub(super) fn is_rotating(&self) -> bool {
+    fn is_rotating(&self) -> bool {
         self.roots.stage() != Stage::Steady
     }
 
-    /// Takes the next step, if one is due. `ordered` says how often the controller ordered it to be replaced, as far as
-    /// that was heard. Blocks.
+    /// Whether a step may be due soon.
+    pub(super) fn is_moving(&self) -> bool {
+        self.is_rotating() || self.fault.is_some()
+    }
+
+    /// Takes the next step, if one is due, once what the last ones led to is on disk. `ordered` says how often the
+    /// controller ordered it to be replaced, as far as that was heard. Blocks.
     pub(super) fn advance(
+        &mut self,
+        members: &[MemberReport],
+        ordered: Option<u64>,
+        audit: &AuditLog,
+        now: OffsetDateTime,
+    ) -> Result<(), ControlError> {
+        let settled = if self.settled { Ok(()) } else { self.save() };
+        let stepped = settled.and_then(|()| self.step(members, ordered, audit, now));
+        self.fault = stepped.as_ref().err().map(ToString::to_string);
+        stepped
+    }
+
+    fn step(
         &mut self,
         members: &[MemberReport],
         ordered: Option<u64>,
@@ -199,13 +223,17 @@ impl Control {
     fn drop_old(&mut self, now: OffsetDateTime) -> Result<(), ControlError> {
         let old = self.roots.drop_old(now);
         tracing::info!(sha256 = ?old.map(|old| old.facts().fingerprint.clone()), "dropped the old control CA");
-        self.save()?;
-        self.tidy()
+        self.save()
     }
 
-    fn save(&self) -> Result<(), ControlError> {
+    /// Writes down how far it is. What couldn't be written is written before the next step.
+    fn save(&mut self) -> Result<(), ControlError> {
+        self.settled = false;
         let kept = Kept { state: self.roots.state().clone(), turn: self.turn };
-        Ok(write_checked(&self.folder.join(STATE), &kept)?)
+        write_checked(&self.folder.join(STATE), &kept)?;
+        self.tidy()?;
+        self.settled = true;
+        Ok(())
     }
 
     fn holders(&self, members: &[MemberReport]) -> Vec<Holder> {
@@ -303,7 +331,7 @@ mod tests {
             silent_for_ms: 0,
             at: RevisionPair::default(),
             rejected: vec![],
-            peers: vec![],
+            peers: Arc::default(),
             trust: vec![serde_json::from_value::<TrustReport>(trust).unwrap()],
             absent: false,
         }
@@ -376,6 +404,36 @@ mod tests {
         // What is there is another cluster's.
         let south = Control::open(place.folder.path(), &control.mesh, &"south".parse().unwrap()).unwrap();
         assert_ne!(roots(&south), roots(&control));
+    }
+
+    #[test]
+    fn no_step_is_taken_before_the_last_is_on_disk_and_why_is_told() {
+        let place = Place::new();
+        let mut control = place.open();
+        let (old, _) = roots(&control);
+        place.advance(&mut control, &member(&[&old]), Some(0));
+        place.advance(&mut control, &member(&[&old]), Some(1));
+        let new = roots(&control).1.unwrap();
+        let state = place.folder.path().join(STATE);
+        let aware = member(&[&old, &new]);
+        let step = |control: &mut Control, seconds| {
+            let at = place.now + Duration::seconds(seconds);
+            control.advance(std::slice::from_ref(&aware), Some(1), &place.audit, at)
+        };
+        step(&mut control, 20).unwrap();
+        fs::remove_file(&state).unwrap();
+        fs::create_dir(&state).unwrap(); // so that nothing takes its place
+        for seconds in [30, 40, 50] {
+            let error = step(&mut control, seconds).unwrap_err().to_string();
+            let report = control.view(&[]).unwrap().report;
+            assert!(error.contains(STATE) && report.fault == Some(error) && control.is_moving());
+            assert_eq!(roots(&control), (new.clone(), Some(old.clone())), "everybody could do without the old one");
+        }
+        fs::remove_dir(&state).unwrap();
+        step(&mut control, 60).unwrap();
+        assert_eq!(roots(&control), (new.clone(), None));
+        assert_eq!(control.view(&[]).unwrap().report.fault, None);
+        assert_eq!((roots(&place.open()), place.has(NEXT)), ((new, None), false));
     }
 
     #[test]

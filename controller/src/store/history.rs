@@ -44,6 +44,27 @@ pub enum Changed {
     Removed(ResourceId),
 }
 
+/// Some revisions, one after another.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The revisions, the oldest first.
+    pub rows: Vec<Row>,
+    /// Whether there are older ones that were asked for, too.
+    pub more: bool,
+}
+
+impl Row {
+    /// Of a step that says what it created; of others the state before it tells that.
+    pub(super) fn of(revision: u64, step: &Revision) -> Option<Row> {
+        let created = match &step.created {
+            None if !step.upserts.is_empty() => return None,
+            created => created.as_ref(),
+        };
+        let is_new = |id: &ResourceId| created.is_some_and(|created| created.contains(id));
+        Some(row(revision, step, is_new))
+    }
+}
+
 impl History {
     /// The oldest revision of which the state is known.
     #[must_use]
@@ -82,27 +103,29 @@ impl History {
         Ok(state)
     }
 
-    /// The newest `limit` revisions, the oldest of them first.
+    /// The revisions from one to another, as the steps themselves don't tell it. The oldest is the first.
     #[must_use]
-    pub fn rows(&self, limit: usize) -> Vec<Row> {
+    pub(super) fn rows(&self, revisions: std::ops::RangeInclusive<u64>) -> Vec<Row> {
         let mut present: BTreeSet<&ResourceId> = self.base.resources.keys().collect();
-        let skipped = self.steps.len().saturating_sub(limit);
-        let rows = self.steps.iter().map(|(number, step)| row(*number, step, &mut present));
-        rows.skip(skipped).collect()
+        let steps = self.steps.iter().map(|(number, step)| {
+            for id in &step.removals {
+                present.remove(id);
+            }
+            row(*number, step, |id| present.insert(id))
+        });
+        steps.filter(|row| revisions.contains(&row.revision)).collect()
     }
 }
 
-fn row<'h>(revision: u64, step: &'h Revision, present: &mut BTreeSet<&'h ResourceId>) -> Row {
+/// `is_new` says whether a resource was not there before.
+fn row<'h>(revision: u64, step: &'h Revision, mut is_new: impl FnMut(&'h ResourceId) -> bool) -> Row {
     let Revision { at, by, who, what, upserts, removals, .. } = step;
-    let mut changes = Vec::new();
-    for id in removals {
-        present.remove(id);
-        changes.push(Changed::Removed(id.clone()));
-    }
-    for resource in upserts {
-        let id = resource.id.clone();
-        changes.push(if present.insert(&resource.id) { Changed::Created(id) } else { Changed::Changed(id) });
-    }
+    let removed = removals.iter().cloned().map(Changed::Removed);
+    let written = upserts.iter().map(|resource| match is_new(&resource.id) {
+        true => Changed::Created(resource.id.clone()),
+        false => Changed::Changed(resource.id.clone()),
+    });
+    let changes = removed.chain(written).collect();
     Row { revision, at: *at, who: who.clone(), what: what.clone(), managed_by: *by, changes }
 }
 
@@ -128,10 +151,11 @@ mod tests {
     proptest! {
         #[test]
         fn every_state_that_is_kept_is_the_one_that_was(
-            steps in proptest::collection::vec((proptest::collection::vec(0..5u8, 0..3), 0..5u8), 1..12),
+            steps in proptest::collection::vec((proptest::collection::btree_set(0..5u8, 0..3), 0..5u8), 1..12),
             folded in 0..12usize,
         ) {
-            let steps: Vec<_> = steps.iter().map(|(upserts, removal)| step(upserts, &[*removal])).collect();
+            let all = |upserts: &BTreeSet<u8>| upserts.iter().copied().collect::<Vec<_>>();
+            let steps: Vec<_> = steps.iter().map(|(upserts, removal)| step(&all(upserts), &[*removal])).collect();
             let mut states = vec![Desired::default()];
             for step in &steps {
                 let mut next = states.last().unwrap().clone();
@@ -146,7 +170,12 @@ mod tests {
                 prop_assert_eq!(told.as_ref(), Some(state).filter(|_| revision >= folded));
             }
             prop_assert!(history.at(steps.len() as u64 + 1).is_err());
-            prop_assert_eq!(history.rows(3).len(), 3.min(steps.len() - folded));
+            let rows = history.rows(0..=u64::MAX);
+            prop_assert_eq!(rows.len(), steps.len() - folded);
+            for (row, (before, step)) in rows.into_iter().zip(states.iter().zip(&steps).skip(folded)) {
+                prop_assert_eq!(Row::of(row.revision, step).is_none(), !step.upserts.is_empty());
+                prop_assert_eq!(Row::of(row.revision, &step.on(before)), Some(row));
+            }
         }
     }
 
@@ -161,7 +190,7 @@ mod tests {
         assert!(error.contains("no revision 50") && error.contains("0 to 100"), "{error}");
         let broken = History { base: Desired::default(), steps: vec![(100, restored)] };
         assert_eq!(broken.newest(), Err(Gap { number: 100, from: 0 }));
-        let rows = history.rows(9);
+        let rows = history.rows(0..=u64::MAX);
         let created = |n: u8| vec![Changed::Created(format!("Cluster/c{n}").parse().unwrap())];
         assert_eq!(rows.iter().map(|row| row.changes.clone()).collect::<Vec<_>>(), [created(1), created(2)]);
     }

@@ -16,7 +16,7 @@ use std::fmt;
 pub use contents::{BackupError, Contents};
 pub use embedded::{EmbeddedStore, HISTORY};
 pub use error::{StoreError, is_full, remedy};
-pub use history::{Changed, History, Row};
+pub use history::{Changed, History, Page, Row};
 pub use records::{Record, Records};
 pub use revision::{Desired, Gap, Owner, Revision, Stored};
 
@@ -89,11 +89,17 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// When it cannot be read.
     fn head(&self) -> Result<u64, StoreError>;
 
-    /// What is kept of the past.
+    /// The newest revisions before one, or of all; at most so many, and fewer where they are long.
     ///
     /// # Errors
-    /// When it cannot be read.
-    fn history(&self) -> Result<History, StoreError>;
+    /// When they cannot be read.
+    fn page(&self, before: Option<u64>, limit: usize) -> Result<Page, StoreError>;
+
+    /// The desired state at an earlier revision.
+    ///
+    /// # Errors
+    /// [`StoreError::NoRevision`] when there is none, or none any more; when it cannot be read.
+    fn at(&self, revision: u64) -> Result<Desired, StoreError>;
 
     /// All that is in it, as of one moment.
     ///

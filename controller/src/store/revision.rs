@@ -1,6 +1,6 @@
 //! A step of the desired state, and the state that the steps lead to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -77,6 +77,9 @@ pub struct Revision {
     /// What is wanted from now on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub upserts: Vec<Arc<Resource>>,
+    /// Which of these were not wanted before; `None` in what older versions wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<BTreeSet<ResourceId>>,
     /// What is no longer wanted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removals: Vec<ResourceId>,
@@ -87,7 +90,17 @@ impl Revision {
     #[must_use]
     pub fn new(at: i64, by: Owner, who: &str, what: &str) -> Self {
         let (who, what) = (who.to_owned(), what.to_owned());
-        Revision { at, by, who, what, after: None, upserts: Vec::new(), removals: Vec::new() }
+        Revision { at, by, who, what, after: None, upserts: Vec::new(), created: None, removals: Vec::new() }
+    }
+
+    /// The same as a step from `desired`: says what it creates, so that it can be told of by itself.
+    #[must_use]
+    pub fn on(&self, desired: &Desired) -> Self {
+        let removed: BTreeSet<&ResourceId> = self.removals.iter().collect();
+        let ids = self.upserts.iter().map(|resource| &resource.id);
+        let is_new = |id: &&ResourceId| removed.contains(id) || !desired.resources.contains_key(*id);
+        let created = ids.filter(is_new).cloned().collect();
+        Revision { created: Some(created), ..self.clone() }
     }
 
     /// Whether it changes nothing.

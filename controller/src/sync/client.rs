@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use config::resource::SecretRef;
 use config::wire::frame::Frame;
-use config::wire::{Ack, AgentSequence, Down, Entries, Hello, Holdings, Observed, Secret, Up, Update, feature};
+use config::wire::{Ack, AgentSequence, Down, Entries, Entry, Hello, Holdings, Observed, Secret, Up, Update, feature};
 use config::world;
 use hyper::body::Incoming;
 use tokio::sync::watch;
@@ -28,6 +28,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 pub const FAREWELL: Duration = Duration::from_secs(1);
 /// So many secrets may come in one step.
 const MAX_SECRETS: usize = 10_000;
+/// So many bytes may what is patched in one step have.
+const MAX_PATCHED: usize = 64 << 20;
 
 /// What an agent sees in its cluster.
 #[derive(Clone, Default)]
@@ -180,6 +182,7 @@ async fn listen(
         match inlet.next().await? {
             Frame::Message(Down::Beat | Down::Unknown) | Frame::Unknown => {}
             Frame::Message(Down::Ask(ask)) => asked.put(ask),
+            Frame::Message(Down::Patch { entries }) => assembly.patch(entries)?,
             Frame::Message(Down::Update(update)) => assembly.update(update)?.into_iter().for_each(&mut publish),
             Frame::Message(Down::Goodbye { reason }) => return Err(Ending::Goodbye(reason)),
             Frame::Message(Down::Welcome { .. } | Down::Holdings(_)) => {
@@ -195,6 +198,8 @@ async fn listen(
 struct Assembly {
     joiner: Joiner,
     arrived: BTreeMap<SecretRef, Secret>,
+    /// What comes with the next step.
+    patched: Vec<Entry>,
     whole: Published,
 }
 
@@ -219,11 +224,31 @@ impl Assembly {
         }
     }
 
+    /// Takes patches of values that are here.
+    fn patch(&mut self, entries: Vec<Entry>) -> Result<(), Ending> {
+        if !self.patched.is_empty() {
+            return Err(Ending::OutOfTurn("patches come once with a step"));
+        }
+        let mut bytes = 0;
+        for Entry { key, value: patch } in entries {
+            let held = self.whole.entries.get(&key).zip(patch);
+            let whole = held.and_then(|(held, patch)| held.patched(&patch).ok());
+            let whole = whole.ok_or(Ending::OutOfTurn("a patch of something that isn't here"))?;
+            bytes += whole.as_str().len();
+            if bytes > MAX_PATCHED {
+                return Err(Ending::OutOfTurn("too much is patched in one step"));
+            }
+            self.patched.push(Entry { key, value: Some(whole) });
+        }
+        Ok(())
+    }
+
     /// Takes a part; returns the new world when it was a step's last.
     fn update(&mut self, update: Update) -> Result<Option<Published>, Ending> {
         let Update { revision, reset, replaces, last, entries } = update;
         let Some(step) = self.joiner.take(Part { reset, replaces, last, entries })? else { return Ok(None) };
-        let Step { reset, replaces, entries: changes } = step;
+        let Step { reset, replaces, entries: mut changes } = step;
+        changes.append(&mut self.patched);
         let before = if reset { Published::default() } else { self.whole.clone() };
         let (mut entries, mut secrets) = (Arc::unwrap_or_clone(before.entries), Arc::unwrap_or_clone(before.secrets));
         // Reading all names takes time, and most steps leave them alone.
@@ -297,7 +322,7 @@ async fn observe(outlet: &Outlet, base: &Base, seen: &mut watch::Receiver<Arc<Se
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use config::wire::{Entry, RevisionPair};
+    use config::wire::{Json, RevisionPair};
     use serde_json::json;
 
     fn part(reset: bool, last: bool, key: &str) -> Update {
@@ -315,6 +340,31 @@ mod tests {
         assert_eq!(whole.entries.len(), 3);
         let whole = assembly.update(part(true, true, "d")).unwrap().unwrap();
         assert_eq!(whole.entries.keys().collect::<Vec<_>>(), ["d"]);
+    }
+
+    #[test]
+    fn a_patch_counts_with_its_step_and_only_for_what_is_here() {
+        let entry = |key: &str, value| Entry { key: key.into(), value: Some(Json::from(value)) };
+        let mut assembly = Assembly::default();
+        assembly
+            .update(Update { entries: vec![entry("a", json!({"x": 1, "y": 2}))], ..part(true, true, "b") })
+            .unwrap();
+        assembly.patch(vec![entry("a", json!({"x": 3, "y": null}))]).unwrap();
+        let again = assembly.patch(vec![entry("a", json!({"x": 4}))]);
+        assert!(matches!(again, Err(Ending::OutOfTurn(_))), "they would add up without end");
+        assert!(assembly.update(part(false, false, "c")).unwrap().is_none());
+        let whole = assembly.update(part(false, true, "d")).unwrap().unwrap();
+        assert_eq!(whole.entries.get("a"), Some(&json!({"x": 3}).into()));
+        assert_eq!(whole.entries.keys().collect::<Vec<_>>(), ["a", "c", "d"]);
+        let whole = assembly.update(part(false, true, "e")).unwrap().unwrap();
+        assert_eq!(whole.entries.get("a"), Some(&json!({"x": 3}).into()), "once");
+        for strange in [entry("none", json!({})), Entry { key: "a".into(), value: None }] {
+            assert!(matches!(assembly.patch(vec![strange]), Err(Ending::OutOfTurn(_))));
+        }
+        let mut assembly = Assembly::default();
+        let long = entry("a", json!("x".repeat(1 << 20)));
+        assembly.update(Update { entries: vec![long.clone()], ..part(true, true, "b") }).unwrap();
+        assert!(matches!(assembly.patch(vec![long; 65]), Err(Ending::OutOfTurn(_))), "nor would one without end");
     }
 
     #[test]

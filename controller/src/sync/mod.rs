@@ -10,7 +10,7 @@
 //!    ◀─ Holdings ─▶                            what each side has from before, where both can resume
 //!    ◀── secrets, Update (reset … last) ────   the whole of Feed::world, or what the follower doesn't hold
 //!    ── Observed (reset … last) ────────────▶  Session::observed          (agents only)
-//!    ◀── secrets, Update (… last) ──────────   what changed since, always to the newest: steps are coalesced
+//!    ◀── secrets, Patch, Update (… last) ───   what changed since, always to the newest: steps are coalesced
 //!    ── Ack ────────────────────────────────▶  Session::acknowledged
 //!    ◀── Ask ───────────────────────────────   what an Asker is asked    (followers with the feature only)
 //!    ── Answer ─────────────────────────────▶  in any order
@@ -21,6 +21,7 @@
 
 pub mod cache;
 pub mod client;
+mod patches;
 mod pipe;
 pub mod reading;
 pub mod relay;

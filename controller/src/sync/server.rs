@@ -18,6 +18,7 @@ use config::wire::{
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::patches::Patches;
 use super::pipe::{Ending, Inlet, Outlet};
 use super::relay::{Awaited, Questions};
 use super::resume::{Base, holdings, names_digest};
@@ -31,13 +32,14 @@ const MAX_SAID: usize = 16 << 20;
 
 /// `POST` [`PATH`](super::PATH): everyone whom `source` lets in follows its world.
 pub fn handler<S: Clone + Send + Sync + 'static>(source: Arc<dyn Source>) -> MethodRouter<S> {
+    let patches = Arc::<Patches>::default();
     post(move |Extension(Peer(peer)): Extension<Peer>, body: Body| {
-        let source = source.clone();
+        let (source, patches) = (source.clone(), patches.clone());
         async move {
             let Some(peer) = peer else { return anonymous() };
             let (outlet, answer) = Outlet::new();
             // Ends with the connection: its inlet then ends, or its outlet is closed.
-            tokio::spawn(converse(source, peer, Inlet::new(body), outlet));
+            tokio::spawn(converse((source, patches), peer, Inlet::new(body), outlet));
             Response::new(Body::new(answer))
         }
     })
@@ -48,8 +50,13 @@ fn anonymous() -> Response {
     (StatusCode::UNAUTHORIZED, Json(errors)).into_response()
 }
 
-async fn converse(source: Arc<dyn Source>, peer: ClientCertificate, mut inlet: Inlet<Body>, outlet: Outlet) {
-    let Err(ending) = attend(&*source, &peer, &mut inlet, &outlet).await;
+async fn converse(
+    (source, patches): (Arc<dyn Source>, Arc<Patches>),
+    peer: ClientCertificate,
+    mut inlet: Inlet<Body>,
+    outlet: Outlet,
+) {
+    let Err(ending) = attend((&*source, &patches), &peer, &mut inlet, &outlet).await;
     match &ending {
         Ending::Left | Ending::Closed | Ending::Broken(_) => {
             tracing::debug!(peer = %peer.id, %ending, "a stream ended")
@@ -60,7 +67,7 @@ async fn converse(source: Arc<dyn Source>, peer: ClientCertificate, mut inlet: I
 }
 
 async fn attend(
-    source: &dyn Source,
+    (source, patches): (&dyn Source, &Patches),
     peer: &ClientCertificate,
     inlet: &mut Inlet<Body>,
     outlet: &Outlet,
@@ -68,14 +75,14 @@ async fn attend(
     let hello = hello(inlet).await?;
     let Feed { world, mut session, questions, end } = source.open(peer, &hello)?;
     tokio::select! {
-        ended = serve(&hello, source.mesh(), (inlet, outlet), &mut *session, (world, questions)) => ended,
+        ended = serve((&hello, patches), source.mesh(), (inlet, outlet), &mut *session, (world, questions)) => ended,
         () = end.cancelled() => Err(Refusal("the source stops, or a successor of this follower came, or it has left".into()).into()),
     }
 }
 
 /// From the welcome to the end.
 async fn serve(
-    hello: &Hello,
+    (hello, patches): (&Hello, &Patches),
     mesh: String,
     (inlet, outlet): (&mut Inlet<Body>, &Outlet),
     session: &mut dyn Session,
@@ -92,10 +99,11 @@ async fn serve(
         held = Some(said_holdings(inlet).await?);
     }
     let awaited = questions.awaited();
+    let patches = feature::has(&hello.features, feature::PATCHES).then_some(patches);
     tokio::select! {
         ended = listen(inlet, joiner, session, &awaited) => ended,
         ended = questions.carry(outlet) => ended,
-        ended = tell(outlet, world, held, needs_secrets(hello)) => ended,
+        ended = tell((outlet, patches), world, held, needs_secrets(hello)) => ended,
     }
 }
 
@@ -202,7 +210,7 @@ fn weight(ack: &Ack) -> usize {
 /// Sends the whole world, or what differs from what the follower holds, and then for ever what differs from that in the
 /// newest one.
 async fn tell(
-    outlet: &Outlet,
+    (outlet, patches): (&Outlet, Option<&Patches>),
     mut world: watch::Receiver<Arc<Published>>,
     held: Option<Holdings>,
     secrets: bool,
@@ -217,7 +225,7 @@ async fn tell(
         if secrets {
             tell_secrets(outlet, &known, &newest.secrets).await?;
         }
-        step(outlet, &base, &newest).await?;
+        step(outlet, patches, base, &newest).await?;
         (base, known) = (Base::sent(&newest.entries), newest.secrets.clone());
         while !changed(&mut world).await.ok_or_else(gone)? {
             outlet.message(&Down::Beat).await?;
@@ -252,8 +260,15 @@ async fn changed<T>(value: &mut watch::Receiver<T>) -> Option<bool> {
     }
 }
 
-async fn step(outlet: &Outlet, base: &Base, newest: &Published) -> Result<(), Ending> {
-    for Part { reset, replaces, last, entries } in Parts::of(base, &newest.entries) {
+async fn step(outlet: &Outlet, patches: Option<&Patches>, mut base: Base, newest: &Published) -> Result<(), Ending> {
+    if let Some(patches) = patches {
+        let (entries, rest) = patches.of(base, &newest.entries);
+        if !entries.is_empty() {
+            outlet.message(&Down::Patch { entries }).await?;
+        }
+        base = rest;
+    }
+    for Part { reset, replaces, last, entries } in Parts::of(&base, &newest.entries) {
         let update = Update { revision: newest.revision, reset, replaces, last, entries };
         outlet.message(&Down::Update(update)).await?;
     }

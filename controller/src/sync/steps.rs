@@ -128,6 +128,7 @@ impl Joiner {
             self.step.reset = reset;
         }
         self.parts += 1;
+        self.bytes += replaces.iter().map(|folder| folder.len() + AROUND).sum::<usize>();
         self.bytes += entries.iter().map(length).sum::<usize>();
         self.step.replaces.extend(replaces);
         self.step.entries.extend(entries);
@@ -212,5 +213,9 @@ mod tests {
         let mut joiner = Joiner::default();
         let endless = (0..MAX_PARTS).find_map(|_| joiner.take(heavy.clone()).err());
         assert!(matches!(endless, Some(JoinError::TooLong)), "before it has as many parts as a step may have");
+        let heavy = Part { replaces: vec!["x".repeat(MAX_FRAME); 4], ..part(true, false) };
+        let mut joiner = Joiner::default();
+        let endless = (0..MAX_PARTS / 4).find_map(|_| joiner.take(heavy.clone()).err());
+        assert!(matches!(endless, Some(JoinError::TooLong)), "the names of what is replaced count, too");
     }
 }

@@ -12,3 +12,4 @@ mod harness;
 mod past;
 mod releases;
 mod stream;
+mod waiting;

@@ -178,3 +178,44 @@ async fn a_certificate_whose_key_is_gone_is_named() {
     assert!(said.contains("Certificate/shop/c") && said.contains("no such key, or no longer"), "{said}");
     controller.stop().await;
 }
+
+#[tokio::test]
+async fn who_is_limited_is_told_why_a_rollback_is_not_theirs_and_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let controller = start(&directory).await;
+    controller.apply(json!([shop(&["north"])])).await.unwrap();
+    controller.apply(json!([web("shop.example.com", json!("selfSigned"))])).await.unwrap();
+    let before = specs(&controller, NOW).await;
+    let editor = controller.with_role("shop-team", "editor", &["shop"]).await;
+    for body in [json!({"revision": 1}), json!({"revision": 1, "dryRun": true}), json!({"revision": 99})] {
+        let (status, errors) = refused(editor.post::<Value>("/v1alpha1/rollback", &body).await);
+        let said = &errors[0].message;
+        assert_eq!(status, StatusCode::FORBIDDEN);
+        assert!(said.contains("concerns the whole set") && said.contains("limited to global namespaces"), "{said}");
+        assert!(said.contains("tombolo get --revision"), "the remedy: {said}");
+    }
+    assert_eq!(specs(&controller, NOW).await, before);
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn history_comes_in_pages() {
+    let directory = tempfile::tempdir().unwrap();
+    let controller = start(&directory).await;
+    for number in 0..5 {
+        controller.apply(json!([gns("a", &format!("a{number}.internal"))])).await.unwrap();
+    }
+    let page = async |query: &str| {
+        let got: Value = controller.admin().get(&format!("/v1alpha1/history?{query}")).await.unwrap();
+        let rows: Vec<u64> =
+            got["items"].as_array().unwrap().iter().map(|row| row["revision"].as_u64().unwrap()).collect();
+        (rows, got.get("more").is_some())
+    };
+    assert_eq!(page("limit=2").await, (vec![4, 5], false), "as many as were asked for");
+    assert_eq!(page("limit=2&before=4").await, (vec![2, 3], false));
+    assert_eq!(page("limit=9&before=3").await, (vec![1, 2], false));
+    let got: Value = controller.admin().get("/v1alpha1/history").await.unwrap();
+    assert_eq!(got["items"][0]["changes"], json!([{"created": "GlobalNamespace/a"}]));
+    assert_eq!(got["items"][4]["changes"], json!([{"changed": "GlobalNamespace/a"}]));
+    controller.stop().await;
+}

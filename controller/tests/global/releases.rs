@@ -1,11 +1,12 @@
 //! Agents of the release before this one and of the one after it, and agents that lie.
 
 use bytes::Bytes;
+use config::wire::PROTOCOL;
 use identity::Identity;
 use serde_json::{Value, json};
 
 use crate::connection::words::Words;
-use crate::harness::{Running, shop, start, web};
+use crate::harness::{Running, manifest, shop, start, web};
 
 /// As the release before said it, which knew nothing of features.
 fn hello(protocol: u32) -> Value {
@@ -18,6 +19,40 @@ fn resuming() -> Value {
     let mut hello = hello(1);
     hello["features"] = json!(["resume", "ackDeltas"]);
     hello
+}
+
+/// A cluster with so many labels.
+fn labelled(labels: usize) -> Value {
+    let mut cluster = manifest("Cluster", "north", json!({}));
+    let label = |at: usize| (format!("label-{at}"), json!("x".repeat(50)));
+    cluster["metadata"]["labels"] = (0..labels).map(label).collect::<serde_json::Map<_, _>>().into();
+    cluster
+}
+
+#[tokio::test]
+async fn of_a_long_value_who_can_take_it_is_told_what_changed_and_others_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let controller = start(&directory).await;
+    let identity = north(&controller).await;
+    controller.apply(json!([labelled(100)])).await.unwrap();
+    for features in [json!([]), json!(["patches"])] {
+        let mut hello = hello(1);
+        hello["features"] = features.clone();
+        let mut stream = speak(&controller, &identity, hello).await;
+        stream.until("update").await;
+        controller.apply(json!([labelled(101)])).await.unwrap();
+        let mut said = stream.next().await.unwrap();
+        if features != json!([]) {
+            let patch = said["entries"][0]["value"].clone();
+            assert_eq!((&said["type"], keys(&said)), (&json!("patch"), vec!["Cluster/north"]));
+            assert_eq!(patch, json!({"resource": {"labels": {"label-100": "x".repeat(50)}}}));
+            said = stream.next().await.unwrap();
+        }
+        let whole = if features == json!([]) { vec!["Cluster/north"] } else { vec![] };
+        assert_eq!((&said["type"], &said["last"], keys(&said)), (&json!("update"), &json!(true), whole));
+        controller.apply(json!([labelled(100)])).await.unwrap();
+    }
+    controller.stop().await;
 }
 
 async fn north(controller: &Running) -> Identity {
@@ -62,7 +97,7 @@ async fn an_agent_of_the_release_before_is_served_as_it_was() {
     let directory = tempfile::tempdir().unwrap();
     let controller = start(&directory).await;
     let identity = north(&controller).await;
-    let mut stream = speak(&controller, &identity, hello(1)).await;
+    let mut stream = speak(&controller, &identity, hello(PROTOCOL - 1)).await;
     assert_eq!(stream.next().await.unwrap()["type"], "welcome");
     let update = stream.next().await.unwrap();
     assert_eq!((&update["type"], &update["reset"]), (&json!("update"), &json!(true)), "nothing that it doesn't know");

@@ -54,7 +54,7 @@ impl Agent {
             silent_for_ms: 0,
             at,
             rejected: vec![],
-            peers: vec![],
+            peers: Arc::default(),
             trust: vec![],
             absent: false,
             draining: false,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use config::resource::{Host, Name, TlsMode};
 use decide::proxy_header::Addresses;
+use identity::trust::TrustView;
 use identity::{SpiffeId, Standing};
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
@@ -28,6 +29,7 @@ use crate::plan::Plan;
 use crate::planner::STREAM_ALPN;
 use crate::refusal::Refusal;
 use crate::runtime::{Core, Stopping};
+use crate::standings::Peer;
 use crate::{http1, http2, listener, stream};
 
 /// What a connection begins with has come within this time: a PROXY header, the first bytes of HTTP.
@@ -157,7 +159,7 @@ fn whose(plan: &Plan, host: &Host) -> Option<Whose> {
 /// A connection to the east-west port: mutual TLS in the identity of the GNS whose opaque name the peer asks for. It is a
 /// tunnel of requests, or of one stream, as was agreed on in the handshake.
 async fn east_west(core: &Arc<Core>, port: u16, io: Inbound, client: IpAddr, ticket: &mut Ticket) {
-    let (stream, global_namespace) = match tunnel(core, io).await {
+    let (stream, global_namespace, trust) = match tunnel(core, io).await {
         Ok(done) => done,
         Err(error) => return failed(core, "tunnel", client, &error),
     };
@@ -179,25 +181,26 @@ async fn east_west(core: &Arc<Core>, port: u16, io: Inbound, client: IpAddr, tic
             _ => Box::pin(converse(core, Connection::Tls(stream), entry)).await,
         }
     };
-    while_believed(core, standing, &of, served).await;
+    while_believed(core, Peer { standing, trust }, &of, served).await;
 }
 
 /// Serves a connection until its peer is no longer believed, and tells when that was so.
-pub(super) async fn while_believed(core: &Core, peer: Standing, entry: &Entry, serving: impl Future<Output = ()>) {
+pub(super) async fn while_believed(core: &Core, peer: Peer, entry: &Entry, serving: impl Future<Output = ()>) {
     if let Err(refusal) = core.standings.serve(&core.plan, peer, &entry.lifetime, serving).await {
         core.log.turned_away(entry.door.as_str(), entry.client, refusal.code(), &refusal);
     }
 }
 
-async fn tunnel(core: &Core, io: Inbound) -> Result<(Box<TlsStream<Inbound>>, Name), HandshakeError> {
+/// With whom to believe as that was when the handshake began.
+async fn tunnel(core: &Core, io: Inbound) -> Result<(Box<TlsStream<Inbound>>, Name, Arc<TrustView>), HandshakeError> {
     let hello = Hello::read(io).await?;
     let known = hello.name().and_then(|label| {
         let plan = core.plan.load();
         let (global_namespace, tls) = plan.tunnel_server(&label)?;
-        Some((tls.server.clone(), global_namespace.clone()))
+        Some((tls.server.clone(), global_namespace.clone(), plan.trust.clone()))
     });
     match known {
-        Some((config, global_namespace)) => Ok((hello.terminate(config).await?, global_namespace)),
+        Some((config, global_namespace, trust)) => Ok((hello.terminate(config).await?, global_namespace, trust)),
         None => Err(Box::pin(hello.refuse()).await),
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use config::resource::MtlsMode;
 use decide::proxy_header::Addresses;
-use identity::Standing;
+use identity::trust::TrustView;
 use rustls::ServerConfig;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
@@ -21,6 +21,7 @@ use crate::exchange::{Door, Entry, Proven};
 use crate::plan::{MeshPort, Plan};
 use crate::planner::MESH_ALPN;
 use crate::runtime::Core;
+use crate::standings::Peer;
 use crate::stream;
 use config::resource::Name;
 
@@ -43,6 +44,8 @@ struct StreamPort {
     mode: MtlsMode,
     /// For callers of the mesh; nothing while this gateway has no identity there.
     tls: Option<Arc<ServerConfig>>,
+    /// Whom that believes.
+    trust: Arc<TrustView>,
 }
 
 fn stream_port(plan: &Plan, port: u16) -> Option<StreamPort> {
@@ -50,7 +53,7 @@ fn stream_port(plan: &Plan, port: u16) -> Option<StreamPort> {
     let global_namespace = service.service.global_namespace.clone();
     let gns = plan.snapshot.namespaces.get(&global_namespace)?;
     let tls = plan.callers.get(&global_namespace).map(|tls| tls.stream.clone());
-    Some(StreamPort { mode: gns.mtls, tls, global_namespace })
+    Some(StreamPort { mode: gns.mtls, tls, global_namespace, trust: plan.trust.clone() })
 }
 
 async fn enter_http(core: &Arc<Core>, mut io: Inbound, entry: Entry) {
@@ -60,7 +63,7 @@ async fn enter_http(core: &Arc<Core>, mut io: Inbound, entry: Entry) {
             Ok((stream, caller)) => {
                 let entry = Entry { door: Door::Mesh { caller: Some(caller.proven) }, ..entry };
                 let serving = Box::pin(converse(core, Connection::Tls(stream), entry.clone()));
-                while_believed(core, caller.standing, &entry, serving).await;
+                while_believed(core, caller.peer, &entry, serving).await;
             }
             Err(error) => failed(core, entry.door.as_str(), entry.client, &error),
         },
@@ -73,9 +76,12 @@ async fn enter_http(core: &Arc<Core>, mut io: Inbound, entry: Entry) {
 /// Mutual TLS for requests: the name that the caller asks for says which GNS it calls.
 async fn secure(core: &Core, io: Inbound) -> Result<(Box<TlsStream<Inbound>>, Caller), HandshakeError> {
     let hello = Hello::read(io).await?;
-    let asked = asked(&core.plan.load(), hello.name());
+    let (asked, trust) = {
+        let plan = core.plan.load();
+        (asked(&plan, hello.name()), plan.trust.clone())
+    };
     match asked {
-        Ok((config, opened_for)) => prove(core, hello, config, opened_for).await,
+        Ok((config, opened_for)) => prove(core, hello, (config, trust), opened_for).await,
         Err(why) => Err(Box::pin(hello.refuse_for(why)).await),
     }
 }
@@ -96,13 +102,13 @@ pub fn asked(plan: &Plan, name: Option<String>) -> Result<(Arc<ServerConfig>, Na
 /// A caller that has proved who it is, and what that rests on.
 struct Caller {
     proven: Arc<Proven>,
-    standing: Standing,
+    peer: Peer,
 }
 
 async fn prove(
     core: &Core,
     hello: Hello,
-    config: Arc<ServerConfig>,
+    (config, trust): (Arc<ServerConfig>, Arc<TrustView>),
     opened_for: Name,
 ) -> Result<(Box<TlsStream<Inbound>>, Caller), HandshakeError> {
     let stream = hello.terminate(config).await?;
@@ -110,7 +116,7 @@ async fn prove(
     let standing = standing(&stream).ok_or_else(unnamed)?;
     core.metrics.handshake("ok");
     let proven = Arc::new(Proven::new(standing.id().clone(), opened_for));
-    Ok((stream, Caller { proven, standing }))
+    Ok((stream, Caller { proven, peer: Peer { standing, trust } }))
 }
 
 async fn enter_stream(core: &Arc<Core>, mut io: Inbound, entry: Entry, between: Addresses, of: StreamPort) {
@@ -133,7 +139,7 @@ async fn enter_stream(core: &Arc<Core>, mut io: Inbound, entry: Entry, between: 
             let entry = Entry { door: Door::Mesh { caller: Some(caller.proven) }, ..entry };
             core.metrics.opened(entry.door.as_str(), "stream");
             let serving = Box::pin(stream::serve_proven(core, stream, &entry, between));
-            while_believed(core, caller.standing, &entry, serving).await;
+            while_believed(core, caller.peer, &entry, serving).await;
         }
         Err(error) => failed(core, entry.door.as_str(), entry.client, &error),
     }
@@ -146,7 +152,7 @@ async fn secure_stream(
 ) -> Result<(Box<TlsStream<Inbound>>, Caller), HandshakeError> {
     let why = match of.tls {
         _ if !hello.offers(MESH_ALPN) => HandshakeError::NotOfMesh,
-        Some(config) => return prove(core, hello, config, of.global_namespace).await,
+        Some(config) => return prove(core, hello, (config, of.trust), of.global_namespace).await,
         None => HandshakeError::NoIdentity(hello.name().unwrap_or_default()),
     };
     Err(Box::pin(hello.refuse_for(why)).await)

@@ -19,7 +19,7 @@ use crate::local::certificates::Certificates;
 use crate::local::roster::Roster;
 use crate::member::credential::Wanted;
 
-/// While one takes the other's place, it is looked so often whether a step is due.
+/// While one takes the other's place, or a step failed, it is looked so often whether one is due.
 const LOOK: Duration = Duration::from_secs(1);
 /// Otherwise so often, because clocks may be set.
 const SELDOM: Duration = Duration::from_secs(60);
@@ -48,7 +48,7 @@ impl ControlKeeper {
             });
             let Ok(keeper) = stepped.await else { return }; // the runtime ends
             self = keeper;
-            let pause = if self.control.is_rotating() { LOOK } else { SELDOM };
+            let pause = if self.control.is_moving() { LOOK } else { SELDOM };
             tokio::select! {
                 () = sleep(pause) => {}
                 Ok(()) = self.wanted.changed() => {}

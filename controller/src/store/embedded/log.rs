@@ -69,18 +69,72 @@ fn newest(states: &impl ReadableTable<u64, &'static [u8]>) -> Result<Desired, Fa
     })
 }
 
+/// A state and steps after it as they are stored: to copy them holds up writers for a moment, to read them nobody.
+#[derive(Default)]
+pub(super) struct Blobs {
+    state: Vec<u8>,
+    steps: Vec<(u64, Vec<u8>)>,
+}
+
+impl Blobs {
+    /// What they say.
+    pub(super) fn read(&self) -> Result<History, Fault> {
+        let base = if self.state.is_empty() { Desired::default() } else { serde_json::from_slice(&self.state)? };
+        let read = |(number, blob): &(u64, Vec<u8>)| Ok((*number, serde_json::from_slice(blob)?));
+        Ok(History { base, steps: self.steps.iter().map(read).collect::<Result<_, Fault>>()? })
+    }
+}
+
 /// The base and every step after it.
 pub(super) fn history(
     bases: &impl ReadableTable<u64, &'static [u8]>,
     log: &impl ReadableTable<u64, &'static [u8]>,
-) -> Result<History, Fault> {
-    let base = newest(bases)?;
-    let mut steps = Vec::new();
-    for step in log.range(base.head + 1..)? {
-        let (number, blob) = step?;
-        steps.push((number.value(), serde_json::from_slice(blob.value())?));
+) -> Result<Blobs, Fault> {
+    until(&[bases], log, u64::MAX)
+}
+
+/// The newest of these states that is no later than a revision, and every step from it to that; if there is none, the
+/// oldest state.
+pub(super) fn until(
+    states: &[&impl ReadableTable<u64, &'static [u8]>],
+    log: &impl ReadableTable<u64, &'static [u8]>,
+    revision: u64,
+) -> Result<Blobs, Fault> {
+    let (mut at, mut blobs) = (0, Blobs::default());
+    for states in states {
+        if let Some((number, state)) = states.last()?
+            && (blobs.state.is_empty() || (at..=revision).contains(&number.value()))
+        {
+            (at, blobs.state) = (number.value(), state.value().to_vec());
+        }
     }
-    Ok(History { base, steps })
+    for step in log.range(at.saturating_add(1)..=revision.max(at.saturating_add(1)))? {
+        let (number, blob) = step?;
+        blobs.steps.push((number.value(), blob.value().to_vec()));
+    }
+    Ok(blobs)
+}
+
+/// The newest steps before a revision, as many as are wanted and no more than so many bytes, but for the newest; and
+/// whether there are older ones.
+pub(super) fn page(
+    log: &impl ReadableTable<u64, &'static [u8]>,
+    before: u64,
+    (limit, mut bytes): (usize, usize),
+) -> Result<(Blobs, bool), Fault> {
+    let (mut blobs, mut more) = (Blobs::default(), false);
+    for step in log.range(..before)?.rev() {
+        let (number, blob) = step?;
+        let left = bytes.checked_sub(blob.value().len());
+        more = blobs.steps.len() == limit || (left.is_none() && !blobs.steps.is_empty());
+        if more {
+            break;
+        }
+        bytes = left.unwrap_or_default();
+        blobs.steps.push((number.value(), blob.value().to_vec()));
+    }
+    blobs.steps.reverse();
+    Ok((blobs, more))
 }
 
 /// Takes a step, if the head still is the expected one.

@@ -20,9 +20,9 @@ use redb::{
 };
 
 use self::fault::Fault;
-use self::log::{BASES, CHECKPOINTS, LOG, META, Retention};
+use self::log::{BASES, Blobs, CHECKPOINTS, LOG, META, Retention};
 use self::medium::{FileMedium, Medium, Watched};
-use super::{Change, Contents, Desired, History, Revision, Store, StoreError, Table};
+use super::{Change, Contents, Desired, History, Page, Revision, Row, Store, StoreError, Table};
 
 /// What the file holds; changes when older versions could not read it.
 const FORMAT: u64 = 1;
@@ -30,6 +30,8 @@ const FORMAT: u64 = 1;
 pub const HISTORY: u64 = 1000;
 /// The revisions that are kept have no more bytes than this, but for the newest.
 const HISTORY_BYTES: u64 = 64 * 1024 * 1024;
+/// So many bytes of steps are read for a page of the history at most, but for a single step.
+const PAGE_BYTES: usize = 8 * 1024 * 1024;
 
 const RECORDS: TableDefinition<'_, (&str, &str), &[u8]> = TableDefinition::new("records");
 /// Each transaction counts itself, so that it can be told whether one that failed took effect.
@@ -163,6 +165,17 @@ impl EmbeddedStore {
         }
     }
 
+    /// The whole past that is kept.
+    fn history(&self) -> Result<History, StoreError> {
+        let blobs =
+            self.read(|transaction| log::history(&transaction.open_table(BASES)?, &transaction.open_table(LOG)?));
+        self.parse(&blobs?)
+    }
+
+    fn parse(&self, blobs: &Blobs) -> Result<History, StoreError> {
+        blobs.read().map_err(|fault| fault.name(&self.path))
+    }
+
     fn unwritten(&self, fault: Fault) -> StoreError {
         match fault.disk() {
             Ok(source) => StoreError::Unwritten { path: self.path.clone(), source },
@@ -174,6 +187,9 @@ impl EmbeddedStore {
         tracing::error!(path = %self.path.display(), %error, "the disk failed; the database is opened anew");
     }
 }
+
+/// The records of all tables, by table and key.
+type AllRecords = BTreeMap<(String, String), Vec<u8>>;
 
 /// What a transaction that failed at its last step would have led to, and its number.
 type Pending<T> = Option<(T, u64)>;
@@ -259,7 +275,7 @@ fn records(transaction: &ReadTransaction, table: &str) -> Result<BTreeMap<String
     Ok(found)
 }
 
-fn contents(transaction: &ReadTransaction) -> Result<Contents, Fault> {
+fn contents(transaction: &ReadTransaction) -> Result<(Blobs, AllRecords), Fault> {
     let history = log::history(&transaction.open_table(BASES)?, &transaction.open_table(LOG)?)?;
     let mut records = BTreeMap::new();
     for record in transaction.open_table(RECORDS)?.iter()? {
@@ -267,7 +283,7 @@ fn contents(transaction: &ReadTransaction) -> Result<Contents, Fault> {
         let (table, key) = key.value();
         records.insert((table.to_owned(), key.to_owned()), value.value().to_owned());
     }
-    Ok(Contents { history, records })
+    Ok((history, records))
 }
 
 fn put(transaction: &WriteTransaction, table: &str, key: &str, value: Option<&[u8]>) -> Result<(), Fault> {
@@ -291,12 +307,37 @@ impl Store for EmbeddedStore {
         self.read(|transaction| log::head(&transaction.open_table(META)?))
     }
 
-    fn history(&self) -> Result<History, StoreError> {
-        self.read(|transaction| log::history(&transaction.open_table(BASES)?, &transaction.open_table(LOG)?))
+    fn page(&self, before: Option<u64>, limit: usize) -> Result<Page, StoreError> {
+        let before = before.unwrap_or(u64::MAX);
+        let (blobs, more) =
+            self.read(|transaction| log::page(&transaction.open_table(LOG)?, before, (limit, PAGE_BYTES)))?;
+        let steps = self.parse(&blobs)?.steps;
+        let told: Option<Vec<Row>> = steps.iter().map(|(number, step)| Row::of(*number, step)).collect();
+        let rows = match (told, steps.as_slice()) {
+            (Some(rows), _) => rows,
+            (None, [(first, _), ..]) => self.history()?.rows(*first..=before.saturating_sub(1)),
+            (None, []) => Vec::new(),
+        };
+        Ok(Page { rows, more })
+    }
+
+    fn at(&self, revision: u64) -> Result<Desired, StoreError> {
+        let (blobs, oldest, head) = self.read(|transaction| {
+            let (bases, checkpoints) = (transaction.open_table(BASES)?, transaction.open_table(CHECKPOINTS)?);
+            let oldest = bases.last()?.map_or(0, |(at, _)| at.value());
+            let blobs = log::until(&[&bases, &checkpoints], &transaction.open_table(LOG)?, revision)?;
+            Ok((blobs, oldest, log::head(&transaction.open_table(META)?)?))
+        })?;
+        let state = self.parse(&blobs)?.at(revision);
+        state.map_err(|error| match error {
+            StoreError::NoRevision { asked, .. } => StoreError::NoRevision { asked, oldest, head },
+            other => other,
+        })
     }
 
     fn contents(&self) -> Result<Contents, StoreError> {
-        self.read(contents)
+        let (blobs, records) = self.read(contents)?;
+        Ok(Contents { history: self.parse(&blobs)?, records })
     }
 
     fn append(&self, expected: u64, revision: &Revision) -> Result<u64, StoreError> {

@@ -18,7 +18,7 @@ use super::{FORMAT, prepare as prepare_tables, put};
 pub(super) const FILE: &str = "controller.redb";
 /// A database that isn't finished.
 const NEW: &str = "controller.redb.new";
-/// The database in whose place a backup was restored.
+/// The database in whose place a backup was restored; later ones have a number behind it.
 const REPLACED: &str = "controller.redb.replaced";
 /// What a controller leaves in its directory after the database is made: where one is, there was a database.
 const TRACES: [&str; 2] = ["audit.log", "vault.key"];
@@ -86,9 +86,10 @@ fn fill(database: &Database, contents: &Contents) -> Result<(), Fault> {
     prepare_tables(database)
 }
 
-/// Makes a database of these contents, looks at it, and puts it in place of the one that is there.
+/// Makes a database of these contents, looks at it, and puts it in place of the one that is there. That one is kept, and so
+/// are those that were replaced before.
 pub(super) fn replace(directory: &Path, contents: &Contents) -> Result<Option<PathBuf>, StoreError> {
-    let (path, new, replaced) = (directory.join(FILE), directory.join(NEW), directory.join(REPLACED));
+    let (path, new) = (directory.join(FILE), directory.join(NEW));
     let io = |source| StoreError::Io { path: path.clone(), source };
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io)?;
     let old = lock(&path)?;
@@ -98,12 +99,26 @@ pub(super) fn replace(directory: &Path, contents: &Contents) -> Result<Option<Pa
         return Err(StoreError::Damaged { path: new, reason: "it is not what was written into it".to_owned() });
     }
     drop(store);
-    if old.is_some() {
-        // A second name first, so that at no moment there is none.
-        remove(&replaced).and_then(|()| fs::hard_link(&path, &replaced)).map_err(io)?;
-    }
+    // A second name first, so that at no moment there is none.
+    let replaced = old.as_ref().map(|_| keep(directory)).transpose().map_err(io)?;
     fs::rename(&new, &path).and_then(|()| sync(directory)).map_err(io)?;
-    Ok(old.map(|_| replaced))
+    Ok(replaced)
+}
+
+/// Gives the database a second name, which nothing has yet.
+fn keep(directory: &Path) -> io::Result<PathBuf> {
+    let path = directory.join(FILE);
+    let names = (1..).map(|number: u32| match number {
+        1 => directory.join(REPLACED),
+        later => directory.join(format!("{REPLACED}.{later}")),
+    });
+    for name in names {
+        match fs::hard_link(&path, &name) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            linked => return linked.map(|()| name),
+        }
+    }
+    Err(ErrorKind::AlreadyExists.into())
 }
 
 /// The database that is there, damaged or not, held so that no controller has it; nothing if there is none.
@@ -115,13 +130,6 @@ fn lock(path: &Path) -> Result<Option<Box<dyn StorageBackend>>, StoreError> {
     match backend.try_lock_range(Bound::Unbounded, Bound::Unbounded) {
         Ok(false) => Err(StoreError::InUse(path.to_owned())),
         _ => Ok(Some(backend)),
-    }
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 

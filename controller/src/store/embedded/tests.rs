@@ -132,6 +132,76 @@ fn the_past_is_kept_as_far_as_it_shall_be_and_no_further() {
 }
 
 #[test]
+fn a_page_of_the_past_costs_a_page_and_pages_make_the_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(directory.path()).unwrap().keeping(1000);
+    let mut state = Desired::default();
+    for number in 0..400 {
+        // As this release writes steps, but for one in the middle, which a release before wrote.
+        let step = revision(&format!("c{}", number % 7));
+        let step = if number == 150 { step } else { step.on(&state) };
+        store.append(number, &step).unwrap();
+        state.apply(&step);
+    }
+    let whole = store.history().unwrap().rows(0..=u64::MAX);
+    assert_eq!(whole.len(), 400);
+    let (mut rows, mut before) = (Vec::new(), None);
+    loop {
+        let page = store.page(before, 60).unwrap();
+        assert!(page.rows.len() <= 60 && page.more == (page.rows[0].revision > 1), "{before:?}");
+        before = Some(page.rows[0].revision);
+        rows.splice(0..0, page.rows);
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(rows, whole);
+    assert_eq!(store.page(Some(1), 60).unwrap(), Page::default());
+
+    let page = |bytes| {
+        let read = store.read(|transaction| log::page(&transaction.open_table(LOG)?, 100, (60, bytes)));
+        let (blobs, more) = read.unwrap();
+        (store.parse(&blobs).unwrap().steps.iter().map(|(number, _)| *number).collect::<Vec<_>>(), more)
+    };
+    assert_eq!(page(1), (vec![99], true), "one, however long it is");
+    assert_eq!(page(1000).0.last(), Some(&99));
+    assert!((2..20).contains(&page(1000).0.len()) && page(1000).1);
+}
+
+#[test]
+fn any_state_that_is_kept_is_found_from_the_nearest_that_is_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(directory.path()).unwrap().keeping(300);
+    let mut states = vec![Desired::default()];
+    for step in 0..700 {
+        write(&store, step..step + 1);
+        let mut next = states[states.len() - 1].clone();
+        next.apply(&revision(&format!("c{}", step % 7)));
+        states.push(next);
+    }
+    let oldest = store.history().unwrap().oldest();
+    assert!(oldest > 0);
+    for (at, state) in (0..).zip(&states) {
+        match store.at(at) {
+            Ok(found) => assert!(at >= oldest && found == *state, "{at}"),
+            Err(StoreError::NoRevision { asked, oldest: told, head: 700 }) => {
+                assert!(asked == at && told == oldest && at < oldest)
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(matches!(store.at(701), Err(StoreError::NoRevision { head: 700, .. })));
+    let steps = |revision| {
+        let read = store.read(|transaction| {
+            let (bases, checkpoints) = (transaction.open_table(BASES)?, transaction.open_table(CHECKPOINTS)?);
+            log::until(&[&bases, &checkpoints], &transaction.open_table(LOG)?, revision)
+        });
+        store.parse(&read.unwrap()).unwrap().steps.len()
+    };
+    assert!(steps(700) < 256, "not from the oldest on");
+}
+
+#[test]
 fn the_past_is_bounded_by_its_bytes_too() {
     let directory = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(directory.path()).unwrap();
@@ -225,9 +295,11 @@ fn a_backup_takes_the_place_of_a_database_which_is_kept_beside_it() {
     assert!(matches!(refused, Err(StoreError::InUse(_))), "{refused:?}");
     write(&restored, 50..52);
     drop(restored);
-    let kept = EmbeddedStore::replace(to.path(), &backup).unwrap().unwrap();
-    assert_eq!(EmbeddedStore::open(to.path()).unwrap().load().unwrap().head, 50);
-    std::fs::remove_file(to.path().join(FILE)).unwrap();
-    std::fs::rename(kept, to.path().join(FILE)).unwrap();
-    assert_eq!(EmbeddedStore::open(to.path()).unwrap().load().unwrap().head, 52);
+    let kept = [(); 3].map(|()| EmbeddedStore::replace(to.path(), &backup).unwrap().unwrap());
+    let heads = kept.map(|kept| {
+        std::fs::remove_file(to.path().join(FILE)).unwrap();
+        std::fs::rename(kept, to.path().join(FILE)).unwrap();
+        EmbeddedStore::open(to.path()).unwrap().load().unwrap().head
+    });
+    assert_eq!(heads, [52, 50, 50], "each that was replaced is kept, also the first");
 }
