@@ -58,7 +58,7 @@ fn fault(report: &PeerReport) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use serde_json::from_value;
 
     use super::*;

@@ -2,7 +2,7 @@
 //! one to the other, and nothing to whoever listens between clusters.
 
 mod credentials;
-mod dice;
+pub mod dice;
 mod spy;
 
 use std::collections::{BTreeMap, HashMap};

@@ -143,6 +143,17 @@ async fn a_gateway_that_answers_in_the_place_of_another_is_named_and_serves_all_
     assert_eq!(explained["verdict"], "impaired", "{explained:#}");
     let text = explained.to_string();
     assert!(text.contains("are up, but lead to gw-b") && !text.contains("\"by\":\"west/gw-a\""), "{explained:#}");
+    let gateway = ["--cluster", "west", "--gateway", "gw-b"];
+    demo.cli(|cli| cli.run(&[&["certs", "revoke"], &gateway[..]].concat())).success();
+    let cut_off = async || {
+        let refused = call().await;
+        let peers = demo.cli(|cli| cli.run(&["peers"])).success();
+        let north = peers.lines().filter(|line| line.starts_with("north/") && line.contains(" west/"));
+        let tunnels: Vec<_> = north.filter_map(|line| line.split_whitespace().nth(4)).collect();
+        holds(refused.is_err() && tunnels == ["0", "0"], || format!("{refused:?}: {peers}"))
+    };
+    eventually("whoever is revoked is cut off in the place of another, too", cut_off).await;
+    demo.cli(|cli| cli.run(&[&["certs", "reinstate"], &gateway[..]].concat())).success();
     demo.cli(|cli| cli.apply(&west(&demo, [at_a, at_b]))).success();
     let mended = async || {
         call().await?;

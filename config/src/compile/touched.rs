@@ -10,6 +10,9 @@ use crate::world::{Fact, World};
 /// A GNS, and something of it.
 pub(super) type Scoped<'w> = (&'w Name, &'w Name);
 
+/// A resource as it was and as it is.
+type Change<'w> = (Option<&'w Arc<Resource>>, Option<&'w Arc<Resource>>);
+
 /// Facts that came, went or are others now. All of them are of a kind of which there are many.
 #[derive(Default)]
 pub(super) struct Touched<'w> {
@@ -18,7 +21,7 @@ pub(super) struct Touched<'w> {
     /// Of services: cluster, namespace, name.
     pub(super) parts: BTreeSet<(&'w Name, &'w Name, &'w Name)>,
     /// Public services, as they were and are.
-    pub(super) public_services: BTreeMap<Scoped<'w>, (Option<&'w Arc<Resource>>, Option<&'w Arc<Resource>>)>,
+    pub(super) public_services: BTreeMap<Scoped<'w>, Change<'w>>,
     /// Public services that got another certificate.
     pub(super) certified: BTreeSet<Scoped<'w>>,
 }

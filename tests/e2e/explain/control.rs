@@ -167,8 +167,8 @@ async fn what_another_global_namespace_leaves_out_under_the_same_name_is_no_faul
     let left_out = service("north", "twin", &[other]).replace("namespace: shop", "namespace: rival");
     std::fs::write(demo.state.join("north/services/rival-twin.yaml"), left_out).unwrap();
     eventually("it is left out", async || {
-        let twin = demo.cli(|cli| cli.json(&["get", "Service/north/rival/twin"]));
-        holds(twin.to_string().contains("mtls: strict"), || twin.to_string())
+        let twin = demo.cli(|cli| cli.run(&["describe", "Service/north/rival/twin"]));
+        holds(twin.ok && twin.stdout.contains("mtls: strict"), || format!("{twin:?}"))
     })
     .await;
     let host = "twin.shop.internal";

@@ -2,6 +2,7 @@
 //! what to do. It is held to the truth in both directions: while a real request fails it must not say healthy, and once one
 //! succeeds again it must say so.
 
+mod adversary;
 mod control;
 mod published;
 mod tunnels;

@@ -47,7 +47,7 @@ async fn get_tls(demo: &Demo, also: &str) -> Outcome<()> {
 }
 
 /// A server that greets before it is spoken to, as those of mail do.
-async fn greeter(at: SocketAddr) {
+pub(super) async fn greeter(at: SocketAddr) {
     let listener = TcpListener::bind(at).await.unwrap();
     tokio::spawn(async move {
         loop {
