@@ -32,7 +32,7 @@ impl Cutter {
     }
 
     /// The next whole line that isn't a beat, without its end.
-    pub fn next(&mut self) -> Option<BytesMut> {
+    pub fn line(&mut self) -> Option<BytesMut> {
         while let Some(end) = self.buffer.iter().skip(self.scanned).position(|byte| *byte == b'\n') {
             let line = self.buffer.split_to(self.scanned + end);
             self.buffer.advance(1);
@@ -65,7 +65,7 @@ mod tests {
             let (mut cutter, mut said) = (Cutter::default(), Vec::new());
             for part in stream.as_bytes().chunks(cut) {
                 cutter.push(part);
-                said.extend(std::iter::from_fn(|| cutter.next()).map(|line| line.to_vec()));
+                said.extend(std::iter::from_fn(|| cutter.line()).map(|line| line.to_vec()));
             }
             let expected: Vec<_> = lines.iter().filter(|line| !line.is_empty()).map(|line| line.as_bytes().to_vec()).collect();
             prop_assert_eq!(said, expected);

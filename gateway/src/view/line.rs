@@ -81,7 +81,7 @@ impl Lines {
     pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Line>, LineError> {
         self.0.push(bytes);
         let mut lines = Vec::new();
-        while let Some(line) = self.0.next() {
+        while let Some(line) = self.0.line() {
             lines.push(serde_json::from_slice(&line)?);
         }
         if self.0.waiting() > MAX_LINE {

@@ -128,7 +128,7 @@ fn serving(plan: &Plan, table: &PeerTable, (gns, name): &ServiceKey) -> Option<S
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use config::resource::Name;
     use proptest::collection::{btree_map, vec};
     use proptest::prelude::*;

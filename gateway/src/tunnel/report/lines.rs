@@ -96,7 +96,7 @@ impl Lines {
     pub fn push(&mut self, bytes: &[u8]) -> Result<Option<Report>, ReportError> {
         self.cutter.push(bytes);
         let mut news = false;
-        while let Some(line) = self.cutter.next() {
+        while let Some(line) = self.cutter.line() {
             self.take(serde_json::from_slice(&line)?)?;
             news = true;
         }

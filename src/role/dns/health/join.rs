@@ -130,7 +130,7 @@ impl Joined {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use gateway::view::{Lines, View};
     use proptest::collection::{btree_map, vec};
     use proptest::prelude::*;
