@@ -86,7 +86,10 @@ impl<V: Clone> Sorted<V> {
                 return Some(std::mem::replace(&mut held.1, value));
             }
             // As when all come in order: pieces then are full.
-            Err(FULL..) => self.pieces.insert(number + 1, Arc::new(vec![(key, value)])),
+            Err(FULL..) => match self.pieces.get_mut(number + 1).filter(|next| next.len() < FULL) {
+                Some(next) => Arc::make_mut(next).insert(0, (key, value)),
+                None => self.pieces.insert(number + 1, Arc::new(vec![(key, value)])),
+            },
             Err(at) if piece.len() < FULL => Arc::make_mut(piece).insert(at, (key, value)),
             Err(at) => {
                 let mut first = piece.to_vec();
@@ -264,6 +267,13 @@ mod tests {
         assert_eq!(Sorted::differences(Some(&old), Some(&old)).count(), 0);
         assert_eq!(Sorted::differences(None, Some(&new)).count(), 400);
         assert_eq!(Sorted::<u8>::differences(None, None).count(), 0);
+    }
+
+    #[test]
+    fn what_comes_backwards_behind_a_full_piece_is_no_crumbs() {
+        let mut sorted: Sorted<u8> = (0..64).map(|number| (key(number), 0)).collect();
+        (64..128).rev().for_each(|number| assert_eq!(sorted.insert(key(number), 0), None));
+        assert_eq!((sorted.pieces.len(), sorted.len()), (2, 128));
     }
 
     #[test]
