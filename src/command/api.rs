@@ -10,9 +10,7 @@ use config::manifest::Manifest;
 use config::resource::{Kind, Name, ResourceId, Span};
 use controller::access::{Role, TokenRow};
 use controller::audit::Entry;
-use controller::global::{
-    Applied, Await, CertificatesStatus, MeshStatus, PeerRow, Readiness, Revoke, Rollback, Rotate,
-};
+use controller::global::{Applied, Await, Awaited, CertificatesStatus, MeshStatus, PeerRow, Revoke, Rollback, Rotate};
 use controller::http::client::{CallError, Client};
 use controller::http::message::ErrorItem;
 use controller::store::Row;
@@ -199,19 +197,18 @@ impl Api {
         Ok(items)
     }
 
-    /// Whether these resources are ready, once that is something else than what is `known`, or after so long; nothing from
-    /// a controller that cannot be asked so, or by no more
-    /// callers at once.
+    /// Whether these resources are ready, once that is something else than what was `seen`, or after so long; nothing from
+    /// a controller that cannot be asked so, or by no more callers at once.
     pub async fn readiness(
         &self,
         ids: &[ResourceId],
-        known: Option<&[Readiness]>,
+        seen: Option<&str>,
         patience: Duration,
-    ) -> Result<Option<Vec<Readiness>>> {
+    ) -> Result<Option<Awaited>> {
         let patience_ms = u64::try_from(patience.as_millis()).unwrap_or(u64::MAX);
-        let asked = Await { ids: ids.to_vec(), known: known.map(<[_]>::to_vec), patience_ms };
+        let asked = Await { ids: ids.to_vec(), known: seen.map(ToOwned::to_owned), patience_ms };
         match self.client.post("/v1alpha1/ready", &asked).await {
-            Ok(Items { items }) => Ok(Some(items)),
+            Ok(awaited) => Ok(Some(awaited)),
             Err(CallError::Refused { status: StatusCode::NOT_FOUND | StatusCode::SERVICE_UNAVAILABLE, .. }) => Ok(None),
             Err(error) => Err(self.explain(&error)),
         }

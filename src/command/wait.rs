@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use config::resource::{ConditionStatus, ResourceId};
-use controller::global::Readiness;
+use controller::global::{Awaited, Readiness};
 use tokio::time::{Instant, sleep};
 
 use super::api::Api;
@@ -35,40 +35,36 @@ const UNKNOWN: u8 = 4;
 /// # Errors
 /// When the controller can no longer be asked.
 pub async fn until_ready(api: &Api, ids: &[ResourceId], limit: Duration) -> Result<ExitCode> {
-    let (began, mut waiting, mut known) = (Instant::now(), BTreeMap::new(), None);
+    let (began, mut waiting, mut known) = (Instant::now(), BTreeMap::new(), None::<String>);
     let end = began + limit;
     loop {
         let quiet = PATIENCE.saturating_sub(began.elapsed());
         let patience = if quiet.is_zero() { NEWS } else { quiet };
-        let readiness = news(api, ids, known.as_deref(), patience.min(end - Instant::now())).await?;
-        let verdict = Verdict::of(&readiness);
+        let Awaited { items, seen } = news(api, ids, known.as_deref(), patience.min(end - Instant::now())).await?;
+        let verdict = Verdict::of(&items);
         if verdict.is_final() || Instant::now() >= end {
             return Ok(verdict.tell(ids.len()));
         }
         if began.elapsed() >= PATIENCE {
             verdict.say_new(&mut waiting);
         }
-        known = Some(readiness);
+        known = Some(seen);
     }
 }
 
-/// Whether the resources are ready, at the latest after so long; sooner, if that is something else than what is `known`.
-async fn news(
-    api: &Api,
-    ids: &[ResourceId],
-    known: Option<&[Readiness]>,
-    patience: Duration,
-) -> Result<Vec<Readiness>> {
-    if let Some(readiness) = api.readiness(ids, known, patience).await? {
-        return Ok(readiness);
+/// Whether the resources are ready, at the latest after so long; sooner, if that is something else than what was seen.
+async fn news(api: &Api, ids: &[ResourceId], seen: Option<&str>, patience: Duration) -> Result<Awaited> {
+    if let Some(awaited) = api.readiness(ids, seen, patience).await? {
+        return Ok(awaited);
     }
-    if known.is_some() {
+    if seen.is_some() {
         sleep(PAUSE.min(patience)).await;
     }
     let items = api.list(None, None).await?;
     let items: BTreeMap<String, &Item> = items.iter().map(|item| (item.id(), item)).collect();
     let ready = |id: &ResourceId| items.get(&id.to_string()).and_then(|item| item.ready());
-    Ok(ids.iter().map(|id| Readiness { id: id.clone(), ready: ready(id) }).collect())
+    let items = ids.iter().map(|id| Readiness { id: id.clone(), ready: ready(id) }).collect();
+    Ok(Awaited { items, seen: String::new() })
 }
 
 /// Which resources are not ready, and why.

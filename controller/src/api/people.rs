@@ -16,7 +16,7 @@ use super::error::ApiError;
 use crate::access::{Edit, Inspect, Oversee, Permit};
 use crate::global::core::Core;
 use crate::global::status::{MeshStatus, PeerRow, is_in};
-use crate::global::{Applied, Apply, Await, Error, Readiness, blocking};
+use crate::global::{Applied, Apply, Await, Awaited, Error, blocking};
 use crate::store::Owner;
 
 /// Runs what waits for the disk, and answers with what comes of it.
@@ -66,17 +66,12 @@ pub(super) async fn list(
     .await
 }
 
-#[derive(Serialize)]
-pub(super) struct Readinesses {
-    items: Vec<Readiness>,
-}
-
 pub(super) async fn ready(
     permit: Permit<Inspect>,
     State(app): State<Arc<App>>,
     Body(asked): Body<Await>,
-) -> Result<Json<Readinesses>, ApiError> {
-    Ok(Json(Readinesses { items: app.core.await_news(permit, asked).await? }))
+) -> Result<Json<Awaited>, ApiError> {
+    Ok(Json(app.core.await_news(permit, asked).await?))
 }
 
 pub(super) async fn get(

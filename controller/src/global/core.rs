@@ -20,7 +20,7 @@ use super::enrolment::Enrolments;
 use super::error::Error;
 use super::link::Link;
 use super::observed::Observation;
-use super::past::HISTORIANS;
+use super::past::{HISTORIANS, KEEPERS};
 use super::telling::Telling;
 use super::token::JoinTokens;
 use super::view::{Made, View, clusters, wanted};
@@ -90,6 +90,8 @@ pub(crate) struct Core {
     pub(super) waiters: Semaphore,
     /// Who looks at the past: to read it takes time and memory.
     pub(super) historians: Semaphore,
+    /// Who goes back to it, or copies it.
+    pub(super) keepers: Semaphore,
     observations: PathBuf,
     /// When this controller started.
     pub(super) began: Instant,
@@ -127,6 +129,7 @@ impl Core {
             news: watch::Sender::default(),
             waiters: Semaphore::new(WAITERS),
             historians: Semaphore::new(HISTORIANS),
+            keepers: Semaphore::new(KEEPERS),
             observations: directory.join("observed"),
             began: Instant::now(),
             store,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use config::resource::Name;
-use config::wire::{Ack, Hello, MemberReport};
+use config::wire::{Ack, Hello, MemberReport, PeerReport};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -46,6 +46,8 @@ pub(crate) struct LinkReport {
     pub(crate) version: String,
     /// What the agent said last.
     pub(crate) ack: Arc<Ack>,
+    /// Gateways in whose place another answers, as the members that are there see it now.
+    pub(crate) misplaced: Vec<PeerReport>,
 }
 
 impl Link {
@@ -57,7 +59,10 @@ impl Link {
         if !self.connected || ack.members.iter().any(|member| !member.connected) {
             Arc::make_mut(&mut ack).members.iter_mut().for_each(|member| grow_old(member, age, self.connected));
         }
+        let there = ack.members.iter().filter(|member| member.connected);
+        let peers = there.flat_map(|member| member.peers.iter());
         LinkReport {
+            misplaced: peers.filter(|peer| peer.answered_by.is_some()).cloned().collect(),
             connected: self.connected,
             heard: true,
             told: self.ack.is_some(),

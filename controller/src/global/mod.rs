@@ -65,7 +65,7 @@ pub use phases::{Phase, Rotation};
 pub use revocation::Revoke;
 pub use rotation::Rotate;
 pub use status::{AuthorityStatus, ClusterStatus, MemberStatus, MeshStatus, PeerRow};
-pub use waiting::{Await, Readiness};
+pub use waiting::{Await, Awaited, Readiness};
 
 /// So often what failed is tried again, and it is looked for certificates to renew though none seems to be due.
 const MAINTENANCE: Duration = Duration::from_secs(60);

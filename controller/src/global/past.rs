@@ -17,6 +17,8 @@ use crate::store::{Desired, Owner, Page, Stored};
 
 /// So many look at the past at once: each may need all that is kept of it in memory.
 pub(super) const HISTORIANS: usize = 2;
+/// So many go back to it at once, or copy it: a place that nobody takes from them who only looks.
+pub(super) const KEEPERS: usize = 1;
 /// So many revisions are told at once.
 const ROWS: usize = 1000;
 
@@ -39,6 +41,12 @@ impl Core {
     fn historian(&self) -> Result<SemaphorePermit<'_>, Error> {
         let busy = || format!("{HISTORIANS} callers are looking at the past already, which takes time: try again");
         self.historians.try_acquire().map_err(|_| Error::Busy(busy()))
+    }
+
+    /// The place of who goes back to it, or copies it.
+    fn keeper(&self) -> Result<SemaphorePermit<'_>, Error> {
+        let busy = || "a rollback or a backup is reading the past already, which takes time: try again".to_owned();
+        self.keepers.try_acquire().map_err(|_| Error::Busy(busy()))
     }
 
     /// The newest revisions before one, or of all. Blocks.
@@ -71,7 +79,7 @@ impl Core {
             return Err(Error::NotAllowed(vec![item]));
         }
         let target = {
-            let _place = self.historian()?;
+            let _place = self.keeper()?;
             self.store.at(revision)?
         };
         let mut authorities = self.authorities();
@@ -85,7 +93,7 @@ impl Core {
 
     /// All that the database holds, as a backup. Secrets in it are sealed. Blocks.
     pub(crate) fn backup(&self, permit: &Permit<Administer>) -> Result<Vec<u8>, Error> {
-        let _place = self.historian()?;
+        let _place = self.keeper()?;
         let contents = self.store.contents()?;
         self.audit.record(&permit.entry("backup").detail("revision", contents.history.head()))?;
         contents.to_backup().map_err(|error| Error::Internal(error.to_string()))

@@ -66,8 +66,7 @@ fn connected(view: &View, reports: &Reports, resource: &Resource) -> Option<Cond
 /// waits for that: requests get through.
 fn misplaced(reports: &Reports, resource: &Resource) -> Option<Condition> {
     let ResourceId::Cluster(name) = &resource.id else { return None };
-    let seen = reports.iter().flat_map(|(from, report)| report.ack.members.iter().map(move |member| (from, member)));
-    let seen = seen.flat_map(|(from, member)| member.peers.iter().map(move |peer| (from, peer)));
+    let seen = reports.iter().flat_map(|(from, report)| report.misplaced.iter().map(move |peer| (from, peer)));
     let found = seen.filter(|(_, peer)| peer.cluster == *name).filter_map(|(from, peer)| {
         let other = peer.answered_by.as_ref()?;
         Some(format!("{other} answers at {}, where {} should be, as {from} sees it", peer.address, peer.gateway))
@@ -359,7 +358,7 @@ mod tests {
             let peer = json!({"globalNamespace": "shop", "cluster": "south", "gateway": "g2", "tunnels": 2,
                 "address": "192.0.2.3:7445", "answeredBy": answered_by});
             let mut north = report(true, &[("g1", true, 1, None)]);
-            Arc::make_mut(&mut north.ack).members[0].peers = vec![serde_json::from_value(peer).unwrap()].into();
+            north.misplaced = answered_by.map(|_| serde_json::from_value(peer).unwrap()).into_iter().collect();
             let south = report(true, &[("g2", true, 1, None), ("g3", true, 1, None)]);
             status_of("Cluster/south", [("north", north), ("south", south)], vec![]).conditions
         };

@@ -2,8 +2,9 @@
 //! each change of it would go to all of them.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use config::wire::frame::MAX_FRAME;
 use config::wire::{Entries, Entry, Json};
 
 use super::resume::Base;
@@ -12,19 +13,46 @@ use super::resume::Base;
 const LONG: usize = 4 * 1024;
 /// So many bytes of patches go with a step at the most: a message holds them.
 const MOST: usize = 256 * 1024;
-/// So many patches are remembered. Followers are at about the same place, so few are needed.
-const REMEMBERED: usize = 16;
-/// Of values no longer than this, in bytes.
-const REMEMBERED_BYTES: usize = 1024 * 1024;
+/// Longer values, in bytes, may be in no frame, and so in no follower's hands.
+const TOO_LONG: usize = MAX_FRAME / 2;
+/// Patches are remembered as long as they and their values have no more bytes than this. Followers are at about the same
+/// place, so what one step needs is enough.
+const REMEMBERED: usize = 32 * 1024 * 1024;
 
 /// The newest patches, made once for all followers.
 #[derive(Default)]
-pub(super) struct Patches(Mutex<VecDeque<Made>>);
+pub(super) struct Patches(Mutex<Memory>);
+
+/// The newest first.
+#[derive(Default)]
+struct Memory {
+    made: VecDeque<Made>,
+    bytes: usize,
+}
+
+impl Memory {
+    fn keep(&mut self, made: Made) {
+        self.bytes += made.bytes();
+        self.made.push_front(made);
+        while self.bytes > REMEMBERED
+            && let Some(oldest) = self.made.pop_back()
+        {
+            self.bytes -= oldest.bytes();
+        }
+    }
+}
 
 struct Made {
     older: Json,
     newer: Json,
     patch: Option<Json>,
+}
+
+impl Made {
+    fn bytes(&self) -> usize {
+        let patch = self.patch.as_ref().map_or(0, |patch| patch.as_str().len());
+        self.older.as_str().len() + self.newer.as_str().len() + patch
+    }
 }
 
 impl Patches {
@@ -33,7 +61,8 @@ impl Patches {
         let (mut patches, mut bytes, mut entries) = (Vec::new(), 0, Arc::clone(&base.entries));
         for (key, newer) in Entries::changes(&base.entries, newest, Json::eq) {
             let Some((older, newer)) = base.entries.get(key).zip(newer) else { continue };
-            if older.as_str().len().min(newer.as_str().len()) < LONG {
+            let lengths = [older, newer].map(|value| value.as_str().len());
+            if !lengths.iter().all(|length| (LONG..=TOO_LONG).contains(length)) {
                 continue;
             }
             if let Some(patch) = self.patch(older, newer).filter(|patch| bytes + patch.as_str().len() <= MOST) {
@@ -47,16 +76,18 @@ impl Patches {
 
     /// Nothing where the value itself is not much longer.
     fn patch(&self, older: &Json, newer: &Json) -> Option<Json> {
-        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = made.iter().find(|made| made.older.is(older) && made.newer.is(newer)) {
+        let is_of = |made: &&Made| made.older.is(older) && made.newer.is(newer);
+        if let Some(known) = self.memory().made.iter().find(is_of) {
             return known.patch.clone();
         }
+        // Others need not wait for it.
         let patch = newer.patch_from(older).filter(|patch| patch.as_str().len() < newer.as_str().len() / 2);
-        if older.as_str().len().max(newer.as_str().len()) <= REMEMBERED_BYTES {
-            made.truncate(REMEMBERED - 1);
-            made.push_front(Made { older: older.clone(), newer: newer.clone(), patch: patch.clone() });
-        }
+        self.memory().keep(Made { older: older.clone(), newer: newer.clone(), patch: patch.clone() });
         patch
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -97,10 +128,19 @@ mod tests {
     #[test]
     fn what_is_remembered_is_bounded() {
         let all = Patches::default();
-        for fields in 200..300 {
+        for fields in 5_000..5_100 {
             let (old, new) = (Entries::from([("a/x", long(fields))]), Entries::from([("a/x", long(fields + 1))]));
             assert_eq!(all.of(base(&old), &new).0.len(), 1);
         }
-        assert_eq!(all.0.lock().unwrap().len(), REMEMBERED);
+        let memory = all.memory();
+        assert!(memory.bytes <= REMEMBERED && (20..100).contains(&memory.made.len()), "{}", memory.made.len());
+        assert_eq!(memory.bytes, memory.made.iter().map(Made::bytes).sum::<usize>());
+    }
+
+    #[test]
+    fn what_no_frame_may_hold_is_told_whole() {
+        let huge = |last: u8| json!({"spec": "x".repeat(TOO_LONG), "last": last}).into();
+        let (old, new) = (Entries::from([("a/x", huge(1))]), Entries::from([("a/x", huge(2))]));
+        assert!(Patches::default().of(base(&old), &new).0.is_empty());
     }
 }

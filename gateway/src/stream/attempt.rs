@@ -111,7 +111,8 @@ async fn to_peer(plan: &Plan, order: &Order, peer: &Arc<Peer>) -> Result<Connect
     let PeerKey { global_namespace, from, cluster, .. } = &peer.key;
     let dialling = plan.tunnel_client(global_namespace, from.as_ref(), cluster);
     let means = Means { place: peer.place(), tls: dialling.map(|dialling| dialling.stream.clone()) };
-    let Secured { mut io, .. } = dial::secure(&means, &peer.key.gateway).await?;
+    // Whoever the tunnels lead to is taken at once: no stream looks for another.
+    let Secured { mut io, .. } = dial::secure(&means, &peer.reached()).await?;
     let asked = Asked {
         wanted: Received {
             cluster: peer.key.cluster.clone(),

@@ -47,8 +47,9 @@ pub struct Pipe {
 }
 
 impl Pipe {
-    /// Fills it with what a socket has received, and returns how many bytes that is; none when the socket's far end has ended.
-    /// The pipe must be empty: [`io::ErrorKind::WouldBlock`] then says that nothing is there.
+    /// Fills it with what a socket has received, and returns how many bytes that is. The pipe must be empty. None, and
+    /// [`io::ErrorKind::WouldBlock`], say that nothing more can be spliced: nothing is there, the far end has ended, or urgent
+    /// data comes next.
     pub fn fill(&self, from: &impl AsFd) -> io::Result<usize> {
         Ok(splice(from, None, &self.beginning, None, MOST, SpliceFlags::NONBLOCK)?)
     }

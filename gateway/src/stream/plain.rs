@@ -62,7 +62,7 @@ async fn one_way(from: Plain<'_>, to: Plain<'_>, pipes: &Pipes) -> io::Result<()
         match pause {
             Pause::Dry => {}
             Pause::Bulk => (pipe, copied) = (pipes.take(), 0),
-            Pause::Over => return to.side.seen(SockRef::from(to.tcp).shutdown(Shutdown::Write)),
+            Pause::Over => return to.end(),
         }
     }
 }
@@ -78,6 +78,14 @@ impl Plain<'_> {
         }
         self.side.seen(self.tcp.readable().await)?;
         Ok(None)
+    }
+
+    /// Says that nothing more comes. Who is gone already need not hear it.
+    fn end(&self) -> io::Result<()> {
+        match SockRef::from(self.tcp).shutdown(Shutdown::Write) {
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            ended => self.side.seen(ended),
+        }
     }
 
     /// Reads once; nothing when nothing is there.
@@ -145,13 +153,18 @@ async fn copy(from: Plain<'_>, to: Plain<'_>, copied: &mut usize) -> io::Result<
 async fn splice(from: Plain<'_>, to: Plain<'_>, pipe: &Pipe) -> io::Result<Pause> {
     loop {
         consume_budget().await;
-        match from.read(|| from.tcp.try_io(Interest::READABLE, || pipe.fill(from.tcp)))? {
+        if let Some(held @ 1..) = from.read(|| from.tcp.try_io(Interest::READABLE, || pipe.fill(from.tcp)))? {
+            let empty = |gone| to.tcp.try_io(Interest::WRITABLE, || pipe.empty(to.tcp, held - gone));
+            to.send(held, empty).await?;
+            continue;
+        }
+        // At urgent data (tcp(7), SO_OOBINLINE) splice(2) stops, and then says the same as of a socket that is empty or at
+        // its end. Only reading tells, and goes on behind it.
+        let mut buffer = Vec::with_capacity(BUFFER);
+        match from.read(|| Ok(recv(from.tcp, spare_capacity(&mut buffer), RecvFlags::empty())?.0))? {
             None => return Ok(Pause::Dry),
             Some(0) => return Ok(Pause::Over),
-            Some(held) => {
-                let empty = |gone| to.tcp.try_io(Interest::WRITABLE, || pipe.empty(to.tcp, held - gone));
-                to.send(held, empty).await?;
-            }
+            Some(_) => to.send_all(&buffer).await?,
         }
     }
 }

@@ -249,7 +249,7 @@ async fn raise_over(
             .max_header_list_size(64 * 1024)
             .handshake(Heard::new(io, pulse.clone()))
             .await?;
-        let tunnel = Arc::new(Tunnel::new(sender));
+        let tunnel = Arc::new(Tunnel::new(sender, gateway.clone()));
         let driving = tokio::spawn(drive(connection, turns, pulse, tunnel.closing(), tunnel.over()));
         let mut reports = Reports::request(&tunnel, gateway).await?;
         let first = reports.first().await?;

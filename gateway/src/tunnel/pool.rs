@@ -69,15 +69,17 @@ impl Means {
 /// A live connection to a peer gateway. It lives for as long as someone holds it.
 pub struct Tunnel {
     sender: SendRequest<Bytes>,
+    /// The gateway to which it leads, if that one has proved its name.
+    leads_to: Option<Name>,
     /// How long its calls may go on, once it is retired.
     retired: watch::Sender<Option<Duration>>,
     closed: CancellationToken,
 }
 
 impl Tunnel {
-    /// A tunnel that is up.
-    pub fn new(sender: SendRequest<Bytes>) -> Self {
-        Tunnel { sender, retired: watch::Sender::new(None), closed: CancellationToken::new() }
+    /// A tunnel that is up, to the gateway that has proved this name.
+    pub fn new(sender: SendRequest<Bytes>, leads_to: Option<Name>) -> Self {
+        Tunnel { sender, leads_to, retired: watch::Sender::new(None), closed: CancellationToken::new() }
     }
 
     /// For one request.
@@ -281,8 +283,16 @@ impl Peer {
 
     /// The peer is believed no longer: whatever goes on with it is broken off.
     pub(super) fn forsake(&self) {
+        self.forsake_unless(|_| false);
+    }
+
+    /// Breaks off whatever goes on with gateways that have proved a name which is believed no longer: another than the peer
+    /// may answer in its place, and each tunnel may lead to another.
+    pub(super) fn forsake_unless(&self, is_believed: impl Fn(&Name) -> bool) {
         for tunnel in self.tunnels.load().iter() {
-            self.retire(tunnel, Duration::ZERO);
+            if !is_believed(tunnel.leads_to.as_ref().unwrap_or(&self.key.gateway)) {
+                self.retire(tunnel, Duration::ZERO);
+            }
         }
     }
 

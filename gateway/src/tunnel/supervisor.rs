@@ -80,10 +80,9 @@ impl Supervisor {
         let gone: Vec<_> = self.running.extract_if(.., |key, _| !wanted.contains_key(key)).collect();
         let mut differ = !gone.is_empty();
         gone.iter().filter(|(key, _)| !is_believed(plan, key)).for_each(|(_, running)| running.peer.forsake());
-        self.running
-            .values()
-            .filter(|running| is_usurped(plan, &running.peer))
-            .for_each(|running| running.peer.forsake());
+        for Running { peer, .. } in self.running.values() {
+            peer.forsake_unless(|gateway| is_believed(plan, &PeerKey { gateway: gateway.clone(), ..peer.key.clone() }));
+        }
         for (key, means) in wanted {
             if let Some(running) = self.running.get(&key) {
                 running.peer.set_means(means);
@@ -161,11 +160,6 @@ fn want(
 fn is_believed(plan: &Plan, PeerKey { global_namespace, cluster, gateway, .. }: &PeerKey) -> bool {
     let gns = plan.snapshot.namespaces.get(global_namespace);
     gns.is_none_or(|gns| gns.labels.contains_key(cluster) && !is_revoked(gns, cluster, gateway))
-}
-
-/// Whether another gateway answers where the peer should be, and is one that nobody believes any more.
-fn is_usurped(plan: &Plan, peer: &Peer) -> bool {
-    peer.answered_by().is_some_and(|gateway| !is_believed(plan, &PeerKey { gateway, ..peer.key.clone() }))
 }
 
 fn is_revoked(gns: &Namespace, cluster: &Name, gateway: &Name) -> bool {

@@ -93,17 +93,17 @@ pub(super) fn history(
     until(&[bases], log, u64::MAX)
 }
 
-/// The newest of these states that is no later than a revision, and every step from it to that; if there is none, the
-/// oldest state.
+/// The newest of these states that is no later than a revision, and every step from it to that. The first of them is the
+/// base, before which nothing is kept: it counts anyhow, and so does nothing at all while there is none.
 pub(super) fn until(
     states: &[&impl ReadableTable<u64, &'static [u8]>],
     log: &impl ReadableTable<u64, &'static [u8]>,
     revision: u64,
 ) -> Result<Blobs, Fault> {
     let (mut at, mut blobs) = (0, Blobs::default());
-    for states in states {
+    for (rank, states) in states.iter().enumerate() {
         if let Some((number, state)) = states.last()?
-            && (blobs.state.is_empty() || (at..=revision).contains(&number.value()))
+            && (rank == 0 || (at..=revision).contains(&number.value()))
         {
             (at, blobs.state) = (number.value(), state.value().to_vec());
         }

@@ -202,6 +202,16 @@ fn any_state_that_is_kept_is_found_from_the_nearest_that_is_whole() {
 }
 
 #[test]
+fn what_was_before_the_checkpoint_is_found_while_nothing_is_folded() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = EmbeddedStore::open(directory.path()).unwrap();
+    write(&store, 0..300);
+    for revision in [0, 1, 100, 255, 256, 257, 300] {
+        assert_eq!(store.at(revision).unwrap(), store.history().unwrap().at(revision).unwrap(), "{revision}");
+    }
+}
+
+#[test]
 fn the_past_is_bounded_by_its_bytes_too() {
     let directory = tempfile::tempdir().unwrap();
     let store = EmbeddedStore::open(directory.path()).unwrap();

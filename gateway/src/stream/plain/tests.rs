@@ -109,3 +109,54 @@ async fn a_stream_gives_its_pipe_back_when_it_rests_and_goes_on() {
     moved.unwrap();
     assert_eq!(heard, b"still here");
 }
+
+#[tokio::test]
+async fn what_comes_behind_an_urgent_byte_arrives_and_so_does_the_end() {
+    for ends in [false, true] {
+        let (pipes, sides) = (Pipes::new(ENOUGH), [Side::default(), Side::default()]);
+        let ((mut caller, client), (upstream, mut callee)) = (pair().await, pair().await);
+        let [here, there] = [(&client, &sides[0]), (&upstream, &sides[1])].map(|(tcp, side)| Plain { tcp, side });
+        let talking = async {
+            let (bulk, rest) = (bytes(20 * BULK, 1), bytes(100, 2));
+            let mut heard = vec![0; bulk.len()];
+            let (said, read) = tokio::join!(caller.write_all(&bulk), callee.read_exact(&mut heard));
+            assert!(said.is_ok() && read.is_ok() && heard == bulk);
+            assert!(pipes.left() < Pipes::new(ENOUGH).left(), "it goes through a pipe");
+            caller.write_all(&rest).await.unwrap();
+            SockRef::from(&caller).send_out_of_band(b"!").unwrap();
+            caller.write_all(&rest).await.unwrap();
+            if ends {
+                caller.shutdown().await.unwrap();
+            }
+            let mut heard = vec![0; 2 * rest.len()];
+            callee.read_exact(&mut heard).await.unwrap();
+            assert_eq!(heard, [rest.clone(), rest].concat());
+            if ends {
+                assert_eq!(callee.read(&mut heard).await.unwrap(), 0);
+            }
+        };
+        tokio::select! {
+            moved = between(here, there, Bytes::new(), &pipes) => panic!("{moved:?}"),
+            () = talking => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_is_gone_need_not_hear_of_the_end() {
+    let (pipes, sides) = (Pipes::new(0), [Side::default(), Side::default()]);
+    let ((mut caller, client), (upstream, callee)) = (pair().await, pair().await);
+    let [here, there] = [(&client, &sides[0]), (&upstream, &sides[1])].map(|(tcp, side)| Plain { tcp, side });
+    let talking = async {
+        drop(callee);
+        assert_eq!(caller.read(&mut [0; 1]).await.unwrap(), 0);
+        caller.write_all(b"QUIT").await.unwrap();
+        // The answer to that is a reset.
+        while SockRef::from(&upstream).peer_addr().is_ok() {
+            tokio::task::yield_now().await;
+        }
+        caller.shutdown().await.unwrap();
+    };
+    let (moved, ()) = tokio::join!(between(here, there, Bytes::new(), &pipes), talking);
+    moved.unwrap();
+}
