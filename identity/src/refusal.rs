@@ -115,6 +115,12 @@ impl Refusal {
         }
     }
 
+    /// What this side knows of a failed handshake: its own reason to refuse the peer's certificate, if that was it.
+    #[must_use]
+    pub fn or_error(error: &io::Error) -> String {
+        Self::in_handshake(error).map_or_else(|| error.to_string(), ToString::to_string)
+    }
+
     /// The refusal in a failed handshake's error, if this side refused the peer by its certificate.
     #[must_use]
     pub fn in_handshake(error: &io::Error) -> Option<&Self> {

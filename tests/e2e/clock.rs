@@ -142,6 +142,7 @@ async fn an_identity_that_has_ended_proves_nothing_and_is_good_again_once_it_is_
     let demo = Demo::own().await;
     let member = Member::of(&demo, 2, "shop").await;
     serves_all(&demo, 0).await;
+    demo.kept("west/gw-a").await;
     let pids = demo.pids("west_gw_a");
     let args = arguments(pids[0]);
     signal("KILL", &pids);

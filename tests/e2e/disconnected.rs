@@ -157,6 +157,7 @@ async fn without_the_controller_a_cluster_heeds_its_own_changes_and_on_return_al
 async fn without_agents_gateways_restart_and_what_changed_meanwhile_counts_when_they_return() {
     let demo = Demo::own().await;
     let (load, cart) = (load(&demo).await, Cart::of_west(&demo));
+    demo.kept("west/gw-a").await;
     let agents = Away::kill(&demo, &AGENTS);
     cart.write(false);
     let gateway = Away::kill(&demo, &["west_gw_a"]);
@@ -176,6 +177,7 @@ async fn without_agents_gateways_restart_and_what_changed_meanwhile_counts_when_
 async fn without_controller_and_agents_gateways_restart_names_follow_health_and_on_return_all_agree() {
     let demo = Demo::own().await;
     let load = load(&demo).await;
+    demo.kept("west/gw-a").await;
     let away = Away::kill(&demo, &[&["controller"][..], &AGENTS].concat());
     let gateway = Away::kill(&demo, &["west_gw_a"]);
     let names = async |expected: &[IpAddr]| {

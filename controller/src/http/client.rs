@@ -284,8 +284,7 @@ impl Client {
 fn no_tls(address: Address, error: &io::Error) -> CallError {
     match Refusal::in_handshake(error) {
         Some(Refusal::NotPinned) => CallError::NotPinned { address },
-        Some(refusal) => CallError::Tls { address, reason: refusal.to_string() },
-        None => CallError::Tls { address, reason: error.to_string() },
+        _ => CallError::Tls { address, reason: Refusal::or_error(error) },
     }
 }
 

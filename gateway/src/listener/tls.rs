@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use identity::Refusal;
 use rustls::ServerConfig;
 use rustls::server::Acceptor;
 use tokio::io::AsyncWriteExt;
@@ -41,13 +42,8 @@ pub enum HandshakeError {
     #[error("the handshake was not done after {HANDSHAKE_DEADLINE:?}")]
     Deadline,
     /// It failed.
-    #[error("the handshake failed: {}", cause(.0))]
+    #[error("the handshake failed: {}", Refusal::or_error(.0))]
     Failed(#[from] io::Error),
-}
-
-/// What this side knows of a failure: its own reason to refuse a certificate, if that was it.
-fn cause(error: &io::Error) -> String {
-    identity::Refusal::in_handshake(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 impl HandshakeError {

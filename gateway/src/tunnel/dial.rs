@@ -53,7 +53,7 @@ pub enum TunnelError {
     Lookup(String),
     #[error("cannot connect: {0}")]
     Connect(std::io::Error),
-    #[error("the peer is not who it should be, or refused us: {0}")]
+    #[error("the peer is not who it should be, or refused us: {}", Refusal::or_error(.0))]
     Tls(std::io::Error),
     #[error("the peer does not speak as a gateway: {0}")]
     Http2(#[from] h2::Error),
@@ -77,9 +77,21 @@ impl TunnelError {
     /// Whether no root that is believed now is above what the peer shows: then a tunnel that it opened by that before is
     /// as good as none.
     pub fn is_rootless(&self) -> bool {
-        let TunnelError::Tls(error) = self else { return false };
-        let code = Refusal::in_handshake(error).map(Refusal::code);
-        matches!(code, Some("unknown_issuer" | "bad_signature" | "no_roots"))
+        matches!(self.refusal(), Some("unknown_issuer" | "bad_signature" | "no_roots"))
+    }
+
+    /// Whether it is told in the same breath as that other: seconds since a certificate ended count on from one attempt to
+    /// the next, and are no news.
+    pub fn is_as(&self, other: &Self) -> bool {
+        match (self.refusal(), other.refusal()) {
+            (None, None) => self.to_string() == other.to_string(),
+            (this, other) => this == other,
+        }
+    }
+
+    fn refusal(&self) -> Option<&'static str> {
+        let TunnelError::Tls(error) = self else { return None };
+        Refusal::in_handshake(error).map(Refusal::code)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
@@ -16,6 +16,7 @@ use rustls::ClientConfig;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::dial::TunnelError;
 use super::metadata;
 use super::report::Report;
 use crate::news::News;
@@ -132,7 +133,7 @@ pub struct Peer {
     moved: Arc<Notify>,
     /// What it says of services is entered here, and that nothing it said counts any more.
     news: Arc<News>,
-    fault: Mutex<Option<String>>,
+    fault: Mutex<Option<TunnelError>>,
 }
 
 impl Peer {
@@ -225,7 +226,7 @@ impl Peer {
             tunnels: u32::try_from(self.tunnels.load().len()).unwrap_or(u32::MAX),
             draining: self.is_connected() && self.report.load().draining,
             answered_by: self.answered_by(),
-            fault: self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            fault: self.fault().as_ref().map(ToString::to_string),
         }
     }
 
@@ -235,7 +236,7 @@ impl Peer {
         if !report.is_before(&self.report.load()) {
             self.keep(report);
         }
-        self.set_fault(None);
+        self.fault().take();
         self.tunnels.rcu(|tunnels| {
             let mut tunnels = Vec::clone(tunnels);
             tunnels.push(tunnel.clone());
@@ -296,8 +297,16 @@ impl Peer {
         }
     }
 
-    pub(super) fn set_fault(&self, fault: Option<String>) {
-        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+    /// Why there is no tunnel, until there is one. Returns whether that is news.
+    pub(super) fn fail(&self, fault: TunnelError) -> bool {
+        let mut current = self.fault();
+        let news = current.as_ref().is_none_or(|before| !before.is_as(&fault));
+        *current = Some(fault);
+        news
+    }
+
+    fn fault(&self) -> MutexGuard<'_, Option<TunnelError>> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

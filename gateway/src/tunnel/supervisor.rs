@@ -200,7 +200,7 @@ impl Keeper {
                     if began.elapsed() > LONGEST_WAIT {
                         self.wait = FIRST_WAIT;
                     }
-                    self.failed(&end).await;
+                    self.failed(end).await;
                     self.open().await
                 }
             };
@@ -224,7 +224,7 @@ impl Keeper {
             match self.dial().await {
                 Ok(opened) => return Ok(opened),
                 Err(error) if error.is_rootless() => return Err(error),
-                Err(error) => self.failed(&error).await,
+                Err(error) => self.failed(error).await,
             }
         }
     }
@@ -234,7 +234,7 @@ impl Keeper {
         loop {
             match self.dial().await {
                 Ok(opened) => return opened,
-                Err(error) => self.failed(&error).await,
+                Err(error) => self.failed(error).await,
             }
         }
     }
@@ -246,7 +246,7 @@ impl Keeper {
             if means.tls.is_some() {
                 break means;
             }
-            self.peer.set_fault(Some(TunnelError::Identity.to_string()));
+            self.peer.fail(TunnelError::Identity);
             drop(self.means.changed().await);
         };
         let tunnel = dial::open(&self.peer, &means).await?;
@@ -263,22 +263,21 @@ impl Keeper {
     }
 
     /// Tells, and waits a while; no longer than until the means change.
-    async fn failed(&mut self, error: &TunnelError) {
+    async fn failed(&mut self, error: TunnelError) {
         self.tell(error);
         let wait = self.wait.mul_f64(0.8 + 0.4 * fastrand::f64());
         self.wait = (self.wait * 2).min(LONGEST_WAIT);
         drop(timeout(wait, self.means.changed()).await);
     }
 
-    fn tell(&self, error: &TunnelError) {
+    fn tell(&self, error: TunnelError) {
         let PeerKey { global_namespace, from, cluster, gateway } = &self.peer.key;
         let fault = error.to_string();
-        if self.peer.describe().fault.as_deref() != Some(&fault) {
+        if self.peer.fail(error) {
             let address = &self.means.borrow().place.address;
             let from = from.as_ref().map(Name::as_str);
             tracing::warn!(%global_namespace, from, %cluster, %gateway, %address, %fault, "no tunnel");
         }
-        self.peer.set_fault(Some(fault));
         self.metrics.tunnel_failures.inc();
     }
 }

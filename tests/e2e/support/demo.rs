@@ -118,6 +118,19 @@ impl Demo {
         holds(answer.status == 200, || format!("{answer:?}"))
     }
 
+    /// Waits until a gateway, named as in `west/gw-a`, has all gateways on disk: what changed a moment ago is written a
+    /// moment later, and who is killed in between knows what it knew before.
+    pub async fn kept(&self, gateway: &str) {
+        let world = self.state.join(gateway).join("world.json");
+        let kept = async || {
+            let world = std::fs::read_to_string(&world).unwrap_or_default();
+            let missing = self.gateways().into_iter().filter(|at| !world.contains(&format!("\"{at}")));
+            let missing: Vec<_> = missing.collect();
+            holds(missing.is_empty(), || format!("without {missing:?}: {world}"))
+        };
+        eventually("the last good world, with all gateways, is on disk", kept).await;
+    }
+
     /// The controller's API.
     pub fn controller(&self) -> SocketAddr {
         SocketAddr::new(self.address(0, 0, 1), 7443)
