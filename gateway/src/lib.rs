@@ -39,6 +39,7 @@ pub mod tunnel;
 pub mod turns;
 pub mod upstream;
 pub mod view;
+pub mod workers;
 
 pub use inputs::{Identities, Inputs, Secrets};
 pub use limits::Limits;

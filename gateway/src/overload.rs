@@ -1,7 +1,7 @@
 //! Turns requests away when there are more than the gateway can serve in time, so that those which it takes are served.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -10,6 +10,7 @@ use crate::exchange::{Door, Exchange};
 use crate::refusal::Refusal;
 use crate::runtime::Core;
 use crate::tunnel::metadata;
+use crate::workers::Number;
 
 /// From one measurement to the next.
 const TICK: Duration = Duration::from_millis(20);
@@ -27,10 +28,19 @@ pub struct Limits {
 /// Whether a request is taken on.
 pub struct Overload {
     limits: Limits,
-    /// The share to turn away, of 2³².
-    share: AtomicU32,
+    /// As was last measured, by worker.
+    measured: Box<[Measured]>,
     /// Requests whose answers have not begun.
     unanswered: AtomicUsize,
+}
+
+/// What a worker found.
+#[derive(Default)]
+struct Measured {
+    /// The share of its requests to turn away, of 2³².
+    share: AtomicU32,
+    /// How long its work waits for its turn, in milliseconds.
+    lag: AtomicI64,
 }
 
 /// A request that was taken on and whose answer has not begun, until dropped.
@@ -44,9 +54,16 @@ impl Drop for Unanswered<'_> {
 }
 
 impl Overload {
-    /// All are taken on, until something else was measured.
-    pub fn new(limits: Limits) -> Self {
-        Overload { limits, share: AtomicU32::new(0), unanswered: AtomicUsize::new(0) }
+    /// All are taken on, until something else was measured by one of so many workers.
+    pub fn new(limits: Limits, workers: usize) -> Self {
+        let measured = (0..workers).map(|_| Measured::default()).collect();
+        Overload { limits, measured, unanswered: AtomicUsize::new(0) }
+    }
+
+    /// Whether a worker's work waits for longer than it may.
+    pub fn lags(&self, worker: Number) -> bool {
+        let lag = worker.of(&self.measured).map_or(0, |measured| measured.lag.load(Ordering::Relaxed));
+        self.limits.lag.is_some_and(|most| u128::try_from(lag).is_ok_and(|lag| lag > most.as_millis()))
     }
 
     /// Whether the request is taken on. It counts until its answer begins.
@@ -56,7 +73,7 @@ impl Overload {
     pub fn admit(&self, exchange: &impl Exchange) -> Result<Unanswered<'_>, Refusal> {
         let before = self.unanswered.fetch_add(1, Ordering::Relaxed);
         let unanswered = Unanswered(&self.unanswered);
-        let share = self.share.load(Ordering::Relaxed);
+        let share = Number::here().of(&self.measured).map_or(0, |here| here.share.load(Ordering::Relaxed));
         let too_many = self.limits.requests.is_some_and(|most| before >= most);
         let turned_away = too_many || (share > 0 && fastrand::u32(..) < share);
         match turned_away && !is_report(exchange) {
@@ -71,14 +88,16 @@ fn is_report(exchange: &impl Exchange) -> bool {
     matches!(exchange.entry().door, Door::Tunnel { .. }) && !exchange.head().headers.contains_key(metadata::SERVICE)
 }
 
-/// The time that this process has had on all cores together.
+/// The time that this process has had on all cores together. That of the worker would be too little to tell by where
+/// workers share fewer cores.
 fn worked() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
 }
 
-/// Measures, and adjusts the share, for ever.
+/// Measures the calling worker, and adjusts its share, for ever.
 pub async fn watch(core: Arc<Core>) {
-    let Some(target) = core.overload.limits.lag else { return };
+    let (all, limits) = (&core.overload.measured, core.overload.limits);
+    let (Some(here), Some(target)) = (Number::here().of(all), limits.lag) else { return };
     let mut overload = decide::overload::Overload::new(target, Instant::now());
     let mut before = worked();
     loop {
@@ -88,8 +107,9 @@ pub async fn watch(core: Arc<Core>) {
         let now = worked();
         let share = overload.observe(lag, now.saturating_sub(before), Instant::now());
         before = now;
-        core.metrics.lag.set(i64::try_from(lag.as_millis()).unwrap_or(i64::MAX));
+        here.lag.store(i64::try_from(lag.as_millis()).unwrap_or(i64::MAX), Ordering::Relaxed);
+        core.metrics.lag.set(all.iter().map(|one| one.lag.load(Ordering::Relaxed)).max().unwrap_or_default());
         // The conversion saturates, so that 1 is all but one of 2³².
-        core.overload.share.store((share * f64::from(u32::MAX)) as u32, Ordering::Relaxed);
+        here.share.store((share * f64::from(u32::MAX)) as u32, Ordering::Relaxed);
     }
 }

@@ -42,6 +42,7 @@ use crate::tunnel::report::Report;
 use crate::tunnel::reports::{Listener, Reports};
 use crate::tunnel::supervisor::Supervisor;
 use crate::view::{self, View, Views};
+use crate::workers::Workers;
 
 /// A stopping gateway's idle connections have so long to bring a request that was on its way, and to end by themselves;
 /// and so have those whose last request has ended, to send what is left of its answer.
@@ -100,6 +101,8 @@ pub struct Core {
     pub standings: Standings,
     /// Through which streams go that are moved in bulk.
     pub pipes: Pipes,
+    /// Which serve them.
+    pub workers: Arc<Workers>,
     /// Whether there is too much to do.
     pub overload: Overload,
     /// Cancelled when every connection and check that is left shall end.
@@ -209,6 +212,10 @@ pub enum BuildError {
     Bind(#[from] BindError),
     #[error(transparent)]
     Log(#[from] LogError),
+    #[error(
+        "the threads that serve connections cannot be started: {0}; more descriptors or threads must be allowed, or --workers be lower"
+    )]
+    Workers(std::io::Error),
     #[error("the metrics cannot be registered: {0}")]
     Metrics(#[from] prometheus::Error),
 }
@@ -228,6 +235,7 @@ impl Gateway {
         sockets: Sockets,
         registry: &Registry,
     ) -> Result<Self, BuildError> {
+        let workers = Workers::start(settings.workers).map_err(BuildError::Workers)?;
         let mut listeners = Vec::new();
         let fixed = [
             (settings.http, Purpose::Http, "public HTTP"),
@@ -236,7 +244,8 @@ impl Gateway {
         ];
         for (address, purpose, text) in fixed {
             if let Some(address) = address {
-                listeners.push((sockets.open(address, text)?, purpose));
+                let listening = workers.open_at(listeners.len(), || sockets.open(address, text))?;
+                listeners.push((listening, purpose));
             }
         }
         let metrics = Arc::new(Metrics::new(registry)?);
@@ -246,12 +255,13 @@ impl Gateway {
         let checker = Arc::new(Checker::new(notifier(&changes), news.clone(), cut.clone()));
         let (publisher, plan) = live::channel(Arc::new(Plan::empty(inputs.snapshot.get())));
         let planner = Planner::new(inputs, publisher, checker.clone(), metrics.clone());
-        let descriptors = descriptors::raise_limit();
+        let descriptors = descriptors::raise_limit().saturating_sub(settings.workers.descriptors());
         let connections = Connections::new(settings.connections.clone(), descriptors);
         let core = Arc::new(Core {
             log: Log::open(&settings.access_log, metrics.clone())?,
             pipes: Pipes::new(descriptors),
-            overload: Overload::new(settings.overload),
+            overload: Overload::new(settings.overload, settings.workers.count()),
+            workers: Arc::new(workers),
             settings,
             plan,
             peers: Arc::default(),
@@ -285,20 +295,18 @@ impl Gateway {
     pub async fn run(self, stop: CancellationToken, offer: Option<Offer>) -> End {
         let Gateway { core, planner, listeners } = self;
         let listening = CancellationToken::new();
-        let _guards = [listening.clone().drop_guard(), core.cut.clone().drop_guard()];
+        let _guards = [listening.clone().drop_guard(), core.cut.clone().drop_guard(), core.workers.end_guard()];
         let mut tasks = JoinSet::new();
-        for (listener, purpose) in listeners {
-            tasks.spawn(doors::serve(core.clone(), listener, purpose, listening.clone()));
+        for (number, (listener, purpose)) in listeners.into_iter().enumerate() {
+            core.workers.run(number, doors::serve(core.clone(), listener, purpose, listening.clone()));
         }
         let mesh = listening.clone().run_until_cancelled_owned(mesh::serve(core.clone()));
         tasks.spawn(async { _ = mesh.await });
         tasks.spawn(planner.run());
         tasks.spawn(keep_gauges(core.clone()));
         tasks.spawn(follow_trust(core.clone()));
-        tasks.spawn(overload::watch(core.clone()));
-        let supervisor =
-            Supervisor::new(core.peers.clone(), notifier(&core.changes), core.news.clone(), core.metrics.clone());
-        tasks.spawn(supervisor.run(core.plan.clone()));
+        (0..core.workers.count()).for_each(|number| core.workers.run(number, overload::watch(core.clone())));
+        tasks.spawn(core.supervisor().run(core.plan.clone()));
         if let Some(offer) = offer {
             tasks.spawn(offer.serve(Handle(core.clone()), core.succeeded.clone()));
         }
@@ -316,6 +324,11 @@ impl Gateway {
 }
 
 impl Core {
+    fn supervisor(&self) -> Supervisor {
+        let (workers, peers, changed) = (self.workers.clone(), self.peers.clone(), notifier(&self.changes));
+        Supervisor::new(workers, peers, changed, self.news.clone(), self.metrics.clone())
+    }
+
     async fn drain(&self, listening: &CancellationToken) {
         if !self.succeeded.is_cancelled() {
             self.draining.cancel();

@@ -8,6 +8,7 @@ use config::resource::cluster::Cidr;
 use config::resource::{GatewayAddresses, Name};
 
 use crate::limits::Limits;
+use crate::workers::Layout;
 use crate::{connections, overload};
 
 /// The settings of one gateway, fixed for its life.
@@ -41,6 +42,8 @@ pub struct Settings {
     pub connections: connections::Limits,
     /// How much work is taken on.
     pub overload: overload::Limits,
+    /// Who serves connections.
+    pub workers: Layout,
 }
 
 /// Where the access log goes.

@@ -21,6 +21,9 @@ use crate::lifeline::LIFELINE;
 /// A killed process is started again after so long: long enough to see what its death does.
 const REVIVAL: Duration = Duration::from_secs(8);
 
+/// Of each gateway: all of them share one machine.
+const WORKERS: usize = 2;
+
 /// What a process is to the rest, as in the environment file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
@@ -151,6 +154,7 @@ impl Processes {
             format!("--admin-port={ADMIN}"),
             format!("--access-log={}", log.display()),
             "--drain-wait=0".to_owned(),
+            format!("--workers={WORKERS}"),
             "--drain-timeout=2".to_owned(),
         ]);
         let ready = SocketAddr::new(ip, ADMIN);

@@ -1,8 +1,10 @@
 //! The bounds of a gateway, as flags: 0 is none.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use config::resource::cluster::Cidr;
+use gateway::workers::Layout;
 use gateway::{connections, overload};
 
 /// How much a gateway takes on.
@@ -12,6 +14,9 @@ pub struct Bounds {
     /// it finish. 0 for any age.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     max_connection_age: u64,
+    /// How many threads serve connections; without it, one for each core that the process may use.
+    #[arg(long, value_name = "NUMBER")]
+    workers: Option<NonZeroUsize>,
     /// How many connections there may be; 0 for as many as the process has descriptors for. More are closed at once.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     max_connections: usize,
@@ -34,6 +39,11 @@ impl Bounds {
     /// Of a connection's age.
     pub fn max_age(&self) -> Option<Duration> {
         bound(self.max_connection_age).map(Duration::from_secs)
+    }
+
+    /// Of threads.
+    pub fn workers(&self) -> Layout {
+        self.workers.map_or_else(Layout::default, Layout::Threads)
     }
 
     /// Of the number of connections.

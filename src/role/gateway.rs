@@ -112,6 +112,7 @@ impl Args {
             max_age: self.bounds.max_age(),
             connections: self.bounds.connections(),
             overload: self.bounds.overload(),
+            workers: self.bounds.workers(),
         }
     }
 }

@@ -45,6 +45,7 @@ mod up;
 #[allow(dead_code)] // not all of it is needed here
 #[path = "../../controller/tests/connection/words.rs"]
 mod words;
+mod workers;
 #[path = "../../controller/tests/agent/workload_api.rs"]
 mod workload_api;
 mod workloads;

@@ -11,6 +11,7 @@ use config::live;
 use config::snapshot::Place;
 use gateway::runtime::Handle;
 use gateway::settings::AccessLog;
+use gateway::workers::Layout;
 use gateway::{Gateway, Inputs, Limits, Settings, connections, overload};
 use prometheus::Registry;
 use tokio::runtime::{Builder, Runtime};
@@ -77,6 +78,7 @@ fn start(runtime: &Runtime, inputs: Inputs) -> Handle {
         max_age: None,
         connections: connections::Limits::default(),
         overload: overload::Limits { requests: Some(25_000), lag: None },
+        workers: Layout::default(),
     };
     runtime.block_on(async {
         let gateway = Gateway::build(settings, inputs, Default::default(), &Registry::new()).unwrap();

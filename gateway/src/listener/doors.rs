@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use super::Accepted;
 use super::opening::Inbound;
 use super::sockets::Listening;
 use super::stream::Connection;
@@ -53,11 +54,15 @@ pub async fn serve(core: Arc<Core>, listening: Listening, purpose: Purpose, stop
     let port = listening.local_addr().map_or(0, |at| at.port());
     let opener = if purpose == Purpose::EastWest { Opener::Peer } else { Opener::Client };
     let shared = core.clone();
-    let handle = move |stream, client, ticket| {
+    let handle = move |accepted: Accepted, client, ticket| {
         let core = shared.clone();
         // It counts from here on, before its task first runs: a stopping gateway waits a while for what it may still bring.
         let open = Open::new(&core.metrics);
         async move {
+            let stream = match accepted.take() {
+                Ok(stream) => stream,
+                Err(error) => return tracing::warn!(%error, "a new connection could not be taken"),
+            };
             let cut = core.cut.clone();
             // In a box, as below: each of those around it would otherwise have room for it twice.
             cut.run_until_cancelled(Box::pin(enter(&core, (purpose, port), stream, client, ticket))).await;

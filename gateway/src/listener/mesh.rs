@@ -49,10 +49,12 @@ impl Mesh {
     }
 
     fn open(&mut self, port: u16) {
-        match self.core.sockets.open(SocketAddr::new(self.ip, port), "a service's port") {
+        let (worker, at) = (usize::from(port), SocketAddr::new(self.ip, port));
+        let workers = &self.core.workers;
+        match workers.open_at(worker, || self.core.sockets.open(at, "a service's port")) {
             Ok(listening) => {
                 let stop = CancellationToken::new();
-                tokio::spawn(doors::serve(self.core.clone(), listening, Purpose::Mesh, stop.clone()));
+                workers.run(worker, doors::serve(self.core.clone(), listening, Purpose::Mesh, stop.clone()));
                 self.open.insert(port, stop.drop_guard());
                 self.missing.remove(&port);
             }

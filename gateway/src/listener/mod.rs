@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::connections::{Opener, Shed, Ticket};
 use crate::descriptors::Spare;
 use crate::runtime::Core;
+use crate::workers::Seat;
 use sockets::Listening;
 
 /// Between two accepts when the process has used up what a connection needs.
@@ -30,7 +31,7 @@ const EXHAUSTED: Duration = Duration::from_millis(50);
 /// So often it is told that connections are closed as soon as they come.
 const TELL: Duration = Duration::from_secs(1);
 
-/// Accepts until told to stop; each connection that may stay is a task of its own.
+/// Accepts until told to stop; each connection that may stay is a task of its own, of one of the workers.
 pub async fn accept<F, Fut>(
     core: Arc<Core>,
     mut listening: Listening,
@@ -38,7 +39,7 @@ pub async fn accept<F, Fut>(
     stop: CancellationToken,
     handle: F,
 ) where
-    F: Fn(TcpStream, SocketAddr, Ticket) -> Fut,
+    F: Fn(Accepted, SocketAddr, Ticket) -> Fut,
     Fut: Future<Output = ()> + Send + 'static,
 {
     let mut turnstile = Turnstile { core, opener, spare: Spare::keep(), told: None };
@@ -47,6 +48,35 @@ pub async fn accept<F, Fut>(
             Ok((stream, client)) => turnstile.admit(stream, client, &handle),
             Err(error) if is_of_one_connection(&error) => tracing::debug!(%error, "a new connection was gone at once"),
             Err(error) => turnstile.exhausted(&mut listening, &error).await,
+        }
+    }
+}
+
+/// A connection on its way to the worker that will have it.
+pub enum Accepted {
+    /// The one that accepted it.
+    Here(TcpStream),
+    /// Another one.
+    Elsewhere(std::net::TcpStream),
+}
+
+impl Accepted {
+    fn new(stream: TcpStream, seat: &Seat<'_>) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        match seat.is_here() {
+            true => Ok(Accepted::Here(stream)),
+            false => stream.into_std().map(Accepted::Elsewhere),
+        }
+    }
+
+    /// From here on it is the calling worker that waits for it.
+    ///
+    /// # Errors
+    /// When the system has no memory for that.
+    pub fn take(self) -> io::Result<TcpStream> {
+        match self {
+            Accepted::Here(stream) => Ok(stream),
+            Accepted::Elsewhere(stream) => TcpStream::from_std(stream),
         }
     }
 }
@@ -65,7 +95,7 @@ impl Turnstile {
         &mut self,
         stream: TcpStream,
         client: SocketAddr,
-        handle: impl Fn(TcpStream, SocketAddr, Ticket) -> Fut,
+        handle: impl Fn(Accepted, SocketAddr, Ticket) -> Fut,
     ) where
         Fut: Future<Output = ()> + Send + 'static,
     {
@@ -73,10 +103,11 @@ impl Turnstile {
             Ok(ticket) => ticket,
             Err(shed) => return self.shed(shed),
         };
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a new connection was gone at once");
+        let seat = self.core.workers.seat(self.opener, client.ip(), |worker| self.core.overload.lags(worker));
+        match Accepted::new(stream, &seat) {
+            Ok(accepted) => seat.serve(handle(accepted, client, ticket)),
+            Err(error) => tracing::debug!(%error, "a new connection was gone at once"),
         }
-        tokio::spawn(handle(stream, client, ticket));
     }
 
     /// There was no descriptor (or memory) for a connection. It must not wait in the kernel, where its client would learn

@@ -17,6 +17,7 @@ use super::*;
 use crate::listener::sockets::Sockets;
 use crate::runtime::Handle;
 use crate::settings::{AccessLog, Settings};
+use crate::workers::Layout;
 use crate::{Gateway, Inputs, connections, limits, overload};
 
 const LATE: Duration = Duration::from_secs(20);
@@ -42,6 +43,7 @@ fn gateway(sockets: Sockets) -> Handle {
         max_age: None,
         connections: connections::Limits::default(),
         overload: overload::Limits { requests: None, lag: None },
+        workers: Layout::Caller,
     };
     let (_, snapshot) = live::channel(Arc::new(Snapshot::empty(Location { cluster: name("north") })));
     let ((_, secrets), (_, identities)) = (live::channel(Arc::default()), live::channel(Arc::default()));

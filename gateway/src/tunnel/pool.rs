@@ -20,6 +20,7 @@ use super::dial::TunnelError;
 use super::metadata;
 use super::report::Report;
 use crate::news::News;
+use crate::workers::Number;
 
 /// The calls on a retired tunnel have so long to end: its peer is going, or no peer of this gateway any more.
 pub const LAST_CALLS: Duration = Duration::from_secs(30);
@@ -70,6 +71,8 @@ impl Means {
 /// A live connection to a peer gateway. It lives for as long as someone holds it.
 pub struct Tunnel {
     sender: SendRequest<Bytes>,
+    /// Which moves its frames.
+    worker: Number,
     /// The gateway to which it leads, if that one has proved its name.
     leads_to: Option<Name>,
     /// How long its calls may go on, once it is retired.
@@ -78,9 +81,10 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// A tunnel that is up, to the gateway that has proved this name.
+    /// A tunnel that is up, to the gateway that has proved this name. The calling worker moves its frames.
     pub fn new(sender: SendRequest<Bytes>, leads_to: Option<Name>) -> Self {
-        Tunnel { sender, leads_to, retired: watch::Sender::new(None), closed: CancellationToken::new() }
+        let (retired, closed) = (watch::Sender::new(None), CancellationToken::new());
+        Tunnel { sender, worker: Number::here(), leads_to, retired, closed }
     }
 
     /// For one request.
@@ -177,11 +181,16 @@ impl Peer {
         self.means.borrow().place.clone()
     }
 
-    /// A live tunnel to it, each in its turn.
+    /// A live tunnel to it, each in its turn: one whose frames the calling worker moves, if it has any.
     pub fn tunnel(&self) -> Option<Arc<Tunnel>> {
         let tunnels = self.tunnels.load();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        tunnels.get(turn.checked_rem(tunnels.len())?).cloned()
+        let here = Number::here();
+        let own = || tunnels.iter().filter(|tunnel| tunnel.worker == here);
+        match turn.checked_rem(own().count()) {
+            Some(turn) => own().nth(turn).cloned(),
+            None => tunnels.get(turn.checked_rem(tunnels.len())?).cloned(),
+        }
     }
 
     /// How many instances it reports; none when no tunnel to it is up.

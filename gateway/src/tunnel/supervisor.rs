@@ -9,6 +9,7 @@ use config::live::Live;
 use config::resource::Name;
 use config::revoked::Revoked;
 use config::snapshot::Namespace;
+use futures_util::FutureExt;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -19,9 +20,13 @@ use super::pool::{Means, Peer, PeerKey, PeerPlace, Peers};
 use crate::metrics::Metrics;
 use crate::news::News;
 use crate::plan::Plan;
+use crate::workers::Workers;
 
-/// Tunnels to each peer, so that one that breaks costs no more than its own requests.
-const TUNNELS_PER_PEER: usize = 2;
+/// Tunnels to each peer at the least, so that one that breaks costs no more than its own requests.
+const LEAST_TUNNELS: usize = 2;
+/// A tunnel for each worker spares their requests the way to another one; beyond so many, the news that each tunnel brings
+/// would cost more than that.
+const MOST_TUNNELS: usize = 4;
 
 /// The first wait after a failure; each further one doubles it up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(100);
@@ -30,6 +35,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 
 /// Starts and stops tunnels as plans come and go.
 pub struct Supervisor {
+    workers: Arc<Workers>,
+    /// The worker that keeps the next peer's first tunnel.
+    next: usize,
     peers: Arc<Peers>,
     changed: Arc<dyn Fn() + Send + Sync>,
     metrics: Arc<Metrics>,
@@ -50,13 +58,14 @@ struct Running {
 impl Supervisor {
     /// Supervises nothing yet. `changed` is called whenever the choice of remote clusters may have changed.
     pub fn new(
+        workers: Arc<Workers>,
         peers: Arc<Peers>,
         changed: Arc<dyn Fn() + Send + Sync>,
         news: Arc<News>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let (running, neighbours, moved) = (BTreeMap::new(), Neighbours::default(), Arc::default());
-        Supervisor { peers, changed, metrics, running, neighbours, moved, news }
+        Supervisor { workers, next: 0, peers, changed, metrics, running, neighbours, moved, news }
     }
 
     /// Follows the plan. Once this future is dropped, every tunnel ends.
@@ -88,7 +97,8 @@ impl Supervisor {
                 running.peer.set_means(means);
                 continue;
             }
-            self.running.insert(key.clone(), self.start(key, means));
+            let started = self.start(key.clone(), means);
+            self.running.insert(key, started);
             differ = true;
         }
         if differ {
@@ -99,10 +109,14 @@ impl Supervisor {
         }
     }
 
-    fn start(&self, key: PeerKey, means: Means) -> Running {
+    fn start(&mut self, key: PeerKey, means: Means) -> Running {
         let (peer, stop) =
             (Arc::new(Peer::new(key, means, self.moved.clone(), self.news.clone())), CancellationToken::new());
-        for _ in 0..TUNNELS_PER_PEER {
+        // From where the last peer's ended, so that many peers' are spread over all workers.
+        let tunnels = self.workers.count().clamp(LEAST_TUNNELS, MOST_TUNNELS);
+        let first = self.next;
+        self.next = (first + tunnels) % self.workers.count();
+        for number in (first..).take(tunnels) {
             let keeper = Keeper {
                 means: peer.means(),
                 peer: peer.clone(),
@@ -110,7 +124,8 @@ impl Supervisor {
                 metrics: self.metrics.clone(),
                 wait: FIRST_WAIT,
             };
-            tokio::spawn(stop.clone().run_until_cancelled_owned(keeper.keep()));
+            let kept = stop.clone().run_until_cancelled_owned(keeper.keep());
+            self.workers.run(number, kept.map(drop));
         }
         Running { peer, _until_dropped: stop.drop_guard() }
     }

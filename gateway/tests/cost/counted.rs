@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use allocation_counter::{AllocationInfo, measure};
 use gateway::runtime::Handle;
 use gateway::settings::AccessLog;
+use gateway::workers::Layout;
 use gateway::{Gateway, Limits, Settings, connections, overload};
 use prometheus::Registry;
 use tempfile::TempDir;
@@ -84,6 +85,7 @@ fn settings(access_log: AccessLog) -> Settings {
         max_age: Some(Duration::from_secs(3_600)),
         connections: connections::Limits::default(),
         overload: overload::Limits { requests: Some(25_000), lag: None },
+        workers: Layout::Caller,
     }
 }
 

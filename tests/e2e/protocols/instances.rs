@@ -63,7 +63,7 @@ async fn after_goaway_requests_take_a_new_connection_while_old_ones_go_on() {
     until_found(demo, "leaver").await;
     let mut long = connect(demo, "leaver", Protocol::Http2).await;
     let held = long.open(Method::GET, "/held", HeaderMap::new(), empty()).await.unwrap();
-    assert_eq!(leaver.connections(), 1);
+    let before = leaver.connections(); // one, or one for each worker
 
     for protocol in [Protocol::Http1, Protocol::Http2] {
         let mut connection = connect(demo, "leaver", protocol).await;
@@ -71,7 +71,7 @@ async fn after_goaway_requests_take_a_new_connection_while_old_ones_go_on() {
             assert_eq!(connection.get(path).await.unwrap().status, StatusCode::OK, "{protocol:?} {path}");
         }
     }
-    assert!(leaver.connections() > 1);
+    assert!(leaver.connections() > before);
 
     leaver.go_on();
     assert_eq!(&held.into_body().collect().await.unwrap().to_bytes()[..], b"held");

@@ -28,20 +28,22 @@ type Echoed = BoxBody<Bytes, hyper::Error>;
 /// - `/echo` sends the body back as it comes,
 /// - `/count` says how long it was,
 /// - `/caller` says for whom the gateway asks,
+/// - `/port` says from which port it asks,
 /// - `/drip` sends three lines, each long after the last,
 /// - anything else gets an empty answer.
 pub async fn serve(at: SocketAddr) {
     let listener = TcpListener::bind(at).await.unwrap();
     tokio::spawn(async move {
         loop {
-            let (stream, _) = listener.accept().await.unwrap();
+            let (stream, from) = listener.accept().await.unwrap();
             let server = http1::Builder::new();
-            tokio::spawn(server.serve_connection(TokioIo::new(stream), service_fn(answer)));
+            let service = service_fn(move |request| answer(request, from.port()));
+            tokio::spawn(server.serve_connection(TokioIo::new(stream), service));
         }
     });
 }
 
-async fn answer(request: Request<Incoming>) -> Result<Response<Echoed>, hyper::Error> {
+async fn answer(request: Request<Incoming>, port: u16) -> Result<Response<Echoed>, hyper::Error> {
     let body = match request.uri().path() {
         "/echo" => request.into_body().boxed(),
         "/count" => {
@@ -52,6 +54,7 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Echoed>, hyper::E
             let caller = request.headers().get("x-forwarded-for").map(|caller| caller.as_bytes().to_vec());
             Full::from(caller.unwrap_or_default()).map_err(infallible).boxed()
         }
+        "/port" => Full::from(port.to_string()).map_err(infallible).boxed(),
         "/drip" => drip(),
         _ => Empty::new().map_err(infallible).boxed(),
     };
@@ -104,9 +107,11 @@ pub async fn serve_http2(at: SocketAddr) {
     let listener = TcpListener::bind(at).await.unwrap();
     tokio::spawn(async move {
         loop {
-            let (stream, _) = listener.accept().await.unwrap();
+            let (stream, from) = listener.accept().await.unwrap();
             let server = http2::Builder::new(TokioExecutor::new());
-            tokio::spawn(server.serve_connection(TokioIo::new(stream), service_fn(answer)));
+            tokio::spawn(
+                server.serve_connection(TokioIo::new(stream), service_fn(move |request| answer(request, from.port()))),
+            );
         }
     });
 }

@@ -11,11 +11,15 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use crate::upstream::secure::Wire;
+use crate::workers::Number;
 
 /// A connection to an instance. Closed once nobody has it any more. Both halves of a call are polled by one task, so
 /// that neither waits for the other's lock.
 #[derive(Clone)]
-pub struct Line(Arc<Mutex<Open>>);
+pub struct Line {
+    open: Arc<Mutex<Open>>,
+    worker: Number,
+}
 
 struct Open {
     wire: Wire,
@@ -26,9 +30,15 @@ struct Open {
 }
 
 impl Line {
-    /// A connection that was just opened.
+    /// A connection that the calling worker has just opened.
     pub fn new(wire: Wire) -> Self {
-        Line(Arc::new(Mutex::new(Open { wire, spoken: false, held_back: false })))
+        let open = Arc::new(Mutex::new(Open { wire, spoken: false, held_back: false }));
+        Line { open, worker: Number::here() }
+    }
+
+    /// Who is told first when something comes.
+    pub fn worker(&self) -> Number {
+        self.worker
     }
 
     /// Another call begins, of which nothing went out yet.
@@ -95,7 +105,7 @@ impl Line {
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

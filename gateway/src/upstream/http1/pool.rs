@@ -7,9 +7,12 @@ use std::time::{Duration, Instant};
 use super::line::Line;
 use crate::upstream::CallError;
 use crate::upstream::secure::{Inside, Security};
+use crate::workers::Number;
 
 /// A connection that nobody used for so long is closed: sooner than most servers do it.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+/// One that nobody used for so long is lent to other workers, too: they have less to do than would pay to keep apart.
+const SPARE: Duration = Duration::from_millis(100);
 /// So many idle connections to one instance are kept.
 const MAX_IDLE: usize = 256;
 
@@ -21,11 +24,18 @@ pub struct Connection {
     pub used: bool,
 }
 
-/// The idle connections to one address, the last used first.
+/// A connection that waits for its next request. The worker that opened it is told when something comes: requests of
+/// another one cost a wake more on it, which is less than to open one.
+struct Idle {
+    since: Instant,
+    line: Line,
+}
+
+/// The idle connections to one address, the last used last.
 pub struct Connections {
     address: SocketAddr,
     security: Security,
-    idle: Mutex<Vec<(Instant, Line)>>,
+    idle: Mutex<Vec<Idle>>,
 }
 
 impl Connections {
@@ -47,24 +57,27 @@ impl Connections {
 
     pub(super) fn take_idle(&self) -> Option<Line> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some((since, line)) = idle.pop() {
-            if since.elapsed() > IDLE_TIMEOUT {
+        let here = Number::here();
+        loop {
+            let own = idle.iter().rposition(|idle| idle.line.worker() == here);
+            let last = own.or_else(|| idle.iter().rposition(|idle| idle.since.elapsed() > SPARE))?;
+            if idle.get(last)?.since.elapsed() > IDLE_TIMEOUT {
                 // Those below it are older still.
-                idle.clear();
+                idle.drain(..=last);
                 return None;
             }
+            let Idle { line, .. } = idle.remove(last);
             if line.is_silent() {
                 return Some(line);
             }
         }
-        None
     }
 
     /// The request on it ended well.
     pub fn give_back(&self, line: Line) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < MAX_IDLE {
-            idle.push((Instant::now(), line));
+            idle.push(Idle { since: Instant::now(), line });
         }
     }
 
@@ -76,6 +89,6 @@ impl Connections {
     /// Closes what is idle for too long, or was closed by the instance.
     pub fn drop_old(&self) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|(since, line)| since.elapsed() <= IDLE_TIMEOUT && line.is_silent());
+        idle.retain(|idle| idle.since.elapsed() <= IDLE_TIMEOUT && idle.line.is_silent());
     }
 }

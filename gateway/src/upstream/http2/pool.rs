@@ -1,6 +1,7 @@
 //! Connections to instances that speak HTTP/2, by prior knowledge (RFC 9113 section 3.3) where there is no TLS to agree on
 //! it: a few, shared by all requests.
 
+use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -20,10 +21,11 @@ use crate::turns::in_turns;
 use crate::upstream::CallError;
 use crate::upstream::pool::CONNECT_TIMEOUT;
 use crate::upstream::secure::{Inside, Security};
+use crate::workers::Number;
 
 /// Streams on one connection before another is opened: more would wait for one another's packets.
 const STREAMS: usize = 100;
-/// So many connections to one instance at the most; requests beyond their streams wait for a free one.
+/// So many connections of a worker to one instance at the most; requests beyond their streams wait for a free one.
 const MOST_CONNECTIONS: usize = 16;
 /// Of an answer, so much waits in memory for a client that is slow. Instances are near: more would not be faster.
 const INSTANCE_WINDOW: u32 = 64 * 1024;
@@ -34,6 +36,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A connection to an instance. Closed when it is dropped, whatever goes on on it.
 struct Connection {
+    /// Which moves its frames: it serves the requests of that one, as long as others can open their own.
+    worker: Number,
     sender: SendRequest<Bytes>,
     driver: AbortHandle,
     streams: AtomicUsize,
@@ -108,20 +112,22 @@ impl Drop for Seat {
     }
 }
 
+/// Whoever of a worker needs a new connection waits for one that is being opened: it has room for many. It holds when the
+/// last attempt failed.
+type Opening = tokio::sync::Mutex<Option<Instant>>;
+
 /// The connections to one address.
 pub struct Connections {
     address: SocketAddr,
     security: Security,
     open: Mutex<Vec<Arc<Connection>>>,
-    /// Whoever needs a new connection waits for one that is being opened: it has room for many.
-    /// It holds when the last attempt failed.
-    opening: tokio::sync::Mutex<Option<Instant>>,
+    opening: Mutex<HashMap<Number, Arc<Opening>>>,
 }
 
 impl Connections {
     /// None yet.
     pub fn new(address: SocketAddr, security: Security) -> Self {
-        Connections { address, security, open: Mutex::default(), opening: tokio::sync::Mutex::default() }
+        Connections { address, security, open: Mutex::default(), opening: Mutex::default() }
     }
 
     /// The connection with the fewest streams, or a new one when all are full.
@@ -130,24 +136,42 @@ impl Connections {
             return Ok(seat);
         }
         let asked = Instant::now();
-        let mut failed_at = self.opening.lock().await;
+        let opening = self.opening();
+        let mut failed_at = opening.lock().await;
         if let Some(seat) = self.free() {
             return Ok(seat);
         }
         // Whoever waited for an attempt that failed must not wait for one more of its own.
         if failed_at.is_some_and(|failed_at| failed_at >= asked) {
-            return Err(CallError::NotSent("no connection could be opened".to_owned()));
+            let failed = || CallError::NotSent("no connection could be opened".to_owned());
+            return self.borrowed().ok_or_else(failed);
         }
         let opened = self.open().await;
         *failed_at = opened.is_err().then(Instant::now);
-        opened
+        // An instance may take fewer connections than there are workers.
+        opened.or_else(|error| self.borrowed().ok_or(error))
+    }
+
+    fn opening(&self) -> Arc<Opening> {
+        let mut opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+        opening.entry(Number::here()).or_default().clone()
+    }
+
+    /// Another worker's connection that has room.
+    fn borrowed(&self) -> Option<Seat> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let with_room = open.iter().filter(|one| one.is_usable() && one.streams() < one.room());
+        with_room.min_by_key(|connection| connection.streams()).cloned().map(Seat::on)
     }
 
     fn free(&self) -> Option<Seat> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|connection| connection.is_usable());
-        let least = open.iter().min_by_key(|connection| connection.streams())?;
-        if least.streams() >= least.room() && open.len() < MOST_CONNECTIONS {
+        let here = Number::here();
+        // To look at another worker's would be to wait for what it does with it.
+        open.retain(|connection| connection.worker != here || connection.is_usable());
+        let own = || open.iter().filter(|connection| connection.worker == here);
+        let least = own().min_by_key(|connection| connection.streams())?;
+        if least.streams() >= least.room() && own().count() < MOST_CONNECTIONS {
             return None;
         }
         Some(Seat::on(least.clone()))
@@ -171,6 +195,7 @@ impl Connections {
             }
         });
         let connection = Arc::new(Connection {
+            worker: Number::here(),
             sender,
             driver: driver.abort_handle(),
             streams: AtomicUsize::new(0),
