@@ -92,3 +92,46 @@ impl Connections {
         idle.retain(|idle| idle.since.elapsed() <= IDLE_TIMEOUT && idle.line.is_silent());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::Ipv4Addr;
+    use std::sync::Arc;
+
+    use tokio::net::TcpListener;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::workers::{Layout, Workers};
+
+    /// Has a worker take so many connections at once and give them back: whether each was used before, and whether it
+    /// was the worker itself that opened it.
+    async fn taken(workers: &Workers, number: usize, pool: &Arc<Connections>, count: usize) -> Vec<(bool, bool)> {
+        let ((told, tell), pool) = (oneshot::channel(), pool.clone());
+        workers.run(number, async move {
+            let mut taken = Vec::new();
+            for _ in 0..count {
+                taken.push(pool.take().await.unwrap());
+            }
+            let seen = taken.iter().map(|one| (one.used, one.line.worker() == Number::here())).collect();
+            taken.into_iter().for_each(|one| pool.give_back(one.line));
+            told.send(seen).unwrap();
+        });
+        tell.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_worker_gets_its_own_connections_first_and_then_what_others_have_to_spare() {
+        let instance = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let workers = Workers::start(Layout::Threads(2.try_into().unwrap())).unwrap();
+        let pool = Arc::new(Connections::new(instance.local_addr().unwrap(), Security::Plain));
+        assert_eq!(taken(&workers, 0, &pool, 1).await, [(false, true)]);
+        assert_eq!(taken(&workers, 0, &pool, 1).await, [(true, true)]);
+        tokio::time::sleep(SPARE * 2).await;
+        assert_eq!(taken(&workers, 1, &pool, 2).await, [(true, false), (false, true)]);
+        for number in [1, 0] {
+            assert_eq!(taken(&workers, number, &pool, 1).await, [(true, true)], "of the one that opened it, still");
+        }
+    }
+}

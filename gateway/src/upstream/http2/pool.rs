@@ -224,3 +224,58 @@ async fn greeted(pings: Option<PingPong>) -> Result<(), CallError> {
         Err(_) => Err(CallError::NotSent("it does not answer in HTTP/2".to_owned())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::net::Ipv4Addr;
+
+    use tokio::net::TcpListener;
+    use tokio::sync::oneshot;
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::workers::{Layout, Workers};
+
+    /// Has a worker take a seat: on whose connection it is, or why there is none.
+    async fn taken(workers: &Workers, number: usize, pool: &Arc<Connections>) -> Result<Number, CallError> {
+        let ((told, tell), pool) = (oneshot::channel(), pool.clone());
+        workers.run(number, async move {
+            let seat = pool.take().await;
+            told.send(seat.map(|seat| seat.0.worker)).unwrap();
+        });
+        tell.await.unwrap()
+    }
+
+    /// Takes so many connections, and no more after that.
+    async fn serve(listener: TcpListener, count: usize) {
+        let mut open = JoinSet::new();
+        for _ in 0..count {
+            let (stream, _) = listener.accept().await.unwrap();
+            open.spawn(async move {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                while connection.accept().await.is_some() {}
+            });
+        }
+        drop(listener);
+        open.join_all().await;
+    }
+
+    #[tokio::test]
+    async fn each_worker_has_its_own_connection_unless_the_instance_takes_no_more() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let workers = Workers::start(Layout::Threads(3.try_into().unwrap())).unwrap();
+        let pool = Arc::new(Connections::new(listener.local_addr().unwrap(), Security::Plain));
+        let instance = tokio::spawn(serve(listener, 2));
+        let [first, second] = [taken(&workers, 0, &pool).await.unwrap(), taken(&workers, 1, &pool).await.unwrap()];
+        assert_ne!(first, second);
+        assert_eq!(taken(&workers, 0, &pool).await.unwrap(), first);
+        let third = taken(&workers, 2, &pool).await.unwrap();
+        assert!([first, second].contains(&third));
+        instance.abort();
+        let gone = async || taken(&workers, 2, &pool).await.is_err();
+        while !gone().await {
+            tokio::task::yield_now().await;
+        }
+    }
+}
