@@ -235,6 +235,7 @@ impl Gateway {
         sockets: Sockets,
         registry: &Registry,
     ) -> Result<Self, BuildError> {
+        let descriptors = descriptors::raise_limit().saturating_sub(settings.workers.descriptors());
         let workers = Workers::start(settings.workers).map_err(BuildError::Workers)?;
         let mut listeners = Vec::new();
         let fixed = [
@@ -255,7 +256,6 @@ impl Gateway {
         let checker = Arc::new(Checker::new(notifier(&changes), news.clone(), cut.clone()));
         let (publisher, plan) = live::channel(Arc::new(Plan::empty(inputs.snapshot.get())));
         let planner = Planner::new(inputs, publisher, checker.clone(), metrics.clone());
-        let descriptors = descriptors::raise_limit().saturating_sub(settings.workers.descriptors());
         let connections = Connections::new(settings.connections.clone(), descriptors);
         let core = Arc::new(Core {
             log: Log::open(&settings.access_log, metrics.clone())?,

@@ -39,7 +39,11 @@ impl East<'_> {
         Process::start(args.into_iter().chain([services]), &self.dir.join("agent.log"))
     }
 
-    fn gateway(&self) -> Process {
+    /// Started once the agent has written the token by which it enrols.
+    async fn gateway(&self) -> Process {
+        let token = self.dir.join("agent/member.token");
+        eventually("the agent has written its token", async || holds(token.exists(), || token.display().to_string()))
+            .await;
         let args = [
             "gateway".to_owned(),
             format!("--state={}", self.dir.join("gw-a").display()),
@@ -90,7 +94,7 @@ async fn a_fourth_cluster_joins_with_a_token_and_takes_part_at_once() {
     let (_instance, at) = east.instance();
     let manifest = upstream::service("east", "cart", &[at]).replace("port: 8080,", "port: 8080, targetPort: 9000,");
     std::fs::write(east.dir.join("services/cart.yaml"), manifest).unwrap();
-    let _gateway = east.gateway();
+    let _gateway = east.gateway().await;
     let IpAddr::V4(workload) = demo.workload(3) else { unreachable!() };
     demo.cli(|cli| cli.apply(&EAST.replace("NET", &workload.octets()[1].to_string()))).success();
 
@@ -124,7 +128,7 @@ async fn waiting_for_a_resource_outlasts_the_coming_of_those_who_must_serve_it()
     };
     eventually("the cluster has come, but nobody who serves", nobody).await;
     assert!(!waiting.is_finished(), "it waits");
-    let _gateway = east.gateway();
+    let _gateway = east.gateway().await;
     let said = waiting.join().unwrap();
     assert!(said.ok, "{said:?}");
     let status = demo.cli(|cli| cli.json(&["get", "GlobalNamespace/dawn"]))["status"].clone();

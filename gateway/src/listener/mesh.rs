@@ -18,7 +18,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub async fn serve(core: Arc<Core>) {
     let Some(ip) = core.settings.mesh else { return };
     let mut plans = core.plan.clone();
-    let mut mesh = Mesh { core, ip, open: BTreeMap::new(), missing: BTreeSet::new() };
+    let mut mesh = Mesh { core, ip, open: BTreeMap::new(), next: 0, missing: BTreeSet::new() };
     loop {
         // No plan is held in between: taking a large one apart is for the thread that makes the next.
         mesh.reconcile(&plans.get());
@@ -33,6 +33,8 @@ struct Mesh {
     core: Arc<Core>,
     ip: IpAddr,
     open: BTreeMap<u16, DropGuard>,
+    /// The worker that accepts at the next port.
+    next: usize,
     /// The ports that cannot be bound.
     missing: BTreeSet<u16>,
 }
@@ -49,7 +51,7 @@ impl Mesh {
     }
 
     fn open(&mut self, port: u16) {
-        let (worker, at) = (usize::from(port), SocketAddr::new(self.ip, port));
+        let (worker, at) = (self.next, SocketAddr::new(self.ip, port));
         let workers = &self.core.workers;
         match workers.open_at(worker, || self.core.sockets.open(at, "a service's port")) {
             Ok(listening) => {
@@ -57,6 +59,7 @@ impl Mesh {
                 workers.run(worker, doors::serve(self.core.clone(), listening, Purpose::Mesh, stop.clone()));
                 self.open.insert(port, stop.drop_guard());
                 self.missing.remove(&port);
+                self.next = self.next.wrapping_add(1);
             }
             Err(error) if self.missing.insert(port) => {
                 tracing::warn!(%error, "services on this port cannot be reached through this gateway for now");

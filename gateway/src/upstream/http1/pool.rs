@@ -46,25 +46,32 @@ impl Connections {
 
     /// A connection that is ready for a request: an idle one, or a new one.
     pub async fn take(&self) -> Result<Connection, CallError> {
-        match self.take_idle() {
-            Some(line) => Ok(Connection { line, used: true }),
-            None => {
-                let wire = self.security.open(self.address, Inside::Http1).await?;
-                Ok(Connection { line: Line::new(wire), used: false })
-            }
+        let used = |line| Connection { line, used: true };
+        if let Some(line) = self.take_idle() {
+            return Ok(used(line));
+        }
+        match self.security.open(self.address, Inside::Http1).await {
+            Ok(wire) => Ok(Connection { line: Line::new(wire), used: false }),
+            // It may have as many connections as it takes.
+            Err(error) => self.take_idle_after(Duration::ZERO).map(used).ok_or(error),
         }
     }
 
     pub(super) fn take_idle(&self) -> Option<Line> {
+        self.take_idle_after(SPARE)
+    }
+
+    /// One of the calling worker's, or one that another has not used for so long.
+    fn take_idle_after(&self, spare: Duration) -> Option<Line> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let here = Number::here();
         loop {
             let own = idle.iter().rposition(|idle| idle.line.worker() == here);
-            let last = own.or_else(|| idle.iter().rposition(|idle| idle.since.elapsed() > SPARE))?;
+            let last = own.or_else(|| idle.iter().rposition(|idle| idle.since.elapsed() >= spare))?;
             if idle.get(last)?.since.elapsed() > IDLE_TIMEOUT {
                 // Those below it are older still.
                 idle.drain(..=last);
-                return None;
+                continue;
             }
             let Idle { line, .. } = idle.remove(last);
             if line.is_silent() {

@@ -31,6 +31,8 @@ const MOST_CONNECTIONS: usize = 16;
 const INSTANCE_WINDOW: u32 = 64 * 1024;
 /// See [`Seat::got_nothing`].
 const MOST_EMPTIES: usize = 20;
+/// A worker that could not open one uses those of others for so long before it tries again.
+const AGAIN: Duration = Duration::from_secs(2);
 /// A connection that nobody used for so long is closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -141,14 +143,18 @@ impl Connections {
         if let Some(seat) = self.free() {
             return Ok(seat);
         }
+        // An instance may take fewer connections than there are workers: that is not found out anew by each request.
+        if failed_at.is_some_and(|failed_at| failed_at >= asked || failed_at.elapsed() < AGAIN)
+            && let Some(seat) = self.borrowed()
+        {
+            return Ok(seat);
+        }
         // Whoever waited for an attempt that failed must not wait for one more of its own.
         if failed_at.is_some_and(|failed_at| failed_at >= asked) {
-            let failed = || CallError::NotSent("no connection could be opened".to_owned());
-            return self.borrowed().ok_or_else(failed);
+            return Err(CallError::NotSent("no connection could be opened".to_owned()));
         }
         let opened = self.open().await;
         *failed_at = opened.is_err().then(Instant::now);
-        // An instance may take fewer connections than there are workers.
         opened.or_else(|error| self.borrowed().ok_or(error))
     }
 
