@@ -1,6 +1,6 @@
 //! The threads that serve connections. Each has a runtime of its own, and a connection stays with the worker to which it
-//! was dealt, with all that its requests need: idle connections to instances, and tunnels, are kept by worker, too. So a
-//! request wakes no other thread (`docs/decisions/0027-workers.md`).
+//! was dealt, with all that its requests need: idle connections to instances, and tunnels, are kept by worker, too. So as
+//! a rule a request wakes no other thread (`docs/decisions/0027-workers.md`).
 
 use std::cell::Cell;
 use std::collections::HashMap;
